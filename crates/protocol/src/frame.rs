@@ -1,0 +1,476 @@
+//! The inner shape of the wire: frames, several to a record.
+//!
+//! Implements `docs/PROTOCOL.md` § Frames. A frame is `kind | flags | length | body`; who may send which is in the
+//! types: [`ClientFrame`] and [`ServerFrame`] share what both may send as [`PeerFrame`].
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::{
+    code::Code,
+    error::{Malformed, Violation},
+    limits::{MAX_PLAINTEXT, MAX_TEXT, MAX_VERSION, REJECT_BODY},
+    payload::{Name, Payload},
+    time::UnixMillis,
+    wire::{self, Length, Reader, Sink},
+};
+
+/// The number table. Numbers are never reused; those in comments are kept for what is to come.
+pub(crate) mod kind {
+    pub(crate) const WELCOME: u8 = 0x01;
+    pub(crate) const REJECT: u8 = 0x02;
+    pub(crate) const GOAWAY: u8 = 0x03;
+    pub(crate) const BYE: u8 = 0x04;
+    // 0x05 Seq, 0x06 Ack
+    pub(crate) const PING: u8 = 0x07;
+    pub(crate) const PONG: u8 = 0x08;
+    // 0x09 Warn, 0x0a Authenticate, 0x0b Authenticated
+    pub(crate) const CALL: u8 = 0x10;
+    pub(crate) const REPLY: u8 = 0x11;
+    pub(crate) const FAIL: u8 = 0x12;
+    pub(crate) const CANCEL: u8 = 0x13;
+    pub(crate) const NOTIFY: u8 = 0x14;
+    pub(crate) const VOLATILE: u8 = 0x15;
+    // 0x16 Item, 0x17 Credit, 0x18 End
+    // 0x20 Open, 0x21 Opened, 0x22 Update, 0x23 Advance, 0x24 Members, 0x25 Write, 0x26 Close, 0x27 Closed
+}
+
+/// The number of a call, chosen by the caller: from 1, ascending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
+/// A random number that an operator finds in the log when a user reads it out.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ref(pub [u8; 8]);
+
+impl fmt::Display for Ref {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Ref {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// The name of a session: 16 random bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub [u8; 16]);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// Why a call failed on the side that was to answer it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The registry's code; [`Code::APPLICATION`] when the error is the handler's own.
+    pub code: Code,
+    /// The application's own name for it; empty unless `code` is [`Code::APPLICATION`].
+    pub name: String,
+    /// A text that the other side's user may see.
+    pub message: String,
+    /// What the application adds.
+    pub data: Option<Payload>,
+}
+
+impl Failure {
+    /// A failure of the registry's.
+    pub fn of(code: Code) -> Self {
+        Self { code, name: String::new(), message: String::new(), data: None }
+    }
+
+    /// A failure of the registry's with a text of its own.
+    pub fn with_message(code: Code, message: impl Into<String>) -> Self {
+        Self { message: message.into(), ..Self::of(code) }
+    }
+
+    /// The stable name that programs compare: the application's, or the registry's.
+    pub fn name(&self) -> String {
+        if self.name.is_empty() { self.code.to_string() } else { self.name.clone() }
+    }
+
+    fn write(&self, sink: &mut impl Sink) {
+        wire::put_varint(sink, u64::from(self.code.0));
+        wire::put_bytes(sink, cut(&self.name).as_bytes());
+        wire::put_bytes(sink, cut(&self.message).as_bytes());
+        if let Some(data) = &self.data {
+            data.write(sink);
+        }
+    }
+
+    fn read(body: &Bytes, reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            code: read_code(reader)?,
+            name: reader.str(MAX_TEXT)?.to_owned(),
+            message: reader.str(MAX_TEXT)?.to_owned(),
+            data: if reader.is_empty() { None } else { Some(Payload::read(body, reader)?) },
+        })
+    }
+}
+
+impl fmt::Debug for Failure {
+    /// Without the data, which is the application's and may be large or private.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.name(), self.message)
+    }
+}
+
+/// As much of a text as may travel, cut at a character.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT)]
+}
+
+fn read_code(reader: &mut Reader<'_>) -> Result<Code, Malformed> {
+    u16::try_from(reader.varint()?).map(Code).map_err(|_| Malformed::IntegerTooLarge)
+}
+
+/// What either side may send on an established connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerFrame {
+    /// Asks for a Pong with the same number.
+    Ping(u64),
+    /// Answers a Ping.
+    Pong(u64),
+    /// Asks the handler of this name for a reply.
+    Call {
+        /// The caller's number for it.
+        id: CallId,
+        /// Which handler.
+        name: Name,
+        /// The argument.
+        payload: Payload,
+    },
+    /// The handler's result.
+    Reply {
+        /// Which call.
+        id: CallId,
+        /// The result.
+        payload: Payload,
+    },
+    /// The handler's failure.
+    Fail {
+        /// Which call.
+        id: CallId,
+        /// What went wrong.
+        failure: Failure,
+    },
+    /// The caller no longer waits.
+    Cancel(CallId),
+    /// A message without an answer.
+    Notify {
+        /// Which listeners.
+        name: Name,
+        /// The message.
+        payload: Payload,
+    },
+    /// A message without an answer that may be dropped.
+    Volatile {
+        /// Which listeners.
+        name: Name,
+        /// The message.
+        payload: Payload,
+    },
+}
+
+/// What a client may send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientFrame {
+    /// The session ends now, on purpose.
+    Bye,
+    /// What either side may send.
+    Peer(PeerFrame),
+}
+
+/// What a server may send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerFrame {
+    /// The client is in.
+    Welcome(Welcome),
+    /// The client is not in.
+    Reject(Reject),
+    /// The server is about to close, and why.
+    Goaway(Goaway),
+    /// What either side may send.
+    Peer(PeerFrame),
+}
+
+/// What a client learns when it is in. Fields 7 and above are kept for resumption and identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// The session's name.
+    pub session: SessionId,
+    /// The server's clock.
+    pub server_time: UnixMillis,
+    /// Silence after which the server pings, in milliseconds.
+    pub heartbeat_ms: u64,
+    /// The largest payload that the server takes, in bytes.
+    pub max_message: u64,
+    /// Calls that the client may have open at once.
+    pub max_calls_in_flight: u64,
+    /// The server's name and version.
+    pub server_version: String,
+}
+
+impl Welcome {
+    fn write(&self, sink: &mut impl Sink) {
+        wire::put_field(sink, 1, &self.session.0);
+        wire::put_varint_field(sink, 2, self.server_time.0);
+        wire::put_varint_field(sink, 3, self.heartbeat_ms);
+        wire::put_varint_field(sink, 4, self.max_message);
+        wire::put_varint_field(sink, 5, self.max_calls_in_flight);
+        wire::put_field(sink, 6, self.server_version.as_bytes());
+    }
+
+    fn read(mut reader: Reader<'_>) -> Result<Self, Malformed> {
+        let (mut session, mut server_time, mut heartbeat_ms, mut max_message) = (None, None, None, None);
+        let (mut max_calls_in_flight, mut server_version, mut last) = (None, None, None);
+        while let Some((tag, value)) = reader.field(&mut last)? {
+            match tag {
+                1 => session = Some(SessionId(value.only_array()?)),
+                2 => server_time = Some(UnixMillis(value.only_varint()?)),
+                3 => heartbeat_ms = Some(value.only_varint()?),
+                4 => max_message = Some(value.only_varint()?),
+                5 => max_calls_in_flight = Some(value.only_varint()?),
+                6 => server_version = Some(value.only_str(MAX_VERSION)?.to_owned()),
+                _ => {}
+            }
+        }
+        let missing = Malformed::FieldMissing;
+        Ok(Self {
+            session: session.ok_or(missing)?,
+            server_time: server_time.ok_or(missing)?,
+            heartbeat_ms: heartbeat_ms.ok_or(missing)?,
+            max_message: max_message.ok_or(missing)?,
+            max_calls_in_flight: max_calls_in_flight.ok_or(missing)?,
+            server_version: server_version.ok_or(missing)?,
+        })
+    }
+}
+
+/// Why the client is not in. Always of one length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reject {
+    /// The registry's code, 4000 and above.
+    pub code: Code,
+    /// For the log.
+    pub reference: Ref,
+    /// When to try again, in milliseconds; 0 leaves it to the client.
+    pub retry_after_ms: u64,
+    /// The application's own name for it; empty unless `code` is [`Code::REFUSED`].
+    pub name: String,
+    /// A text that the user may see.
+    pub message: String,
+}
+
+impl Reject {
+    fn write(&self, sink: &mut impl Sink) {
+        let mut body = Vec::with_capacity(REJECT_BODY);
+        wire::put_varint(&mut body, u64::from(self.code.0));
+        body.put(&self.reference.0);
+        wire::put_varint(&mut body, self.retry_after_ms);
+        let name = &self.name[..self.name.floor_char_boundary(64)];
+        wire::put_bytes(&mut body, name.as_bytes());
+        wire::put_bytes(&mut body, cut(&self.message).as_bytes());
+        body.resize(REJECT_BODY, 0);
+        sink.put(&body);
+    }
+
+    fn read(mut reader: Reader<'_>) -> Result<Self, Malformed> {
+        let whole = reader.take(REJECT_BODY).map_err(|_| Malformed::BadPadding)?;
+        reader.finish().map_err(|_| Malformed::BadPadding)?;
+        let mut reader = Reader::new(whole);
+        let reject = Self {
+            code: read_code(&mut reader)?,
+            reference: Ref(reader.array()?),
+            retry_after_ms: reader.varint()?,
+            name: reader.str(64)?.to_owned(),
+            message: reader.str(MAX_TEXT)?.to_owned(),
+        };
+        if reader.rest().iter().any(|byte| *byte != 0) {
+            return Err(Malformed::BadPadding);
+        }
+        Ok(reject)
+    }
+}
+
+/// Why the server closes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Goaway {
+    /// The registry's code, 4000 and above.
+    pub code: Code,
+    /// For the log.
+    pub reference: Ref,
+    /// When to try again, in milliseconds; 0 leaves it to the client.
+    pub retry_after_ms: u64,
+    /// A text that the user may see.
+    pub message: String,
+}
+
+impl Goaway {
+    fn write(&self, sink: &mut impl Sink) {
+        wire::put_varint(sink, u64::from(self.code.0));
+        sink.put(&self.reference.0);
+        wire::put_varint(sink, self.retry_after_ms);
+        wire::put_bytes(sink, cut(&self.message).as_bytes());
+    }
+
+    fn read(mut reader: Reader<'_>) -> Result<Self, Malformed> {
+        let goaway = Self {
+            code: read_code(&mut reader)?,
+            reference: Ref(reader.array()?),
+            retry_after_ms: reader.varint()?,
+            message: reader.str(MAX_TEXT)?.to_owned(),
+        };
+        reader.finish().map(|()| goaway)
+    }
+}
+
+/// A frame as it came: its number and body, not looked into.
+pub(crate) struct RawFrame {
+    kind: u8,
+    body: Bytes,
+}
+
+/// Takes the next frame off the front of a record's plaintext.
+pub(crate) fn next_frame(plaintext: &mut Bytes) -> Result<Option<RawFrame>, Violation> {
+    if plaintext.is_empty() {
+        return Ok(None);
+    }
+    let mut reader = Reader::new(plaintext);
+    let [kind, flags] = reader.array()?;
+    if flags != 0 {
+        return Err(Violation::UnknownFrame);
+    }
+    let body = reader.bytes(MAX_PLAINTEXT)?;
+    let body = plaintext.slice_ref(body);
+    let left = plaintext.slice_ref(reader.rest());
+    *plaintext = left;
+    Ok(Some(RawFrame { kind, body }))
+}
+
+fn encode(kind: u8, write: impl Fn(&mut dyn FnMut(&[u8]))) -> Bytes {
+    let mut length = Length::default();
+    write(&mut |bytes| length.put(bytes));
+    let mut frame = Vec::with_capacity(5 + length.0);
+    frame.extend_from_slice(&[kind, 0]);
+    wire::put_varint(&mut frame, length.0 as u64);
+    write(&mut |bytes| frame.extend_from_slice(bytes));
+    Bytes::from(frame)
+}
+
+impl<F: FnMut(&[u8]) + ?Sized> Sink for &mut F {
+    fn put(&mut self, bytes: &[u8]) {
+        self(bytes);
+    }
+}
+
+impl PeerFrame {
+    /// The frame's bytes. A broadcast makes them once and hands the same to every connection.
+    pub(crate) fn encode(&self) -> Bytes {
+        match self {
+            Self::Ping(number) => encode(kind::PING, |mut sink| wire::put_varint(&mut sink, *number)),
+            Self::Pong(number) => encode(kind::PONG, |mut sink| wire::put_varint(&mut sink, *number)),
+            Self::Call { id, name, payload } => encode(kind::CALL, |mut sink| {
+                wire::put_varint(&mut sink, id.0);
+                name.write(&mut sink);
+                payload.write(&mut sink);
+            }),
+            Self::Reply { id, payload } => encode(kind::REPLY, |mut sink| {
+                wire::put_varint(&mut sink, id.0);
+                payload.write(&mut sink);
+            }),
+            Self::Fail { id, failure } => encode(kind::FAIL, |mut sink| {
+                wire::put_varint(&mut sink, id.0);
+                failure.write(&mut sink);
+            }),
+            Self::Cancel(id) => encode(kind::CANCEL, |mut sink| wire::put_varint(&mut sink, id.0)),
+            Self::Notify { name, payload } => encode(kind::NOTIFY, |mut sink| {
+                name.write(&mut sink);
+                payload.write(&mut sink);
+            }),
+            Self::Volatile { name, payload } => encode(kind::VOLATILE, |mut sink| {
+                name.write(&mut sink);
+                payload.write(&mut sink);
+            }),
+        }
+    }
+
+    /// Reads a frame that either side may send; `None` when its number is not one of those.
+    fn read(RawFrame { kind, body }: &RawFrame) -> Result<Option<Self>, Malformed> {
+        let mut reader = Reader::new(body);
+        Ok(Some(match *kind {
+            kind::PING => Self::Ping(reader.only_varint()?),
+            kind::PONG => Self::Pong(reader.only_varint()?),
+            kind::CALL => Self::Call {
+                id: CallId(reader.varint()?),
+                name: Name::read(body, &mut reader)?,
+                payload: Payload::read(body, &mut reader)?,
+            },
+            kind::REPLY => Self::Reply { id: CallId(reader.varint()?), payload: Payload::read(body, &mut reader)? },
+            kind::FAIL => Self::Fail { id: CallId(reader.varint()?), failure: Failure::read(body, &mut reader)? },
+            kind::CANCEL => Self::Cancel(CallId(reader.only_varint()?)),
+            kind::NOTIFY => {
+                Self::Notify { name: Name::read(body, &mut reader)?, payload: Payload::read(body, &mut reader)? }
+            }
+            kind::VOLATILE => {
+                Self::Volatile { name: Name::read(body, &mut reader)?, payload: Payload::read(body, &mut reader)? }
+            }
+            _ => return Ok(None),
+        }))
+    }
+}
+
+impl ClientFrame {
+    pub(crate) fn encode(&self) -> Bytes {
+        match self {
+            Self::Bye => encode(kind::BYE, |_| {}),
+            Self::Peer(frame) => frame.encode(),
+        }
+    }
+
+    pub(crate) fn read(raw: &RawFrame) -> Result<Self, Violation> {
+        if let Some(frame) = PeerFrame::read(raw)? {
+            return Ok(Self::Peer(frame));
+        }
+        match raw.kind {
+            kind::BYE => Reader::new(&raw.body).finish().map(|()| Self::Bye).map_err(Violation::from),
+            _ => Err(Violation::UnknownFrame),
+        }
+    }
+}
+
+impl ServerFrame {
+    pub(crate) fn encode(&self) -> Bytes {
+        match self {
+            Self::Welcome(welcome) => encode(kind::WELCOME, |mut sink| welcome.write(&mut sink)),
+            Self::Reject(reject) => encode(kind::REJECT, |mut sink| reject.write(&mut sink)),
+            Self::Goaway(goaway) => encode(kind::GOAWAY, |mut sink| goaway.write(&mut sink)),
+            Self::Peer(frame) => frame.encode(),
+        }
+    }
+
+    pub(crate) fn read(raw: &RawFrame) -> Result<Self, Violation> {
+        if let Some(frame) = PeerFrame::read(raw)? {
+            return Ok(Self::Peer(frame));
+        }
+        let reader = Reader::new(&raw.body);
+        Ok(match raw.kind {
+            kind::WELCOME => Self::Welcome(Welcome::read(reader)?),
+            kind::REJECT => Self::Reject(Reject::read(reader)?),
+            kind::GOAWAY => Self::Goaway(Goaway::read(reader)?),
+            _ => return Err(Violation::UnknownFrame),
+        })
+    }
+}

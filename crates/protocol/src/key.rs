@@ -1,0 +1,200 @@
+//! Keys of a server's identity, and their text form.
+//!
+//! Implements `docs/PROTOCOL.md` § Keys as text.
+
+use std::{fmt, str::FromStr};
+
+use base64ct::{Base64UrlUnpadded, Encoding as _};
+use sha2::{Digest, Sha256};
+use snow::{
+    params::DHChoice,
+    resolvers::{CryptoResolver, DefaultResolver},
+};
+use zeroize::Zeroizing;
+
+use crate::entropy::Entropy;
+
+const PUBLIC_PREFIX: &str = "mlpub_";
+const SHARED_PREFIX: &str = "mlkey_";
+
+/// The public half of a server's identity: an X25519 public key (RFC 7748).
+///
+/// As text `mlpub_` and 48 characters of base64url: the key and the first four bytes of SHA-256 over the prefix and
+/// the key, so that a cut or mistyped key is told from a wrong one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerKey(pub [u8; 32]);
+
+impl ServerKey {
+    /// The first four bytes of SHA-256 of the key: which of its keys a server is to use.
+    pub fn kid(&self) -> [u8; 4] {
+        first_four(Sha256::digest(self.0).into())
+    }
+}
+
+fn first_four(digest: [u8; 32]) -> [u8; 4] {
+    [digest[0], digest[1], digest[2], digest[3]]
+}
+
+fn checksum(prefix: &str, key: &[u8; 32]) -> [u8; 4] {
+    first_four(Sha256::new().chain_update(prefix).chain_update(key).finalize().into())
+}
+
+impl fmt::Display for ServerKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = [0; 36];
+        bytes[..32].copy_from_slice(&self.0);
+        bytes[32..].copy_from_slice(&checksum(PUBLIC_PREFIX, &self.0));
+        write!(formatter, "{PUBLIC_PREFIX}{}", Base64UrlUnpadded::encode_string(&bytes))
+    }
+}
+
+impl fmt::Debug for ServerKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// Why a text is not a server key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidKey {
+    /// It does not begin with `mlpub_`.
+    NotAKey,
+    /// It begins with `mlkey_`: a shared key, which is secret and does not belong here.
+    SharedKey,
+    /// It is cut, too long, or has a character that does not belong.
+    Damaged,
+    /// Its checksum does not fit: a character is wrong.
+    Checksum,
+}
+
+impl fmt::Display for InvalidKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::NotAKey => "a server key begins with mlpub_",
+            Self::SharedKey => "this is a shared key (mlkey_), which is secret; a server key begins with mlpub_",
+            Self::Damaged => "the server key is not complete: mlpub_ and 48 characters",
+            Self::Checksum => "the server key has a wrong character: its checksum does not fit",
+        })
+    }
+}
+
+impl std::error::Error for InvalidKey {}
+
+impl FromStr for ServerKey {
+    type Err = InvalidKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKey> {
+        let text = text.trim();
+        if text.starts_with(SHARED_PREFIX) {
+            return Err(InvalidKey::SharedKey);
+        }
+        let encoded = text.strip_prefix(PUBLIC_PREFIX).ok_or(InvalidKey::NotAKey)?;
+        let mut bytes = [0; 36];
+        let decoded = Base64UrlUnpadded::decode(encoded, &mut bytes).map_err(|_| InvalidKey::Damaged)?;
+        let (key, sum) = decoded.split_first_chunk::<32>().ok_or(InvalidKey::Damaged)?;
+        if sum.len() != 4 {
+            return Err(InvalidKey::Damaged);
+        }
+        if sum == checksum(PUBLIC_PREFIX, key) { Ok(Self(*key)) } else { Err(InvalidKey::Checksum) }
+    }
+}
+
+/// Both halves of an X25519 key. The private half is wiped when it is dropped.
+#[derive(Clone)]
+pub struct StaticKey {
+    private: Zeroizing<[u8; 32]>,
+    public: ServerKey,
+}
+
+impl StaticKey {
+    /// The key of 32 secret bytes.
+    pub fn from_private(private: [u8; 32]) -> Self {
+        let private = Zeroizing::new(private);
+        let mut public = [0; 32];
+        // The resolver always has X25519: its feature is on.
+        if let Some(mut curve) = DefaultResolver.resolve_dh(&DHChoice::Curve25519) {
+            curve.set(&*private);
+            public.copy_from_slice(curve.pubkey());
+        }
+        Self { private, public: ServerKey(public) }
+    }
+
+    /// A new key.
+    pub fn generate(entropy: &mut Entropy) -> Self {
+        Self::from_private(entropy.array())
+    }
+
+    /// The public half.
+    pub fn public(&self) -> ServerKey {
+        self.public
+    }
+
+    /// The private half, for the file that keeps it.
+    pub fn private(&self) -> &[u8; 32] {
+        &self.private
+    }
+}
+
+/// The keys that a server answers with, the current one first.
+#[derive(Clone)]
+pub struct Identity(Vec<StaticKey>);
+
+impl Identity {
+    /// An identity of one key.
+    pub fn new(current: StaticKey) -> Self {
+        Self(vec![current])
+    }
+
+    /// Adds a key that is accepted beside the current one, for a rotation.
+    #[must_use]
+    pub fn also(mut self, key: StaticKey) -> Self {
+        self.0.push(key);
+        self
+    }
+
+    /// The public keys, the current one first.
+    pub fn public_keys(&self) -> impl Iterator<Item = ServerKey> {
+        self.0.iter().map(StaticKey::public)
+    }
+
+    pub(crate) fn find(&self, kid: [u8; 4]) -> Option<&StaticKey> {
+        self.0.iter().find(|key| key.public.kid() == kid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_key_reads_back_from_its_text() {
+        let key = StaticKey::from_private([3; 32]).public();
+        let text = key.to_string();
+        assert_eq!(text.len(), 54);
+        assert_eq!(text.parse(), Ok(key));
+        assert_eq!(format!(" {text}\n").parse(), Ok(key));
+    }
+
+    #[test]
+    fn damage_is_told_from_mixing_up() {
+        let text = StaticKey::from_private([3; 32]).public().to_string();
+        assert_eq!(text[..53].parse::<ServerKey>(), Err(InvalidKey::Damaged));
+        assert_eq!(format!("{text}A").parse::<ServerKey>(), Err(InvalidKey::Damaged));
+        let other = if text.as_bytes()[20] == b'A' { "B" } else { "A" };
+        let mut mistyped = text.clone();
+        mistyped.replace_range(20..21, other);
+        assert_eq!(mistyped.parse::<ServerKey>(), Err(InvalidKey::Checksum));
+        assert_eq!(text.replace("mlpub_", "mlkey_").parse::<ServerKey>(), Err(InvalidKey::SharedKey));
+        assert_eq!("hello".parse::<ServerKey>(), Err(InvalidKey::NotAKey));
+    }
+
+    #[test]
+    fn the_public_half_is_that_of_rfc_7748() {
+        let alice = [
+            0x77, 0x07, 0x6d, 0x0a, 0x73, 0x18, 0xa5, 0x7d, 0x3c, 0x16, 0xc1, 0x72, 0x51, 0xb2, 0x66, 0x45, 0xdf, 0x4c,
+            0x2f, 0x87, 0xeb, 0xc0, 0x99, 0x2a, 0xb1, 0x77, 0xfb, 0xa5, 0x1d, 0xb9, 0x2c, 0x2a,
+        ];
+        assert_eq!(StaticKey::from_private(alice).public().0[..4], [0x85, 0x20, 0xf0, 0x09]);
+    }
+}

@@ -1,0 +1,182 @@
+//! The handshake: Noise XK through snow, with randomness from the driver's seed.
+//!
+//! Implements `docs/PROTOCOL.md` § Handshake. Nothing of the key schedule is made here; what is ours is which bytes go
+//! into the prologue and payloads. Until HS3 has opened, every failure is the same failure.
+
+use std::sync::Mutex;
+
+use snow::{
+    Builder, HandshakeState,
+    params::{CipherChoice, DHChoice, HashChoice, NoiseParams},
+    resolvers::{CryptoResolver, DefaultResolver},
+    types::{Cipher, Dh, Hash, Random},
+};
+use zeroize::Zeroizing;
+
+use crate::{
+    cipher::SplitKeys,
+    entropy::Entropy,
+    key::{Identity, ServerKey, StaticKey},
+    limits::{MAX_RECORD_BEFORE_AUTH, TAG},
+    record::{self, CLIENT_HELLO_HEADER, ClientHello, Suite, kind},
+};
+
+/// Length of an X25519 public key.
+const DH: usize = 32;
+
+/// The handshake failed. There is nothing more to know: not for the peer, and so not here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HandshakeFailed;
+
+impl From<snow::Error> for HandshakeFailed {
+    fn from(_: snow::Error) -> Self {
+        Self
+    }
+}
+
+/// snow's own primitives, and a generator over a seed of ours in place of the system's.
+struct SeededResolver(Mutex<Option<Entropy>>);
+
+struct SeededRandom(Entropy);
+
+impl Random for SeededRandom {
+    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), snow::Error> {
+        self.0.fill(out);
+        Ok(())
+    }
+}
+
+impl CryptoResolver for SeededResolver {
+    /// Hands the generator out once: two that draw the same would be worse than none.
+    fn resolve_rng(&self) -> Option<Box<dyn Random>> {
+        let entropy = self.0.lock().ok()?.take()?;
+        Some(Box::new(SeededRandom(entropy)))
+    }
+
+    fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
+        DefaultResolver.resolve_dh(choice)
+    }
+
+    fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
+        DefaultResolver.resolve_hash(choice)
+    }
+
+    fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
+        DefaultResolver.resolve_cipher(choice)
+    }
+}
+
+fn builder<'a>(suite: Suite, entropy: &mut Entropy) -> Result<Builder<'a>, HandshakeFailed> {
+    let name = match suite {
+        Suite::Aes256Gcm => "Noise_XK_25519_AESGCM_SHA256",
+        Suite::ChaCha20Poly1305 => "Noise_XK_25519_ChaChaPoly_SHA256",
+    };
+    let params: NoiseParams = name.parse()?;
+    let seeded = SeededResolver(Mutex::new(Some(Entropy::new(entropy.array()))));
+    Ok(Builder::with_resolver(params, Box::new(seeded)))
+}
+
+/// Writes the next Noise message behind `header`.
+fn write(noise: &mut HandshakeState, header: &[u8], payload: &[u8]) -> Result<Vec<u8>, HandshakeFailed> {
+    let mut record = vec![0; header.len() + 2 * DH + 2 * TAG + payload.len()];
+    record[..header.len()].copy_from_slice(header);
+    let written = noise.write_message(payload, &mut record[header.len()..])?;
+    record.truncate(header.len() + written);
+    Ok(record)
+}
+
+/// Reads the Noise message of a record of this kind and gives its payload.
+fn read(noise: &mut HandshakeState, message: &[u8]) -> Result<Zeroizing<Vec<u8>>, HandshakeFailed> {
+    let mut payload = Zeroizing::new(vec![0; message.len()]);
+    let read = noise.read_message(message, &mut payload)?;
+    payload.truncate(read);
+    Ok(payload)
+}
+
+fn message_of(record: &[u8], expected: u8) -> Result<&[u8], HandshakeFailed> {
+    match record.split_first() {
+        Some((kind, message)) if *kind == expected => Ok(message),
+        _ => Err(HandshakeFailed),
+    }
+}
+
+/// The client's side, between HS1 and HS2.
+pub(crate) struct Initiator(HandshakeState);
+
+impl Initiator {
+    /// Begins a handshake with the holder of `server_key` and gives HS1.
+    pub(crate) fn start(
+        suite: Suite,
+        server_key: &ServerKey,
+        client_key: &StaticKey,
+        entropy: &mut Entropy,
+    ) -> Result<(Self, Vec<u8>), HandshakeFailed> {
+        let header = ClientHello::new(suite, server_key).header();
+        let prologue = record::prologue(&header);
+        let mut noise = builder(suite, entropy)?
+            .prologue(&prologue)?
+            .local_private_key(client_key.private())?
+            .remote_public_key(&server_key.0)?
+            .build_initiator()?;
+        let hello = write(&mut noise, &header, &[])?;
+        Ok((Self(noise), hello))
+    }
+
+    /// Takes HS2 and gives HS3 with `auth` inside, and the keys.
+    pub(crate) fn finish(mut self, hello: &[u8], auth: &[u8]) -> Result<(Vec<u8>, SplitKeys), HandshakeFailed> {
+        let payload = read(&mut self.0, message_of(hello, kind::SERVER_HELLO)?)?;
+        if !payload.is_empty() {
+            return Err(HandshakeFailed);
+        }
+        let finish = write(&mut self.0, &[kind::CLIENT_FINISH], auth)?;
+        Ok((finish, SplitKeys::new(self.0.dangerously_get_raw_split())))
+    }
+}
+
+/// The server's side, between HS2 and HS3.
+pub(crate) struct Responder {
+    noise: HandshakeState,
+    pub(crate) suite: Suite,
+}
+
+/// What a server knows when HS3 has opened.
+pub(crate) struct Finished {
+    pub(crate) keys: SplitKeys,
+    pub(crate) client_key: [u8; 32],
+    /// The opened AUTH, which nobody has looked into yet.
+    pub(crate) auth: Zeroizing<Vec<u8>>,
+}
+
+impl Responder {
+    /// Takes HS1 and gives HS2.
+    pub(crate) fn start(
+        hello: &[u8],
+        identity: &Identity,
+        suites: &[Suite],
+        entropy: &mut Entropy,
+    ) -> Result<(Self, Vec<u8>), HandshakeFailed> {
+        let (client_hello, message) = ClientHello::parse(hello).map_err(|_| HandshakeFailed)?;
+        let suite = client_hello.suite;
+        if !suites.contains(&suite) || message.len() != DH + TAG {
+            return Err(HandshakeFailed);
+        }
+        let key = identity.find(client_hello.server_kid).ok_or(HandshakeFailed)?;
+        let header: &[u8; CLIENT_HELLO_HEADER] = hello.first_chunk().ok_or(HandshakeFailed)?;
+        let prologue = record::prologue(header);
+        let mut noise =
+            builder(suite, entropy)?.prologue(&prologue)?.local_private_key(key.private())?.build_responder()?;
+        read(&mut noise, message)?;
+        let hello = write(&mut noise, &[kind::SERVER_HELLO], &[])?;
+        Ok((Self { noise, suite }, hello))
+    }
+
+    /// Takes HS3.
+    pub(crate) fn finish(mut self, finish: &[u8]) -> Result<Finished, HandshakeFailed> {
+        if finish.len() > MAX_RECORD_BEFORE_AUTH {
+            return Err(HandshakeFailed);
+        }
+        let auth = read(&mut self.noise, message_of(finish, kind::CLIENT_FINISH)?)?;
+        let client_key = self.noise.get_remote_static().and_then(|key| key.try_into().ok()).ok_or(HandshakeFailed)?;
+        Ok(Finished { keys: SplitKeys::new(self.noise.dangerously_get_raw_split()), client_key, auth })
+    }
+}

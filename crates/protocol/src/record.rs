@@ -1,0 +1,117 @@
+//! The outer shape of the wire: one WebSocket binary message is one record.
+//!
+//! Implements `docs/PROTOCOL.md` § Records. It knows nothing of keys.
+
+use crate::{error::Malformed, key::ServerKey, wire::Reader};
+
+/// The version of the wire that this crate speaks.
+pub const VERSION: u8 = 1;
+
+/// The subprotocol of sealed connections.
+pub const SUBPROTOCOL: &str = "moorline.v1";
+
+/// The subprotocol of connections without inner encryption.
+pub const SUBPROTOCOL_PLAIN: &str = "moorline.v1.plain";
+
+/// First byte of a record. Numbers are never reused.
+pub(crate) mod kind {
+    pub(crate) const CLIENT_HELLO: u8 = 0x01;
+    pub(crate) const SERVER_HELLO: u8 = 0x02;
+    pub(crate) const CLIENT_FINISH: u8 = 0x03;
+    pub(crate) const PLAIN_HELLO: u8 = 0x04;
+    pub(crate) const SEALED: u8 = 0x10;
+    pub(crate) const PLAIN: u8 = 0x11;
+}
+
+/// The pair of AEAD and its number on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Suite {
+    /// `Noise_XK_25519_AESGCM_SHA256`.
+    Aes256Gcm = 1,
+    /// `Noise_XK_25519_ChaChaPoly_SHA256`.
+    ChaCha20Poly1305 = 2,
+}
+
+impl Suite {
+    /// Every suite, in the order of preference.
+    pub const ALL: [Self; 2] = [Self::Aes256Gcm, Self::ChaCha20Poly1305];
+
+    /// The name that configuration and programs use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Aes256Gcm => "aes-256-gcm",
+            Self::ChaCha20Poly1305 => "chacha20-poly1305",
+        }
+    }
+
+    /// The suite of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|suite| suite.name() == name)
+    }
+
+    fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|suite| *suite as u8 == number)
+    }
+}
+
+/// Everything of HS1 before the Noise message. All of it goes into the prologue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClientHello {
+    pub(crate) suite: Suite,
+    pub(crate) server_kid: [u8; 4],
+}
+
+/// Bytes before the Noise message in HS1: kind, version, suite, mode, server kid, shared key id.
+pub(crate) const CLIENT_HELLO_HEADER: usize = 12;
+
+/// The mode byte of HS1 without a shared key. Another value, and an id that is not zero, come with shared keys.
+const MODE_XK: u8 = 0;
+
+impl ClientHello {
+    pub(crate) fn new(suite: Suite, server_key: &ServerKey) -> Self {
+        Self { suite, server_kid: server_key.kid() }
+    }
+
+    pub(crate) fn header(&self) -> [u8; CLIENT_HELLO_HEADER] {
+        let [a, b, c, d] = self.server_kid;
+        [kind::CLIENT_HELLO, VERSION, self.suite as u8, MODE_XK, a, b, c, d, 0, 0, 0, 0]
+    }
+
+    /// Splits HS1 into its header and the Noise message.
+    pub(crate) fn parse(record: &[u8]) -> Result<(Self, &[u8]), Malformed> {
+        let mut reader = Reader::new(record);
+        let [first, version, suite, mode] = reader.array()?;
+        let server_kid = reader.array()?;
+        let shared_key_id: [u8; 4] = reader.array()?;
+        let known = first == kind::CLIENT_HELLO && version == VERSION && mode == MODE_XK && shared_key_id == [0; 4];
+        let suite = Suite::from_number(suite).filter(|_| known).ok_or(Malformed::UnknownValue)?;
+        Ok((Self { suite, server_kid }, reader.rest()))
+    }
+}
+
+/// What binds a handshake to its setting: a constant, the header of HS1 and the chosen subprotocol.
+pub(crate) fn prologue(header: &[u8; CLIENT_HELLO_HEADER]) -> Vec<u8> {
+    [b"moorline prologue 1\0".as_slice(), header, SUBPROTOCOL.as_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_of_hs1_reads_back_and_any_other_is_refused() {
+        let hello = ClientHello { suite: Suite::ChaCha20Poly1305, server_kid: [9, 8, 7, 6] };
+        // kind, version, suite, mode | server kid | shared key id (none)
+        assert_eq!(hello.header(), [0x01, 0x01, 0x02, 0x00, 9, 8, 7, 6, 0, 0, 0, 0]);
+        let mut record = hello.header().to_vec();
+        record.extend_from_slice(b"noise");
+        assert_eq!(ClientHello::parse(&record), Ok((hello, b"noise".as_slice())));
+        for place in [0, 1, 2, 3, 8, 11] {
+            let mut other = record.clone();
+            other[place] ^= 0x40;
+            assert_eq!(ClientHello::parse(&other), Err(Malformed::UnknownValue), "byte {place}");
+        }
+        assert_eq!(ClientHello::parse(&record[..11]), Err(Malformed::UnexpectedEnd));
+    }
+}

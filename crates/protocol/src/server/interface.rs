@@ -1,0 +1,172 @@
+//! What goes into the server's endpoint and what comes out of it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::{
+    auth::Auth,
+    code::Code,
+    connection::PeerEvent,
+    error::Violation,
+    frame::{Ref, SessionId},
+    heartbeat::HeartbeatConfig,
+    key::Identity,
+    limits::{Deadlines, Limits, RekeyPolicy},
+    record::Suite,
+    time::Timestamp,
+    url::DialUrl,
+};
+
+/// Whether records are sealed.
+#[derive(Clone)]
+pub enum Encryption {
+    /// Noise and sealed records, with this identity and these suites.
+    On {
+        /// The server's keys.
+        identity: Identity,
+        /// The suites a client may choose.
+        suites: Vec<Suite>,
+    },
+    /// Nothing of ours protects the records; TLS may. Both sides must say so.
+    Off,
+}
+
+/// What every connection of a server has in common.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct ServerConfig {
+    /// Whether records are sealed.
+    pub encryption: Encryption,
+    /// The addresses that clients may have dialled; empty allows any.
+    pub public_urls: Vec<DialUrl>,
+    /// Caps.
+    pub limits: Limits,
+    /// How long the phases before the established connection may take.
+    pub deadlines: Deadlines,
+    /// When to look for signs of life.
+    pub heartbeat: HeartbeatConfig,
+    /// When keys are replaced.
+    pub rekey: RekeyPolicy,
+    /// The server's name and version, as its clients are told.
+    pub version: String,
+}
+
+impl ServerConfig {
+    /// The defaults, with `encryption`.
+    pub fn new(encryption: Encryption) -> Self {
+        Self {
+            encryption,
+            public_urls: Vec::new(),
+            limits: Limits::default(),
+            deadlines: Deadlines::default(),
+            heartbeat: HeartbeatConfig::SERVER,
+            rekey: RekeyPolicy::default(),
+            version: concat!("moorline/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+/// What happened on the socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerInput {
+    /// A binary message came.
+    Record(Bytes),
+    /// A text message came, which is always wrong.
+    Text,
+    /// The socket takes no more for now (`true`), or takes more again.
+    Congested(bool),
+    /// The socket is gone.
+    SocketClosed,
+    /// The deadline of the last [`ServerOutput::Wait`] has come.
+    Wake,
+}
+
+/// What the driver is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerOutput {
+    /// Write one binary message.
+    Transmit(Bytes),
+    /// Tell the application.
+    Event(ServerEvent),
+    /// Send a close with this code and end the socket. Nothing but `Wait` comes after it.
+    CloseSocket(Code),
+    /// Everything is drained; wait for input, or until this time.
+    Wait(Option<Timestamp>),
+}
+
+/// A client whose handshake is complete and who waits for a decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// What it says of itself.
+    pub auth: Auth,
+    /// The suite it chose; `None` without encryption.
+    pub suite: Option<Suite>,
+    /// Its key of this connection; `None` without encryption.
+    pub client_key: Option<[u8; 32]>,
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The client said good-bye.
+    Bye,
+    /// The socket closed under it.
+    SocketClosed,
+    /// The client broke the protocol.
+    Violation(Violation),
+    /// This side closed with a code: a deadline, a decision, or the application.
+    Closed(Code),
+}
+
+/// What the application hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerEvent {
+    /// Somebody is there: admit or reject.
+    Arrived(Arrival),
+    /// The client is in, under this session.
+    Connected(SessionId),
+    /// The client wants something, or has answered.
+    Peer(PeerEvent),
+    /// It is over. It comes once, last, and only after `Arrived`; before that there is nothing to tell an application.
+    Ended(Ended),
+    /// For the log only: a socket that never got as far as `Arrived` was closed for this reason.
+    HandshakeFailed(HandshakeFailure),
+}
+
+/// Why a handshake came to nothing. The peer never learns which it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandshakeFailure {
+    /// HS1 was not one, or for a key or suite that this server does not have.
+    ClientHello,
+    /// HS3 did not open, or AUTH did not parse.
+    ClientFinish,
+    /// A record was too large, of the wrong kind or a text message.
+    Record,
+    /// It took too long.
+    Deadline,
+    /// The client closed the socket.
+    SocketClosed,
+    /// It dialled an address that is not the server's. This one the client is told, sealed, with the reference.
+    WrongEndpoint(Ref),
+}
+
+/// Why the application does not let a client in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// The registry's code, 4000 and above.
+    pub code: Code,
+    /// The application's own name for it, with [`Code::REFUSED`]; else empty.
+    pub name: String,
+    /// A text that the user may see.
+    pub message: String,
+    /// When to try again; zero leaves it to the client.
+    pub retry_after: Duration,
+}
+
+impl Rejection {
+    /// A rejection of the registry's, without a text.
+    pub fn of(code: Code) -> Self {
+        Self { code, name: String::new(), message: String::new(), retry_after: Duration::ZERO }
+    }
+}

@@ -1,0 +1,76 @@
+//! `cargo xtask test`: every test, or the kinds named.
+
+use anyhow::{Result, bail};
+
+use crate::run::{cargo, cmd};
+use crate::{chromium, node, pack, repo, wasm};
+
+/// A kind of test.
+struct Kind {
+    name: &'static str,
+    run: fn() -> Result<()>,
+}
+
+const KINDS: &[Kind] = &[
+    Kind { name: "rust", run: rust },
+    Kind { name: "wasm", run: protocol_on_wasm },
+    Kind { name: "npm", run: package },
+    Kind { name: "browser", run: browser },
+];
+
+pub(crate) fn command(args: &[String]) -> Result<()> {
+    if let Some(unknown) = args.iter().find(|arg| KINDS.iter().all(|kind| kind.name != *arg)) {
+        let names: Vec<_> = KINDS.iter().map(|kind| kind.name).collect();
+        bail!("there are no tests of the kind {unknown:?}; kinds are {}", names.join(", "));
+    }
+    for Kind { run, .. } in KINDS.iter().filter(|kind| args.is_empty() || args.iter().any(|arg| arg == kind.name)) {
+        run()?;
+    }
+    Ok(())
+}
+
+/// What cargo builds and tests on this machine: not the browser's driver, which is for wasm32, and not us; together
+/// with us the shared dependencies get other features and everything would be built a second time.
+pub(crate) const NATIVE: &[&str] = &["--workspace", "--exclude", "moorline-client-wasm", "--exclude", "xtask"];
+
+fn rust() -> Result<()> {
+    cargo("test").args(NATIVE).run()?;
+    cargo("test").args(["--package", "xtask"]).run()
+}
+
+/// The tests of the protocol again, on the target that pages run; README.md tells how.
+fn protocol_on_wasm() -> Result<()> {
+    wasm::ensure_target()?;
+    cargo("test")
+        .args(["--package", "moorline-protocol", "--lib", "--tests", "--target", wasm::TARGET])
+        // Cargo runs a test from its package's folder, and splits the runner at blanks: so not the whole path.
+        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", "node ../xtask/wasm-test.mjs")
+        .run()
+}
+
+fn package() -> Result<()> {
+    pack::make()?;
+    for script in ["check", "test", "publint"] {
+        node::npm(&pack::folder()).args(["run", script]).run()?;
+    }
+    Ok(())
+}
+
+/// Real pages in Chromium. The tests find what they need in the environment:
+/// `MOORLINE_TARBALL` the packed npm package, `MOORLINE_CHROMIUM` the browser, `MOORLINE_BIN` the folder of our
+/// compiled programs.
+fn browser() -> Result<()> {
+    let tarball = pack::make()?;
+    let chromium = chromium::ensure()?;
+    cargo("build").args(NATIVE).arg("--bins").run()?;
+
+    let folder = repo::path("tests/browser");
+    node::install(&folder)?;
+    cmd("node")
+        .args(["--test", "--test-reporter=spec"])
+        .dir(&folder)
+        .env("MOORLINE_TARBALL", tarball)
+        .env("MOORLINE_CHROMIUM", chromium)
+        .env("MOORLINE_BIN", repo::target().join("debug"))
+        .run()
+}

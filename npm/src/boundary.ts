@@ -1,0 +1,105 @@
+/**
+ * The private boundary between this shell and the Rust driver (`crates/client-wasm`).
+ *
+ * The shell owns what only JavaScript can do well: JSON, promises, listeners, fetching. Every decision about the
+ * protocol is on the other side. Nothing here is public.
+ */
+
+/** How a payload's bytes are to be read: 0 as they are, 1 as JSON in UTF-8. */
+export type Encoding = number;
+
+/** A failure as Rust reports it. `message` and `remedy` may be empty: then the registry in `codes.gen.ts` has them. */
+export interface CoreFailure {
+  code: string;
+  message: string;
+  remedy: string;
+  retryable: boolean;
+  ref?: string;
+  encoding?: Encoding;
+  data?: Uint8Array;
+}
+
+/** `attempt` is 1 for the first try since the last connection; `retryInMs` is set while waiting for the next try. */
+export interface StatusEvent {
+  status: "connecting" | "connected" | "closed";
+  attempt: number;
+  retryInMs?: number;
+  error?: CoreFailure;
+}
+
+export interface SessionInfo {
+  id: string;
+  encryption: {
+    suite: "aes-256-gcm" | "chacha20-poly1305" | "off";
+    trust: "pinned" | "discovered" | "none";
+    serverKey?: string;
+  };
+  serverVersion: string;
+  limits: { maxMessage: number; maxCallsInFlight: number };
+  heartbeatMs: number;
+  serverTimeMs: number;
+  url: string;
+}
+
+export interface CoreOptions {
+  url: string;
+  origin?: string;
+  encryption: "aes-256-gcm" | "chacha20-poly1305" | "off";
+  serverKeys: string[];
+  allowInsecureDiscovery: boolean;
+  connectTimeoutMs: number;
+  callTimeoutMs: number;
+  reconnect: boolean;
+  reconnectBaseMs: number;
+  reconnectMaxMs: number;
+  clientVersion: string;
+}
+
+export type DiscoveryResult =
+  | { kind: "answer"; status: number; document?: unknown }
+  | { kind: "unreachable" };
+
+/** What a socket is to the shell: something to hand over. Rust sets its handlers. */
+export type Socket = object;
+
+/** Called only while no Rust borrow is held, so each may call back into `Core`. */
+export interface CoreHost {
+  openSocket(url: string, protocols: string[]): Socket;
+  discover(ticket: number, httpUrl: string): void;
+  onStatus(event: StatusEvent): void;
+  onSession(info: SessionInfo): void;
+  onSettled(
+    id: number,
+    ok: boolean,
+    encoding: Encoding,
+    body: Uint8Array | undefined,
+    failure: CoreFailure | undefined,
+  ): void;
+  onCall(id: number, name: string, encoding: Encoding, body: Uint8Array): void;
+  onCancelled(id: number): void;
+  onMessage(name: string, encoding: Encoding, body: Uint8Array, volatile: boolean): void;
+}
+
+/** One client's protocol state, in wasm. Methods that say so throw a {@link CoreFailure}. */
+export interface Core {
+  start(): void;
+  /** Throws. Never settles the call before it has returned the id. */
+  call(name: string, encoding: Encoding, body: Uint8Array, timeoutMs?: number): number;
+  /** After this, `onSettled` is never called for the id. */
+  cancel(id: number): void;
+  /** Throws. Volatile while not connected is dropped. */
+  notify(name: string, encoding: Encoding, body: Uint8Array, volatile: boolean): void;
+  /** Throws. */
+  reply(id: number, encoding: Encoding, body: Uint8Array): void;
+  fail(id: number, code: string, message: string, encoding?: Encoding, data?: Uint8Array): void;
+  discovered(ticket: number, result: DiscoveryResult): void;
+  retryNow(): void;
+  ping(): void;
+  stats(): { bytesSent: number; bytesReceived: number; rttMs?: number; buffered: number };
+  /** Polite end. `onStatus` with "closed" follows. */
+  close(): void;
+  free(): void;
+}
+
+/** Throws for a bad server key, URL or combination of options. */
+export type CoreClass = new (options: CoreOptions, host: CoreHost) => Core;

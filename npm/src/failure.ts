@@ -1,0 +1,26 @@
+import type { CoreFailure } from "./boundary.js";
+import { MoorlineError, type ErrorDetails } from "./errors.js";
+import { decode } from "./payload.js";
+
+type ErrorClass = new (code: string, message?: string, details?: ErrorDetails) => MoorlineError;
+
+/** What the core reported or threw, as an error of the class that its context asks for. */
+export function fromCore(Class: ErrorClass, thrown: unknown): MoorlineError {
+  if (MoorlineError.is(thrown)) return thrown;
+  if (!isCoreFailure(thrown)) return new Class("internal", `The wasm core failed: ${thrown}`, { cause: thrown });
+  const { code, message, remedy, retryable, ref } = thrown;
+  return new Class(code, message, { remedy, retryable, ref, data: attachment(thrown) });
+}
+
+function isCoreFailure(thrown: unknown): thrown is CoreFailure {
+  return typeof thrown === "object" && thrown !== null && "code" in thrown && typeof thrown.code === "string";
+}
+
+function attachment({ encoding, data }: CoreFailure): unknown {
+  if (encoding === undefined || data === undefined) return undefined;
+  try {
+    return decode(encoding, data);
+  } catch {
+    return undefined; // The failure itself matters more than an attachment that cannot be read.
+  }
+}

@@ -1,0 +1,115 @@
+import { MoorlineError } from "./errors.js";
+import type { CallOptions, ConnectOptions, NotifyOptions, PreloadOptions, WaitOptions } from "./types.js";
+
+interface Expectation {
+  what: string;
+  fits(value: unknown): boolean;
+}
+
+const finiteMs: Expectation = {
+  what: "a number of milliseconds above 0",
+  fits: (value) => typeof value === "number" && value > 0 && value < Infinity,
+};
+const limitMs: Expectation = {
+  what: "a number of milliseconds above 0, or Infinity",
+  fits: (value) => typeof value === "number" && value > 0,
+};
+const flag: Expectation = { what: "true or false", fits: (value) => typeof value === "boolean" };
+
+const wait: Record<keyof WaitOptions, Expectation> = {
+  timeoutMs: limitMs,
+  signal: {
+    what: "an AbortSignal",
+    fits: (value) => typeof value === "object" && value !== null && "aborted" in value && "addEventListener" in value,
+  },
+};
+
+const connect: Record<keyof ConnectOptions, Expectation> = {
+  serverKey: {
+    what: "a string or an array of strings",
+    fits: (value) => typeof value === "string" || (Array.isArray(value) && value.every((key) => typeof key === "string")),
+  },
+  encryption: oneOf("aes-256-gcm", "chacha20-poly1305", "off"),
+  allowInsecureDiscovery: flag,
+  connectTimeoutMs: finiteMs,
+  callTimeoutMs: limitMs,
+  reconnect: flag,
+  reconnectBaseMs: finiteMs,
+  reconnectMaxMs: finiteMs,
+  webSocket: { what: "a WebSocket class", fits: (value) => typeof value === "function" },
+  wasm: {
+    what: "bytes, a URL, a WebAssembly.Module, a Response or a promise of one",
+    fits: (value) => typeof value === "string" || (typeof value === "object" && value !== null),
+  },
+};
+
+export const checkConnectOptions = checker<ConnectOptions>("connect", connect);
+export const checkPreloadOptions = checker<PreloadOptions>("preload", { ...wait, wasm: connect.wasm });
+export const checkReadyOptions = checker<WaitOptions>("ready", wait);
+export const checkCallOptions = checker<CallOptions>("call", wait);
+export const checkNotifyOptions = checker<NotifyOptions>("notify", { volatile: flag });
+
+/** A check that hands back the options, or throws `invalid_option` with the name that is wrong and the nearest right one. */
+function checker<T extends object>(where: string, expectations: Record<keyof T, Expectation>) {
+  const known = Object.keys(expectations);
+  return (options: T | undefined): T => {
+    if (options === undefined) return {} as T;
+    if (typeof options !== "object" || options === null) {
+      throw new MoorlineError("invalid_option", `The options of ${where}() must be an object, not ${show(options)}`);
+    }
+    for (const [name, value] of Object.entries(options)) {
+      if (!Object.hasOwn(expectations, name)) throw unknownName(`option of ${where}()`, name, known);
+      const expectation = expectations[name as keyof T];
+      if (value !== undefined && !expectation.fits(value)) {
+        const message = `The option \`${name}\` of ${where}() must be ${expectation.what}, not ${show(value)}`;
+        throw new MoorlineError("invalid_option", message, { remedy: `Pass ${expectation.what}, or leave it out.` });
+      }
+    }
+    return options;
+  };
+}
+
+/** The error for a name that is not among `known`, with the nearest of them. */
+export function unknownName(what: string, name: string, known: readonly string[]): MoorlineError {
+  const nearest = nearestName(name, known);
+  return new MoorlineError("invalid_option", `Unknown ${what}: \`${name}\``, {
+    remedy: `${nearest ? `Did you mean \`${nearest}\`? ` : ""}Known are ${known.join(", ")}.`,
+  });
+}
+
+function nearestName(name: string, known: readonly string[]): string | undefined {
+  const lower = name.toLowerCase();
+  // `timeout` should find `timeoutMs` and `callTimeoutMs`, however many letters lie between.
+  const containing = known.find((candidate) => candidate.toLowerCase().includes(lower));
+  if (containing !== undefined && lower.length > 2) return containing;
+  const byDistance = known
+    .map((candidate) => ({ candidate, distance: editDistance(lower, candidate.toLowerCase()) }))
+    .sort((a, b) => a.distance - b.distance);
+  const best = byDistance[0];
+  return best && best.distance <= Math.max(2, name.length / 3) ? best.candidate : undefined;
+}
+
+/** Levenshtein's distance, one row at a time. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, column) => column);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const substituted = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(substituted, row[j]! + 1, next[j - 1]! + 1));
+    }
+    row = next;
+  }
+  return row[b.length]!;
+}
+
+function oneOf(...values: string[]): Expectation {
+  return {
+    what: values.map((value) => `"${value}"`).join(", ").replace(/, (?=[^,]*$)/, " or "),
+    fits: (value) => values.includes(value as string),
+  };
+}
+
+function show(value: unknown): string {
+  return typeof value === "string" ? JSON.stringify(value) : String(value);
+}

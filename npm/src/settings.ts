@@ -1,0 +1,46 @@
+import { MoorlineError } from "./errors.js";
+import type { CoreOptions } from "./boundary.js";
+import type { ConnectOptions } from "./types.js";
+import { LONGEST_TIMER_MS } from "./settlement.js";
+import { resolveUrl } from "./url.js";
+import { version } from "./version.js";
+
+/** URL and options of `connect`, resolved and with every default. The defaults are written here and nowhere else. */
+export function settingsFrom(url: string | URL | undefined, options: ConnectOptions): CoreOptions {
+  const origin = globalThis.location?.origin;
+  return {
+    url: resolveUrl(url, globalThis.location),
+    ...(origin && { origin }),
+    encryption: options.encryption ?? "aes-256-gcm",
+    serverKeys: serverKeys(options.serverKey),
+    allowInsecureDiscovery: options.allowInsecureDiscovery ?? false,
+    connectTimeoutMs: wholeMs(options.connectTimeoutMs ?? 10_000),
+    callTimeoutMs: wholeMs(options.callTimeoutMs ?? 10_000),
+    reconnect: options.reconnect ?? true,
+    reconnectBaseMs: wholeMs(options.reconnectBaseMs ?? 200),
+    reconnectMaxMs: wholeMs(options.reconnectMaxMs ?? 20_000),
+    clientVersion: version,
+  };
+}
+
+/** Whole and finite, as Rust wants it; 24 days are as good as no limit. */
+function wholeMs(ms: number): number {
+  return Math.ceil(Math.min(ms, LONGEST_TIMER_MS));
+}
+
+function serverKeys(option: ConnectOptions["serverKey"]): string[] {
+  const texts = typeof option === "string" ? option.split(",") : [...(option ?? [])];
+  return texts.map((text) => text.trim()).filter(Boolean).map(checkServerKey);
+}
+
+/** Only the kind of key: its checksum is the core's to check, which may not be loaded yet. */
+function checkServerKey(text: string): string {
+  if (text.startsWith("mlpub_")) return text;
+  // The text is not repeated: it may be a secret in the wrong place, and messages end up in logs.
+  if (text.startsWith("mlkey_")) {
+    throw new MoorlineError("invalid_server_key", "The option `serverKey` holds a shared key (mlkey_…)", {
+      remedy: "Keep that one secret and pass the public key that `moorline identity show` prints; it begins with mlpub_.",
+    });
+  }
+  throw new MoorlineError("invalid_server_key", "The option `serverKey` does not begin with mlpub_");
+}

@@ -1,0 +1,230 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+import type {
+  ApiShape, ArgumentOf, DataAndOptions, Declared, NameIn, ResultOf, UntypedApi,
+} from "./api.js";
+import type { ConnectError, MoorlineError } from "./errors.js";
+import type { Unsubscribe } from "./listeners.js";
+
+export type { Unsubscribe };
+
+/** Where the wasm comes from: its bytes, a URL to fetch, a compiled module, a response, or a promise of one of these. */
+export type WasmSource = WasmValue | PromiseLike<WasmValue>;
+type WasmValue = ArrayBuffer | ArrayBufferView | URL | string | WebAssembly.Module | Response;
+
+/** A constructor like the browser's `WebSocket`, or the one of npm's `ws`. */
+export type WebSocketClass = new (url: string, protocols: string[]) => {
+  binaryType: string;
+  send(data: Uint8Array<ArrayBuffer>): void;
+  close(code?: number, reason?: string): void;
+};
+
+/** Options of {@link Connect | connect}. An unknown name or a wrong value throws `invalid_option` at once. */
+export interface ConnectOptions {
+  /**
+   * Public key of the server, as `moorline identity show` prints it (`mlpub_…`): one, several in an array, or several
+   * in a string with commas. With none the key is asked from the server, which over plain `ws://` is refused beyond
+   * localhost. Default: none.
+   */
+  serverKey?: string | readonly string[] | undefined;
+  /**
+   * The cipher, or `"off"` for none, which the server must have too. Default: `"aes-256-gcm"`. `"chacha20-poly1305"` is
+   * the faster one in a browser for much data.
+   */
+  encryption?: "aes-256-gcm" | "chacha20-poly1305" | "off" | undefined;
+  /** Take the server's key as found, even over plain `ws://` on a network. For experiments. Default: `false`. */
+  allowInsecureDiscovery?: boolean | undefined;
+  /** How long one try may take, from opening the socket to the end of the handshake, in ms. Default: 10,000. */
+  connectTimeoutMs?: number | undefined;
+  /** How long a call waits for its answer, in ms, also while connecting; `Infinity` for no limit. Default: 10,000. */
+  callTimeoutMs?: number | undefined;
+  /** Connect again after a loss or a failed try, without end. `false`: the first of these closes. Default: `true`. */
+  reconnect?: boolean | undefined;
+  /** Upper bound of the first wait before a new try, in ms; it doubles with each failure, the wait is random below it. Default: 200. */
+  reconnectBaseMs?: number | undefined;
+  /** Upper bound of every wait before a new try, in ms. Default: 20,000. */
+  reconnectMaxMs?: number | undefined;
+  /** The WebSocket to use. Default: the global one; in Node without one, that of the package `ws` if it is installed. */
+  webSocket?: WebSocketClass | undefined;
+  /**
+   * Where the wasm comes from, instead of where the entry looks for it (`moorline/slim` looks nowhere and needs it). A
+   * page loads it once: when it is loaded already, this is not used. Default: beside the module.
+   */
+  wasm?: WasmSource | undefined;
+}
+
+/** How long to wait, and what ends the wait. */
+export interface WaitOptions {
+  /** Limit in ms; `Infinity` for none. Each method gives its default. Beyond it: `timeout`. */
+  timeoutMs?: number | undefined;
+  /** An abort rejects with the signal's `reason`. */
+  signal?: AbortSignal | undefined;
+}
+
+/** Options of `client.call`. The default of `timeoutMs` is the client's `callTimeoutMs`; an abort also cancels the handler. */
+export interface CallOptions extends WaitOptions {}
+
+/** Options of `client.notify`. */
+export interface NotifyOptions {
+  /** May be lost: dropped while not connected or when the line is full, never delays anything else. Default: `false`. */
+  volatile?: boolean | undefined;
+}
+
+/** Options of {@link Preload | preload}. The default of `timeoutMs` is `Infinity`. */
+export interface PreloadOptions extends WaitOptions {
+  /** As in {@link ConnectOptions}. */
+  wasm?: WasmSource | undefined;
+}
+
+/** Where the connection stands. The same object until something changes. */
+export interface Status {
+  /** `connecting` also between two tries; `closed` is final. */
+  readonly status: "connecting" | "connected" | "closed";
+  /** Number of the current or last try since the client was last connected; 1 is the first. */
+  readonly attempt: number;
+  /** While waiting for the next try: how long that wait is, in ms from the event. */
+  readonly retryInMs: number | undefined;
+  /** Why the last try failed or the client closed; `undefined` if all is well. */
+  readonly error: ConnectError | undefined;
+}
+
+/** What the client and the server agreed on for the current connection. */
+export interface Session {
+  readonly id: string;
+  readonly encryption: {
+    readonly suite: "aes-256-gcm" | "chacha20-poly1305" | "off";
+    /** `pinned`: the key was given as `serverKey`. `discovered`: it was asked for, which is as strong as TLS. */
+    readonly trust: "pinned" | "discovered" | "none";
+    /** The server's key, `mlpub_…`. */
+    readonly serverKey?: string;
+  };
+  readonly serverVersion: string;
+  readonly limits: {
+    /** Largest payload, in bytes. */
+    readonly maxMessage: number;
+    /** Calls that may be open at once. */
+    readonly maxCallsInFlight: number;
+  };
+  /** The server pings after so many ms of silence. */
+  readonly heartbeatMs: number;
+  /** The server's clock at the handshake, in ms since 1970. */
+  readonly serverTimeMs: number;
+  /** The URL that was dialled. */
+  readonly url: string;
+}
+
+/** Counters of a client, over all its connections. */
+export interface Stats {
+  readonly bytesSent: number;
+  readonly bytesReceived: number;
+  /** Last measured round trip, in ms; `undefined` before the first. */
+  readonly rttMs?: number;
+  /** Bytes that wait for the socket. */
+  readonly buffered: number;
+}
+
+/** Events of `client.on`. */
+export interface ClientEvents {
+  /** The status changed; the value is the new `client.status`. */
+  status: Status;
+  /** A handshake succeeded; the value is the new `client.session`. Comes before the status `connected`. */
+  session: Session;
+  /**
+   * Something failed that no promise reports: a handler threw, a notification could not be sent or read. `cause` has
+   * what was thrown. While nobody listens, `console.error` gets it.
+   */
+  error: MoorlineError;
+}
+
+/** What a handler is given beside its argument. */
+export interface HandlerContext<A extends ApiShape = UntypedApi> {
+  /** Aborted when the server gave up on the call or the client closed; an answer is then no longer wanted. */
+  readonly signal: AbortSignal;
+  readonly client: Client<A>;
+}
+
+/** Answers a call of the server's: with what it returns, or with the {@link Fail} or other MoorlineError it throws. */
+export type Handler<F, A extends ApiShape = UntypedApi> = (
+  data: ArgumentOf<F>,
+  context: HandlerContext<A>,
+) => ResultOf<F> | PromiseLike<ResultOf<F>>;
+
+/** A connection to one server, which connects by itself and again after every loss until it is closed. */
+export interface Client<A extends ApiShape = UntypedApi> extends Disposable, AsyncDisposable {
+  /** Where the connection stands; the same object until it changes, so that it can be compared. */
+  readonly status: Status;
+
+  /** The newest session; `undefined` until first connected. It stays while reconnecting and after the end. */
+  readonly session: Session | undefined;
+
+  /**
+   * Waits until connected; at once if it is. By default without limit, since the client never gives up by itself.
+   *
+   * @throws ConnectError why the client closed, or `timeout` with the newest connection error as `cause`
+   */
+  ready(options?: WaitOptions): Promise<Session>;
+
+  /**
+   * Calls a handler of the server. While connecting it waits within its own `timeoutMs`.
+   *
+   * A `Uint8Array` goes as bytes and anything else as JSON; the same holds for the result.
+   *
+   * @throws CallError with the protocol's code (`timeout`, `not_found`, `unknown` if the connection ended first,
+   *   `too_large`, `backpressure`, `unreadable`, `closed`, …) or with the code of the handler's own failure
+   */
+  call<N extends NameIn<A, "calls">>(
+    name: N,
+    ...rest: DataAndOptions<ArgumentOf<Declared<A, "calls", N>>, CallOptions>
+  ): Promise<ResultOf<Declared<A, "calls", N>>>;
+
+  /**
+   * Tells the server something, without an answer. While connecting it waits, unless it is `volatile`.
+   *
+   * @throws CallError `too_large`, `backpressure`, `unreadable`, `invalid_name`, `closed` (not if `volatile`)
+   */
+  notify<N extends NameIn<A, "notifies">>(
+    name: N,
+    ...rest: DataAndOptions<Declared<A, "notifies", N>, NotifyOptions>
+  ): void;
+
+  /** Answers the server's calls of this name. There is one handler for a name: a second replaces it. */
+  handle<N extends NameIn<A, "handles">>(name: N, handler: Handler<Declared<A, "handles", N>, A>): Unsubscribe;
+
+  /** Hears the server's notifications of this name. Any number may listen; without a listener they are dropped. */
+  listen<N extends NameIn<A, "listens">>(name: N, listener: (data: Declared<A, "listens", N>) => void): Unsubscribe;
+
+  /** Hears an event of the client itself; the present state is not told, read `status` or `session` for it. */
+  on<E extends keyof ClientEvents>(event: E, listener: (value: ClientEvents[E]) => void): Unsubscribe;
+
+  /** Counters at this moment; all zero until the wasm is loaded. */
+  stats(): Stats;
+
+  /** Asks for a fresh sample of the round trip, which `stats().rttMs` then has. Does nothing while not connected. */
+  ping(): void;
+
+  /**
+   * Ends the connection politely and for good. What is still under way rejects. In the task of `connect()` it opens no
+   * socket and loads nothing. Resolves once the end is reached; a second call gives the same promise.
+   */
+  close(): Promise<void>;
+}
+
+/** The function `connect` of every entry. */
+export interface Connect {
+  /**
+   * Returns a client at once, which connects by itself after the current task.
+   *
+   * @param url `ws:`, `wss:`, `http:` or `https:`; in a page also relative. Default: `/moorline` of the page's origin.
+   * @throws MoorlineError `invalid_url`, `invalid_option` or `invalid_server_key`, never for the network
+   */
+  <A extends ApiShape = UntypedApi>(url?: string | URL, options?: ConnectOptions): Client<A>;
+}
+
+/** The function `preload` of every entry. */
+export interface Preload {
+  /**
+   * Loads and compiles the wasm before there is a client, for a faster first connection. It need not be awaited.
+   *
+   * @throws ConnectError `wasm_not_found`, `wasm_blocked`, `wasm_invalid`, `no_webassembly`, `timeout`
+   */
+  (options?: PreloadOptions): Promise<void>;
+}
