@@ -1,1 +1,98 @@
-//! tests
+//! What end-to-end tests have in common: a real server on a free port of this machine, and what talks to it.
+
+use std::net::SocketAddr;
+
+use moorline_client::{Client, ClientBuilder};
+use moorline_protocol::{
+    entropy::Entropy,
+    key::{Identity, StaticKey},
+};
+use moorline_server::{Config, ServerBuilder};
+use tokio::{sync::oneshot, task::JoinHandle};
+
+/// What a test returns: anything that goes wrong ends it.
+pub type TestResult = Result<(), Box<dyn std::error::Error>>;
+
+/// A server that runs until it is dropped or stopped.
+pub struct TestServer {
+    address: SocketAddr,
+    key: String,
+    stop: Option<oneshot::Sender<()>>,
+    serving: JoinHandle<Result<(), moorline_server::Error>>,
+    /// For what a test wants to do from outside of handlers.
+    pub peers: moorline_server::Peers,
+}
+
+impl TestServer {
+    /// Starts a server with the defaults.
+    pub async fn start(builder: ServerBuilder) -> Result<Self, moorline_server::Error> {
+        Self::start_with(builder, |_| {}).await
+    }
+
+    /// Starts a server with a changed configuration.
+    pub async fn start_with(
+        builder: ServerBuilder,
+        change: impl FnOnce(&mut Config),
+    ) -> Result<Self, moorline_server::Error> {
+        let mut config = Config::default();
+        config.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        change(&mut config);
+        let identity = Identity::new(StaticKey::generate(&mut Entropy::new(seed())));
+        let key = identity.public_keys().next().map(|key| key.to_string()).unwrap_or_default();
+        let server = builder.config(config).identity(identity).build().await?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (address, peers) = (server.local_addr(), server.peers());
+        let serving = tokio::spawn(server.serve(async {
+            let _ = stopped.await;
+        }));
+        Ok(Self { address, key, stop: Some(stop), serving, peers })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL of its WebSocket.
+    pub fn url(&self) -> String {
+        format!("ws://{}/moorline", self.address)
+    }
+
+    /// The text of its key.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// A client that pins its key.
+    ///
+    /// # Errors
+    /// None that a test expects.
+    pub fn client(&self) -> Result<ClientBuilder, moorline_client::Error> {
+        Client::builder(&self.url())?.server_key(&self.key)
+    }
+
+    /// Asks it to stop and waits until it has.
+    ///
+    /// # Errors
+    /// What the server ended with.
+    pub async fn stop(mut self) -> TestResult {
+        self.stop.take().map(|stop| stop.send(()));
+        Ok((&mut self.serving).await??)
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.stop.take().map(|stop| stop.send(()));
+    }
+}
+
+/// 32 random bytes.
+///
+/// # Panics
+/// When the system has none.
+pub fn seed() -> [u8; 32] {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).expect("the system gives random bytes");
+    seed
+}

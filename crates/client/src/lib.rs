@@ -1,1 +1,331 @@
-//! client
+//! The native Moorline client for tokio: for services, command lines, load and tests.
+//!
+//! ```text
+//! Client (cheap to clone) ──commands──▶ driver: one task around protocol's ClientEndpoint ──▶ WebSocket
+//!        ◀──────── results, status ────┘   └─▶ your handlers and listeners
+//! ```
+//!
+//! It connects over `ws://`; TLS comes with the issue that gives the server TLS.
+//!
+//! # Example
+//!
+//! ```no_run
+//! use moorline_client::Client;
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::builder("ws://localhost:2667/moorline")?.connect()?;
+//! client.listen("said", |text: String| async move { println!("{text}") });
+//! let greeting: String = client.call("greet", &"Ann").await?;
+//! client.close().await;
+//! # Ok(()) }
+//! ```
+
+mod discovery;
+mod driver;
+mod handlers;
+mod socket;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+pub use moorline_protocol as protocol;
+use moorline_protocol::{
+    client::{ClientConfig, ConnectFailure, SessionInfo, Status},
+    error::Refused,
+    frame::Failure,
+    key::{InvalidKey, ServerKey},
+    payload::{Name, Payload},
+    record::Suite,
+    session::Outcome,
+    url::{DialUrl, InvalidUrl},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{driver::Command, handlers::Handlers};
+
+/// How long a call waits for its answer, unless [`Client::call_within`] says otherwise.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Commands that may wait for the driver; a caller beyond that waits.
+const COMMANDS: usize = 1_024;
+
+/// Why a client was not made, or a request brought no result.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The URL is none of an endpoint.
+    Url(InvalidUrl),
+    /// `wss://`, for which this version has no TLS.
+    TlsUnsupported,
+    /// The server key is none.
+    Key(InvalidKey),
+    /// The system gives no random bytes.
+    NoEntropy,
+    /// Nothing was sent.
+    Refused(Refused),
+    /// The value has no JSON form, or the answer not the expected one.
+    Json(serde_json::Error),
+    /// The server's handler failed.
+    Failed(Failure),
+    /// No answer in time. The handler may have run.
+    TimedOut,
+    /// The connection ended before the answer came. The handler may have run.
+    Unknown,
+    /// The client has stopped, for this reason when there is one.
+    Closed(Option<ConnectFailure>),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(error) => error.fmt(formatter),
+            Self::TlsUnsupported => formatter.write_str("wss:// is not supported by this client yet: use ws://"),
+            Self::Key(error) => error.fmt(formatter),
+            Self::NoEntropy => formatter.write_str("the system gives no random bytes"),
+            Self::Refused(refused) => refused.fmt(formatter),
+            Self::Json(error) => error.fmt(formatter),
+            Self::Failed(failure) => write!(formatter, "{failure:?}"),
+            Self::TimedOut => formatter.write_str("no answer came in time"),
+            Self::Unknown => formatter.write_str("the connection ended before the answer came"),
+            Self::Closed(None) => formatter.write_str("the client is closed"),
+            Self::Closed(Some(failure)) => {
+                let remedy = failure.code.entry().map_or("", |entry| entry.remedy);
+                write!(formatter, "{}: {} {remedy}", failure.name(), failure.message)
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl From<serde_json::Error> for Error {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json(error)
+    }
+}
+
+/// Collects what a client is made of.
+pub struct ClientBuilder {
+    config: ClientConfig,
+}
+
+impl ClientBuilder {
+    /// Accepts this server key, and others that are added; without one the server is asked for its key.
+    ///
+    /// # Errors
+    /// [`Error::Key`].
+    pub fn server_key(mut self, key: &str) -> Result<Self, Error> {
+        self.config.server_keys.push(key.parse::<ServerKey>().map_err(Error::Key)?);
+        Ok(self)
+    }
+
+    /// Chooses the suite; `None` switches the inner encryption off, which the server must do too.
+    #[must_use]
+    pub fn encryption(mut self, suite: Option<Suite>) -> Self {
+        self.config.suite = suite;
+        self
+    }
+
+    /// Changes whatever else the protocol's client can be told.
+    #[must_use]
+    pub fn configure(mut self, change: impl FnOnce(&mut ClientConfig)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Starts a client, which connects by itself.
+    ///
+    /// # Errors
+    /// [`Error::NoEntropy`], [`Error::TlsUnsupported`]. The network is no error here: see [`Client::ready`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn connect(self) -> Result<Client, Error> {
+        if self.config.url.is_secure() {
+            return Err(Error::TlsUnsupported);
+        }
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|_| Error::NoEntropy)?;
+        let (commands, commands_in) = mpsc::channel(COMMANDS);
+        let (view, view_out) = watch::channel(View::default());
+        let handlers = Arc::new(Handlers::default());
+        tokio::spawn(driver::run(self.config, seed, commands_in, view, handlers.clone()));
+        Ok(Client { commands, view: view_out, handlers })
+    }
+}
+
+/// What a program sees of the connection.
+#[derive(Clone, Debug)]
+struct View {
+    status: Status,
+    session: Option<SessionInfo>,
+    rtt: Option<Duration>,
+}
+
+impl Default for View {
+    fn default() -> Self {
+        Self { status: Status::Connecting { attempt: 1, retry_in: None, error: None }, session: None, rtt: None }
+    }
+}
+
+/// A connection that is kept: clones share it, and when the last is dropped it closes.
+#[derive(Clone)]
+pub struct Client {
+    commands: mpsc::Sender<Command>,
+    view: watch::Receiver<View>,
+    handlers: Arc<Handlers>,
+}
+
+impl Client {
+    /// Begins a client for the server at this URL.
+    ///
+    /// # Errors
+    /// [`Error::Url`].
+    pub fn builder(url: &str) -> Result<ClientBuilder, Error> {
+        Ok(ClientBuilder { config: ClientConfig::new(DialUrl::parse(url).map_err(Error::Url)?) })
+    }
+
+    /// Waits until it is connected.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] when it stopped instead.
+    pub async fn ready(&self) -> Result<SessionInfo, Error> {
+        let settled = |view: &View| matches!(view.status, Status::Connected | Status::Closed(_));
+        let view = self.view.clone().wait_for(settled).await.map_err(|_| Error::Closed(None))?.clone();
+        match (view.status, view.session) {
+            (Status::Closed(failure), _) => Err(Error::Closed(failure)),
+            (_, Some(session)) => Ok(session),
+            (_, None) => Err(Error::Closed(None)),
+        }
+    }
+
+    /// The state of the connection.
+    pub fn status(&self) -> Status {
+        self.view.borrow().status.clone()
+    }
+
+    /// Waits until the state is one that `wanted` says yes to, and gives it.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] when the client stopped before.
+    pub async fn wait_for(&self, mut wanted: impl FnMut(&Status) -> bool) -> Result<Status, Error> {
+        let view =
+            self.view.clone().wait_for(|view| wanted(&view.status)).await.map_err(|_| Error::Closed(None))?.clone();
+        Ok(view.status)
+    }
+
+    /// The newest measured round trip.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.view.borrow().rtt
+    }
+
+    /// Calls the server's handler and waits up to 10 s. Dropping the future cancels the call.
+    ///
+    /// # Errors
+    /// Why there is no result.
+    pub async fn call<T: DeserializeOwned>(&self, name: &str, data: &impl Serialize) -> Result<T, Error> {
+        self.call_within(name, data, CALL_TIMEOUT).await
+    }
+
+    /// Calls the server's handler and waits. Dropping the future cancels the call.
+    ///
+    /// # Errors
+    /// Why there is no result.
+    pub async fn call_within<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        data: &impl Serialize,
+        timeout: Duration,
+    ) -> Result<T, Error> {
+        let reply = self.call_raw(name, Payload::json(serde_json::to_vec(data)?), timeout).await?;
+        Ok(serde_json::from_slice(&reply.bytes)?)
+    }
+
+    /// Calls the server's handler with a payload as it is.
+    ///
+    /// # Errors
+    /// Why there is no result.
+    pub async fn call_raw(&self, name: &str, payload: Payload, timeout: Duration) -> Result<Payload, Error> {
+        let name = Name::new(name).map_err(|_| Refused::InvalidName)?;
+        let (settled, outcome) = oneshot::channel();
+        self.command(Command::Call { name, payload, timeout, settled }).await?;
+        match outcome.await {
+            Ok(Ok(Outcome::Reply(payload))) => Ok(payload),
+            Ok(Ok(Outcome::Failed(failure))) => Err(Error::Failed(failure)),
+            Ok(Ok(Outcome::TimedOut)) => Err(Error::TimedOut),
+            Ok(Ok(Outcome::Unknown)) => Err(Error::Unknown),
+            Ok(Ok(Outcome::NotSent)) | Err(_) => Err(Error::Closed(None)),
+            Ok(Err(refused)) => Err(Error::Refused(refused)),
+        }
+    }
+
+    /// Sends a notification. It waits for the connection if there is none.
+    ///
+    /// # Errors
+    /// [`Error::Json`], [`Error::Refused`], [`Error::Closed`].
+    pub async fn notify(&self, name: &str, data: &impl Serialize) -> Result<(), Error> {
+        self.send(name, Payload::json(serde_json::to_vec(data)?), false).await
+    }
+
+    /// Sends a notification that is dropped where it cannot go out at once.
+    ///
+    /// # Errors
+    /// [`Error::Json`], [`Error::Refused`], [`Error::Closed`].
+    pub async fn notify_volatile(&self, name: &str, data: &impl Serialize) -> Result<(), Error> {
+        self.send(name, Payload::json(serde_json::to_vec(data)?), true).await
+    }
+
+    async fn send(&self, name: &str, payload: Payload, volatile: bool) -> Result<(), Error> {
+        let name = Name::new(name).map_err(|_| Refused::InvalidName)?;
+        let (queued, result) = oneshot::channel();
+        self.command(Command::Notify { name, payload, volatile, queued }).await?;
+        result.await.map_err(|_| Error::Closed(None))?.map_err(Error::Refused)
+    }
+
+    /// Answers the server's calls of this name; a second handler of the name replaces the first.
+    pub fn handle<T, R, Fut>(&self, name: &str, handler: impl Fn(T) -> Fut + Send + Sync + 'static)
+    where
+        T: DeserializeOwned + Send + 'static,
+        R: Serialize,
+        Fut: Future<Output = Result<R, Failure>> + Send + 'static,
+    {
+        self.handlers.handle(name, handler);
+    }
+
+    /// Hears the server's notifications of this name, beside whoever hears them already.
+    pub fn listen<T, Fut>(&self, name: &str, listener: impl Fn(T) -> Fut + Send + Sync + 'static)
+    where
+        T: DeserializeOwned + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.handlers.listen(name, listener);
+    }
+
+    /// Asks for a new measurement of the round trip.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.command(Command::Ping).await
+    }
+
+    /// Closes: what waits goes out, the server hears good-bye. Returns when the socket is gone.
+    pub async fn close(&self) {
+        if self.command(Command::Close).await.is_ok() {
+            self.commands.closed().await;
+        }
+    }
+
+    async fn command(&self, command: Command) -> Result<(), Error> {
+        self.commands.send(command).await.map_err(|_| match &self.view.borrow().status {
+            Status::Closed(failure) => Error::Closed(failure.clone()),
+            Status::Connecting { .. } | Status::Connected => Error::Closed(None),
+        })
+    }
+}

@@ -1,1 +1,74 @@
-//! server
+//! A realtime server for web pages: sealed connections, calls and notifications both ways.
+//!
+//! ```text
+//! listener ─▶ http ──▶ access (Host, Origin) ──▶ upgrade ──▶ connection ──▶ router ──▶ your handlers
+//!               └─▶ identity document, static files             │ one task a socket, around protocol's ServerEndpoint
+//!                                                               └─▶ Peer, Peers: calls and notifications outward
+//! ```
+//!
+//! The wire and every decision about it are in `moorline-protocol`; this crate owns sockets, tasks, handlers and
+//! configuration.
+//!
+//! # Example
+//!
+//! ```no_run
+//! use moorline_server::prelude::*;
+//!
+//! #[derive(Clone)]
+//! struct App { greeting: String }
+//!
+//! async fn greet(State(app): State<App>, Json(name): Json<String>) -> Result<Json<String>, Fail> {
+//!     if name.is_empty() {
+//!         return Err(Fail::new("name_required", "Tell us your name first"));
+//!     }
+//!     Ok(Json(format!("{}, {name}", app.greeting)))
+//! }
+//!
+//! async fn say(peer: Peer, peers: Peers, Json(text): Json<String>) -> Result<(), Fail> {
+//!     peers.broadcast_except(&peer, "said", &text)?;
+//!     Ok(())
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), moorline_server::Error> {
+//!     let server = Server::builder()
+//!         .with_state(App { greeting: "Hello".into() })
+//!         .handler("greet", greet)
+//!         .listener("say", say)
+//!         .config(Config::load()?)
+//!         .build()
+//!         .await?;
+//!     server.serve(std::future::pending()).await
+//! }
+//! ```
+
+mod access;
+mod builder;
+pub mod config;
+mod connection;
+mod error;
+mod fail;
+pub mod handler;
+mod http;
+pub mod identity;
+mod listener;
+mod peer;
+mod router;
+mod server;
+mod tasks;
+
+pub use builder::ServerBuilder;
+pub use config::Config;
+pub use error::{Error, OpenTo};
+pub use fail::Fail;
+pub use handler::{CallName, Handler, Json, State};
+pub use moorline_protocol as protocol;
+pub use peer::{Peer, Peers, SendError};
+pub use server::{Server, Summary};
+
+/// What a program that embeds a server usually needs.
+pub mod prelude {
+    pub use bytes::Bytes;
+
+    pub use crate::{Config, Fail, Json, Peer, Peers, Server, ServerBuilder, State};
+}

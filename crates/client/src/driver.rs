@@ -1,0 +1,238 @@
+//! The driver: one task that owns the endpoint, its socket and the handlers that run. It holds no protocol decision.
+
+use std::{
+    collections::HashMap,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, poll_fn},
+    stream::FuturesUnordered,
+};
+use moorline_protocol::{
+    PeerEvent,
+    client::{ClientConfig, ClientEndpoint, ClientEvent, ClientInput, ClientOutput, SocketId, SocketInput, Status},
+    error::Refused,
+    frame::{CallId, Failure},
+    payload::{Name, Payload},
+    session::Outcome,
+    time::Timestamp,
+    url::DialUrl,
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, Sleep, sleep},
+};
+
+use crate::{View, discovery, handlers::Handlers, socket::Socket};
+
+/// Stands for a deadline that is not there.
+const NEVER: Duration = Duration::from_secs(31_536_000);
+
+/// What a [`Client`](crate::Client) asks for.
+pub(crate) enum Command {
+    Call { name: Name, payload: Payload, timeout: Duration, settled: oneshot::Sender<Result<Outcome, Refused>> },
+    Notify { name: Name, payload: Payload, volatile: bool, queued: oneshot::Sender<Result<(), Refused>> },
+    Ping,
+    Close,
+}
+
+/// How something ended that ran beside the socket.
+enum Done {
+    Opened(SocketId, Option<Box<Socket>>),
+    Input(ClientInput),
+    Answer(CallId, Result<Payload, Failure>),
+    CallerGone(CallId),
+    Nothing,
+}
+
+enum Step {
+    Command(Option<Command>),
+    Done(Done),
+    Socket(SocketId, SocketInput),
+    Wake,
+}
+
+struct Driver {
+    endpoint: ClientEndpoint,
+    /// The socket that the endpoint wants and that is not open yet.
+    opening: Option<SocketId>,
+    socket: Option<Socket>,
+    running: FuturesUnordered<BoxFuture<'static, Done>>,
+    asked: HashMap<CallId, oneshot::Sender<Result<Outcome, Refused>>>,
+    view: watch::Sender<View>,
+    handlers: Arc<Handlers>,
+    origin: Instant,
+}
+
+/// Runs a client until it is closed and its socket gone.
+pub(crate) async fn run(
+    config: ClientConfig,
+    seed: [u8; 32],
+    mut commands: mpsc::Receiver<Command>,
+    view: watch::Sender<View>,
+    handlers: Arc<Handlers>,
+) {
+    let (running, asked, origin) = (FuturesUnordered::new(), HashMap::new(), Instant::now());
+    let endpoint = ClientEndpoint::new(config, seed);
+    let mut driver = Driver { endpoint, opening: None, socket: None, running, asked, view, handlers, origin };
+    driver.endpoint.start(driver.now());
+    let mut timer = pin!(sleep(Duration::ZERO));
+    loop {
+        let deadline = driver.drain();
+        let open = !matches!(driver.view.borrow().status, Status::Closed(_));
+        if !open && driver.running.is_empty() {
+            return;
+        }
+        timer.as_mut().reset(Instant::now() + deadline.map_or(NEVER, |deadline| deadline - driver.now()));
+        let commands = open.then_some(&mut commands);
+        let step = poll_fn({
+            let mut commands = commands;
+            let (driver, timer) = (&mut driver, &mut timer);
+            move |cx| driver.poll_step(cx, commands.as_deref_mut(), timer.as_mut())
+        });
+        let step = step.await;
+        driver.handle(step);
+    }
+}
+
+impl Driver {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn poll_step(
+        &mut self,
+        cx: &mut Context<'_>,
+        commands: Option<&mut mpsc::Receiver<Command>>,
+        timer: Pin<&mut Sleep>,
+    ) -> Poll<Step> {
+        if let Some(Poll::Ready(command)) = commands.map(|commands| commands.poll_recv(cx)) {
+            return Poll::Ready(Step::Command(command));
+        }
+        if let Poll::Ready(Some(done)) = self.running.poll_next_unpin(cx) {
+            return Poll::Ready(Step::Done(done));
+        }
+        if let Some(socket) = &mut self.socket
+            && let Poll::Ready(input) = socket.poll(cx)
+        {
+            return Poll::Ready(Step::Socket(socket.id, input));
+        }
+        timer.poll(cx).map(|()| Step::Wake)
+    }
+
+    fn handle(&mut self, step: Step) {
+        let now = self.now();
+        match step {
+            Step::Command(Some(Command::Call { name, payload, timeout, settled })) => {
+                match self.endpoint.call(now, name, payload, Some(timeout)) {
+                    Ok(id) => self.await_outcome(id, settled),
+                    Err(refused) => drop(settled.send(Err(refused))),
+                }
+            }
+            Step::Command(Some(Command::Notify { name, payload, volatile, queued })) => {
+                let _ = queued.send(self.endpoint.notify(name, payload, volatile));
+            }
+            Step::Command(Some(Command::Ping)) => self.endpoint.ping(now),
+            Step::Command(Some(Command::Close) | None) => self.endpoint.close(),
+            // A socket that opens when it is no longer wanted is dropped.
+            Step::Done(Done::Opened(socket, opened)) if self.opening == Some(socket) => {
+                let input = if opened.is_some() { SocketInput::Opened } else { SocketInput::Closed(1006) };
+                self.socket = opened.map(|socket| *socket);
+                self.handle_socket(socket, input);
+            }
+            Step::Done(Done::Input(input)) => self.endpoint.handle_input(now, input),
+            // An answer that is too large has been told to the server as a failure.
+            Step::Done(Done::Answer(id, result)) => drop(self.endpoint.answer(id, result)),
+            Step::Done(Done::CallerGone(id)) => {
+                self.asked.remove(&id);
+                self.endpoint.cancel(id);
+            }
+            Step::Done(Done::Opened(..) | Done::Nothing) => {}
+            Step::Socket(socket, input) => self.handle_socket(socket, input),
+            Step::Wake => self.endpoint.handle_input(now, ClientInput::Wake),
+        }
+    }
+
+    fn handle_socket(&mut self, socket: SocketId, input: SocketInput) {
+        if matches!(input, SocketInput::Closed(_)) {
+            self.socket = None;
+        }
+        self.endpoint.handle_input(self.now(), ClientInput::Socket(socket, input));
+    }
+
+    /// Hands the outcome on, or notices that nobody waits for it any more.
+    fn await_outcome(&mut self, id: CallId, mut settled: oneshot::Sender<Result<Outcome, Refused>>) {
+        let (relay, outcome) = oneshot::channel();
+        self.asked.insert(id, relay);
+        self.running.push(Box::pin(async move {
+            tokio::select! {
+                outcome = outcome => drop(settled.send(outcome.unwrap_or(Ok(Outcome::NotSent)))),
+                () = settled.closed() => return Done::CallerGone(id),
+            }
+            Done::Nothing
+        }));
+    }
+
+    fn drain(&mut self) -> Option<Timestamp> {
+        loop {
+            match self.endpoint.poll_output() {
+                ClientOutput::OpenSocket { socket, url, subprotocol } => {
+                    self.opening = Some(socket);
+                    self.running.push(Box::pin(async move {
+                        Done::Opened(socket, Socket::open(socket, url, subprotocol).await.ok().map(Box::new))
+                    }));
+                }
+                ClientOutput::Transmit(_, record) => {
+                    if let Some(socket) = &mut self.socket {
+                        let (socket, input) = (socket.id, socket.transmit(record));
+                        self.handle_socket(socket, input);
+                    }
+                }
+                ClientOutput::CloseSocket(closing, code) => {
+                    self.opening = None;
+                    if let Some(socket) = self.socket.take_if(|socket| socket.id == closing) {
+                        self.running.push(socket.close(code).map(|()| Done::Nothing).boxed());
+                    }
+                }
+                ClientOutput::Discover(ticket, url) => self.running.push(Box::pin(async move {
+                    let Ok(url) = DialUrl::parse(&url) else { return Done::Nothing };
+                    Done::Input(ClientInput::Discovered(ticket, discovery::discover(&url).await))
+                })),
+                ClientOutput::Event(event) => self.deliver(event),
+                ClientOutput::Wait(deadline) => {
+                    let rtt = self.endpoint.rtt();
+                    self.view.send_if_modified(|view| std::mem::replace(&mut view.rtt, rtt) != rtt);
+                    return deadline;
+                }
+            }
+        }
+    }
+
+    /// Starts what the program wants done; it runs when the drain is over.
+    fn deliver(&mut self, event: ClientEvent) {
+        match event {
+            ClientEvent::Status(status) => self.view.send_modify(|view| view.status = status),
+            ClientEvent::Session(session) => self.view.send_modify(|view| view.session = Some(session)),
+            ClientEvent::Peer(PeerEvent::Call { id, name, payload }) => {
+                let run = self.handlers.run(name.as_str(), payload);
+                self.running.push(run.map(move |result| Done::Answer(id, result)).boxed());
+            }
+            ClientEvent::Peer(PeerEvent::Message { name, payload, .. }) => {
+                let listeners = self.handlers.hear(name.as_str(), &payload);
+                self.running.extend(listeners.into_iter().map(|run| run.map(|()| Done::Nothing).boxed()));
+            }
+            ClientEvent::Peer(PeerEvent::Settled { id, outcome }) => {
+                if let Some(settled) = self.asked.remove(&id) {
+                    let _ = settled.send(Ok(outcome));
+                }
+            }
+            // The handler goes on; its answer will be passed over.
+            ClientEvent::Peer(PeerEvent::Cancelled(_)) => {}
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Putting a server together.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use moorline_protocol::{
+    entropy::Entropy,
+    heartbeat::HeartbeatConfig,
+    key::Identity,
+    limits::{Deadlines, Limits},
+    server::{Encryption, ServerConfig},
+};
+use tokio::{net::TcpListener, sync::Semaphore, time::Instant};
+
+use crate::{
+    Error, Handler, Peers, Server,
+    access::Access,
+    config::Config,
+    handler::{BoxedHandler, Running, States},
+    identity,
+    router::Router,
+    server::{Shared, Summary},
+    tasks::Tasks,
+};
+
+/// Collects what a server is made of: configuration, state, handlers.
+///
+/// Mistakes (a name given twice, a state that is missing) are found by [`ServerBuilder::build`], not by a call later.
+#[derive(Default)]
+pub struct ServerBuilder {
+    config: Config,
+    identity: Option<Identity>,
+    states: States,
+    router: Router,
+}
+
+impl ServerBuilder {
+    /// Takes the whole configuration. Without it the defaults hold: this machine only, at 127.0.0.1:2667.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Takes the server's key from the program instead of the file that the configuration names.
+    #[must_use]
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// Gives handlers a state, which they take as [`State<T>`](crate::State). One of each type; a second replaces it.
+    #[must_use]
+    pub fn with_state<T: Clone + Send + Sync + 'static>(mut self, state: T) -> Self {
+        self.states.insert(state);
+        self
+    }
+
+    /// Answers calls of this name.
+    #[must_use]
+    pub fn handler<Args>(mut self, name: &str, handler: impl Handler<Args, Future = Running>) -> Self {
+        self.router.handlers.insert(name, BoxedHandler::new(handler));
+        self
+    }
+
+    /// Hears notifications of this name. What it returns is passed over; an error goes to the log.
+    #[must_use]
+    pub fn listener<Args>(mut self, name: &str, listener: impl Handler<Args, Future = Running>) -> Self {
+        self.router.listeners.insert(name, BoxedHandler::new(listener));
+        self
+    }
+
+    /// Runs for every client that has come in.
+    #[must_use]
+    pub fn on_connect<Args>(mut self, hook: impl Handler<Args, Future = Running>) -> Self {
+        self.router.on_connect.push(BoxedHandler::new(hook));
+        self
+    }
+
+    /// Runs for every client that has gone.
+    #[must_use]
+    pub fn on_disconnect<Args>(mut self, hook: impl Handler<Args, Future = Running>) -> Self {
+        self.router.on_disconnect.push(BoxedHandler::new(hook));
+        self
+    }
+
+    /// Checks everything, reads or makes the identity, and begins to listen.
+    ///
+    /// # Errors
+    /// What is wrong, with what to do about it.
+    pub async fn build(self) -> Result<Server, Error> {
+        let Self { config, identity, states, router } = self;
+        router.check(&states)?;
+        let address = config.server.listen;
+        let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+        let address = listener.local_addr().map_err(|source| Error::Listen { address, source })?;
+        let access = Access::new(&config, address)?;
+
+        let (encryption, identity_origin) = match (config.server.encryption, identity) {
+            (false, _) => (Encryption::Off, None),
+            (true, Some(identity)) => (sealed(&config, identity), None),
+            (true, None) => {
+                let mut seed = [0; 32];
+                getrandom::fill(&mut seed).map_err(|_| Error::NoEntropy)?;
+                let (identity, origin) = identity::load_or_create(&config, &mut Entropy::new(seed))?;
+                (sealed(&config, identity), Some(origin))
+            }
+        };
+        let endpoint = endpoint_config(&config, encryption);
+        let summary = summary(&config, &endpoint, &access, address, identity_origin);
+        let shared = Shared {
+            document: identity_document(&endpoint),
+            endpoint: Arc::new(endpoint),
+            router,
+            states: Arc::new(states),
+            peers: Peers::default(),
+            access,
+            connections: Arc::new(Semaphore::new(config.limits.connections)),
+            tasks: Tasks::default(),
+            origin: Instant::now(),
+            config,
+        };
+        Ok(Server { listener, shared: Arc::new(shared), summary })
+    }
+}
+
+fn sealed(config: &Config, identity: Identity) -> Encryption {
+    Encryption::On { identity, suites: config.server.suites.clone() }
+}
+
+fn endpoint_config(config: &Config, encryption: Encryption) -> ServerConfig {
+    let mut limits = Limits::default();
+    limits.max_message = config.limits.max_message;
+    limits.max_calls_in_flight = config.limits.calls_in_flight;
+    limits.max_outgoing_bytes = config.limits.outgoing;
+    let mut endpoint = ServerConfig::new(encryption);
+    endpoint.limits = limits;
+    endpoint.public_urls = config.server.public_urls.clone();
+    endpoint.deadlines = Deadlines { handshake: config.timeouts.handshake, decision: config.timeouts.decision };
+    endpoint.heartbeat = HeartbeatConfig { idle: config.heartbeat.idle, grace: config.heartbeat.grace };
+    endpoint
+}
+
+/// What a GET on the endpoint answers; see `docs/PROTOCOL.md` § Identity document.
+fn identity_document(endpoint: &ServerConfig) -> Bytes {
+    let (keys, suites) = names(endpoint);
+    let document = serde_json::json!({
+        "moorline": 1,
+        "versions": [moorline_protocol::record::VERSION],
+        "encryption": if matches!(endpoint.encryption, Encryption::On { .. }) { "on" } else { "off" },
+        "keys": keys.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "suites": suites,
+    });
+    Bytes::from(document.to_string())
+}
+
+fn names(endpoint: &ServerConfig) -> (Vec<moorline_protocol::key::ServerKey>, Vec<&'static str>) {
+    match &endpoint.encryption {
+        Encryption::On { identity, suites } => {
+            (identity.public_keys().collect(), suites.iter().map(|suite| suite.name()).collect())
+        }
+        Encryption::Off => (Vec::new(), Vec::new()),
+    }
+}
+
+fn summary(
+    config: &Config,
+    endpoint: &ServerConfig,
+    access: &Access,
+    address: std::net::SocketAddr,
+    identity_origin: Option<identity::Origin>,
+) -> Summary {
+    let (identity, suites) = names(endpoint);
+    let encryption = matches!(endpoint.encryption, Encryption::On { .. });
+    let mut warnings = Vec::new();
+    if !encryption {
+        warnings.push(
+            "encryption is off: whoever is on the way reads and writes everything, unless TLS is around it".into(),
+        );
+    }
+    if !address.ip().is_loopback() && config.server.public_urls.is_empty() {
+        warnings.push(
+            "listening beyond this machine without public_urls: any Host is answered, and clients are not told \
+                       when they dial a wrong address"
+                .into(),
+        );
+    }
+    Summary {
+        listen: vec![address],
+        path: config.server.path.clone(),
+        public_urls: config.server.public_urls.iter().map(ToString::to_string).collect(),
+        encryption,
+        suites,
+        identity,
+        identity_origin,
+        origins: access.origins(),
+        auth: if access.is_open() { "open" } else { "anonymous" },
+        warnings,
+    }
+}

@@ -1,0 +1,375 @@
+//! The configuration of a server: one TOML file, environment variables over it, and over both what the program sets.
+//!
+//! It owns the name, meaning, unit and default of every setting. It opens no socket and writes nothing; whether what is
+//! set makes a safe server is for `ServerBuilder::build` to say.
+//!
+//! Where a value comes from, the stronger first:
+//!
+//! 1. the program, so the flags of the command line: it writes the fields;
+//! 2. the environment: `MOORLINE__SECTION__KEY`, lists separated by commas, an empty text for an empty list or no
+//!    directory. A secret may stand in a file instead, which `MOORLINE__SECTION__KEY_FILE` names. Two variables of
+//!    others are honoured, below ours: `PORT` replaces the port of `listen` and never its host, so that a variable left
+//!    in a shell cannot open the server to the network; `STATE_DIRECTORY` (systemd) is the default of `data_dir`;
+//! 3. the file: that of [`Config::load_from`], otherwise of `MOORLINE_CONFIG`, `./moorline.toml`,
+//!    `/etc/moorline/moorline.toml`. Relative paths in it are relative to it, those elsewhere to the working directory;
+//! 4. the defaults.
+//!
+//! What is not known is an error that names the nearest known, in the file with line and column.
+
+mod environment;
+mod error;
+mod file;
+mod keys;
+mod origin;
+mod quantity;
+mod secret;
+mod value;
+
+use std::{
+    collections::BTreeSet,
+    env,
+    ffi::OsString,
+    fs, io,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use moorline_protocol::{
+    heartbeat::HeartbeatConfig,
+    limits::{Deadlines, Limits},
+    record::Suite,
+    url::DialUrl,
+};
+
+pub use error::{ConfigError, KeyName, Place, Problem, Quantity, SyntaxError};
+pub use origin::{InvalidOrigin, WebOrigin};
+pub use secret::Secret;
+pub use value::{LogFilter, LogFormat};
+
+/// Where a configuration is looked for when nothing names one, in this order.
+const SEARCH: [&str; 2] = ["moorline.toml", "/etc/moorline/moorline.toml"];
+
+/// Everything that can be set. [`Config::default`] reads neither file nor environment.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Config {
+    /// `[server]`: where it listens and what it serves.
+    pub server: ServerSection,
+    /// `[identity]`: the key that tells this server from another.
+    pub identity: IdentitySection,
+    /// `[auth]`: who may come in.
+    pub auth: AuthSection,
+    /// `[limits]`: how much of everything.
+    pub limits: LimitsSection,
+    /// `[timeouts]`: how long everything may take.
+    pub timeouts: TimeoutsSection,
+    /// `[heartbeat]`: when a silent peer is dead.
+    pub heartbeat: HeartbeatSection,
+    /// `[log]`: what is logged, for the program that sets up logging; the library does not.
+    pub log: LogSection,
+    /// Where all this comes from, for the banner.
+    pub source: Source,
+}
+
+/// `[server]`: where it listens and what it serves.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ServerSection {
+    /// The address and port to listen on; port 0 takes a free one. Default `127.0.0.1:2667`: others are let in on
+    /// purpose, not by default.
+    pub listen: SocketAddr,
+    /// The path of the WebSocket and of the identity document, as this server sees it. Default `/moorline`.
+    pub path: String,
+    /// The addresses at which pages reach this server. They give the allowed Host and Origin and end open mode; a
+    /// client that dialled another is told so. Default none.
+    pub public_urls: Vec<DialUrl>,
+    /// Origins of pages that may connect, beside the hosts of `public_urls`. Default none.
+    pub allowed_origins: Vec<WebOrigin>,
+    /// Where the server keeps what outlives it. Default `$STATE_DIRECTORY`, otherwise `./moorline-data`.
+    pub data_dir: PathBuf,
+    /// A directory of static files to serve beside the WebSocket. Default none.
+    pub public: Option<PathBuf>,
+    /// Whether records are sealed: `"on"` or `"off"`, both ends alike. Default on.
+    pub encryption: bool,
+    /// The suites a client may choose. Default all: `aes-256-gcm`, `chacha20-poly1305`.
+    pub suites: Vec<Suite>,
+}
+
+/// `[identity]`: the key that tells this server from another. The file and the text exclude each other.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub struct IdentitySection {
+    /// The file of the private key, made at the first start. Default `identity` in the data directory.
+    pub key_file: Option<PathBuf>,
+    /// The private key itself (`mlsec_…`), for machines that have no directory of their own. It comes before a file.
+    pub key: Option<Secret>,
+}
+
+/// `[auth]`: who may come in.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct AuthSection {
+    /// Whether everybody may come in without signing in, from anywhere. Default no: without any sign-in the server then
+    /// serves this machine alone.
+    pub anonymous: bool,
+}
+
+/// `[limits]`: how much of everything.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LimitsSection {
+    /// Sockets open at once, those still in their handshake among them. Default 10,000.
+    pub connections: usize,
+    /// The largest payload of one message, in bytes. Default and most `"64495B"`.
+    pub max_message: usize,
+    /// Calls of one client that run at once; one more fails with `too_many_calls`. Default 1,024.
+    pub calls_in_flight: usize,
+    /// Bytes that wait for one client before it is too slow. Default `"1MiB"`, at least `"64KiB"`: the largest record.
+    pub outgoing: usize,
+}
+
+/// `[timeouts]`: how long everything may take. All but the last guard against clients that open a socket and stall.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TimeoutsSection {
+    /// The TLS handshake, where the server ends TLS. Default `"5s"`.
+    pub tls_accept: Duration,
+    /// The head of an HTTP request, so the upgrade. Default `"5s"`.
+    pub upgrade: Duration,
+    /// From the open socket to the client's last handshake message. Default `"5s"`.
+    pub handshake: Duration,
+    /// The decision on who a client is. Default `"10s"`.
+    pub decision: Duration,
+    /// From a polite shutdown to the end, whoever is still there. Default `"10s"`.
+    pub shutdown: Duration,
+}
+
+/// `[heartbeat]`: when a silent peer is dead.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HeartbeatSection {
+    /// Silence after which the server asks for a sign of life. Default `"25s"`, below the minute after which proxies
+    /// give up on a silent socket.
+    pub idle: Duration,
+    /// Silence after that until the connection is dead. Default `"10s"`.
+    pub grace: Duration,
+}
+
+/// `[log]`: what is logged.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct LogSection {
+    /// `"auto"` (default: pretty on a terminal, otherwise JSON), `"pretty"` or `"json"`.
+    pub format: LogFormat,
+    /// The least level that is logged, with exceptions by module: `"info,moorline_server=debug"`. Default `"info"`.
+    pub level: LogFilter,
+}
+
+/// Where a configuration comes from.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Source {
+    /// The file that was read.
+    pub file: Option<PathBuf>,
+    /// The names of the environment variables that were taken, never their values.
+    pub variables: BTreeSet<String>,
+    /// Whether the data directory was given, so that `STATE_DIRECTORY` is not taken.
+    data_dir_given: bool,
+}
+
+impl Default for ServerSection {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 2667)),
+            path: "/moorline".to_owned(),
+            public_urls: Vec::new(),
+            allowed_origins: Vec::new(),
+            data_dir: PathBuf::from("moorline-data"),
+            public: None,
+            encryption: true,
+            suites: Suite::ALL.to_vec(),
+        }
+    }
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        let protocol = Limits::default();
+        Self {
+            connections: 10_000,
+            max_message: protocol.max_message,
+            calls_in_flight: protocol.max_calls_in_flight,
+            outgoing: protocol.max_outgoing_bytes,
+        }
+    }
+}
+
+impl Default for TimeoutsSection {
+    fn default() -> Self {
+        let protocol = Deadlines::default();
+        Self {
+            tls_accept: Duration::from_secs(5),
+            upgrade: Duration::from_secs(5),
+            handshake: protocol.handshake,
+            decision: protocol.decision,
+            shutdown: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for HeartbeatSection {
+    fn default() -> Self {
+        let HeartbeatConfig { idle, grace, .. } = HeartbeatConfig::SERVER;
+        Self { idle, grace }
+    }
+}
+
+impl Config {
+    /// Reads the first configuration of the search path, none is fine, and this process's environment over it.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or a setting is unknown or does not fit: which, where, and what would do.
+    pub fn load() -> Result<Self, ConfigError> {
+        match find(env::var_os("MOORLINE_CONFIG"), &SEARCH.map(Path::new)) {
+            Some(file) => Self::load_from(file),
+            None => {
+                let mut config = Self::default();
+                config.apply_env(env::vars_os())?;
+                Ok(config)
+            }
+        }
+    }
+
+    /// Reads this file, which must exist, and this process's environment over it.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_from(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let mut config = Self::read(path.as_ref())?;
+        config.apply_env(env::vars_os())?;
+        Ok(config)
+    }
+
+    /// Reads the text of a configuration, without the environment. Relative paths in it are relative to `base_dir`.
+    ///
+    /// # Errors
+    /// When a setting is unknown or does not fit: which, where, and what would do.
+    pub fn parse(text: &str, base_dir: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        file::apply(&mut config, text, base_dir.as_ref(), None)?;
+        Ok(config)
+    }
+
+    /// Lays environment variables, as `std::env::vars_os` gives them, over what is set. Those that are not ours are
+    /// passed over.
+    ///
+    /// # Errors
+    /// When one of ours is unknown or does not fit, or the file of a secret cannot be read.
+    pub fn apply_env<K, V>(&mut self, variables: impl IntoIterator<Item = (K, V)>) -> Result<(), ConfigError>
+    where
+        K: Into<OsString>,
+        V: Into<OsString>,
+    {
+        environment::apply(self, variables.into_iter().map(|(name, value)| (name.into(), value.into())))
+    }
+
+    /// The file of the identity key: the given one, otherwise `identity` in the data directory.
+    pub fn key_file(&self) -> PathBuf {
+        self.identity.key_file.clone().unwrap_or_else(|| self.server.data_dir.join("identity"))
+    }
+
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let unreadable = |source| ConfigError::Read { path: path.to_owned(), source };
+        let text = zeroize::Zeroizing::new(fs::read_to_string(path).map_err(unreadable)?);
+        let mut config = Self::default();
+        file::apply(&mut config, &text, path.parent().unwrap_or(Path::new("")), Some(path))?;
+        if config.identity.key.is_some() {
+            refuse_readable_by_all(path).map_err(unreadable)??;
+        }
+        config.source.file = Some(path.to_owned());
+        Ok(config)
+    }
+}
+
+/// The file that is named, otherwise the first candidate that is there.
+fn find(named: Option<OsString>, candidates: &[&Path]) -> Option<PathBuf> {
+    let named = named.filter(|name| !name.is_empty()).map(PathBuf::from);
+    named.or_else(|| candidates.iter().find(|path| path.exists()).map(|path| path.to_path_buf()))
+}
+
+/// A configuration with a secret in it is no longer for everybody. Its group may read it: packages install
+/// configurations as `root:moorline`, mode 0640.
+#[cfg(unix)]
+fn refuse_readable_by_all(path: &Path) -> io::Result<Result<(), ConfigError>> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let mode = fs::metadata(path)?.permissions().mode() & 0o777;
+    let readable = mode & 0o007 != 0;
+    Ok(if readable { Err(ConfigError::SecretReadable { path: path.to_owned(), mode }) } else { Ok(()) })
+}
+
+#[cfg(not(unix))]
+fn refuse_readable_by_all(_: &Path) -> io::Result<Result<(), ConfigError>> {
+    Ok(Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_comes_over_the_file_over_the_defaults() -> Result<(), ConfigError> {
+        let mut config = Config::parse("[limits]\nconnections = 7\ncalls_in_flight = 8", "")?;
+        config.apply_env([("MOORLINE__LIMITS__CALLS_IN_FLIGHT", "9"), ("HOME", "/root")])?;
+        assert_eq!((config.limits.connections, config.limits.calls_in_flight), (7, 9));
+        assert_eq!(config.limits.outgoing, 1024 * 1024);
+        assert_eq!(config.source.variables.iter().collect::<Vec<_>>(), ["MOORLINE__LIMITS__CALLS_IN_FLIGHT"]);
+        Ok(())
+    }
+
+    #[test]
+    fn an_empty_configuration_is_the_default_one() -> Result<(), ConfigError> {
+        let config = Config::parse("", "/etc/moorline")?;
+        assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
+        assert_eq!(config.key_file(), Path::new("moorline-data/identity"));
+        Ok(())
+    }
+
+    #[test]
+    fn a_named_configuration_comes_before_those_that_are_looked_for() -> io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let (first, second) = (dir.path().join("first.toml"), dir.path().join("second.toml"));
+        fs::write(&second, "")?;
+        let candidates = [first.as_path(), second.as_path()];
+        assert_eq!(find(None, &candidates), Some(second.clone()));
+        assert_eq!(find(Some("".into()), &candidates), Some(second.clone()));
+        assert_eq!(find(Some("other.toml".into()), &candidates), Some("other.toml".into()));
+        fs::write(&first, "")?;
+        assert_eq!(find(None, &candidates), Some(first));
+        assert_eq!(find(None, &[]), None);
+        Ok(())
+    }
+
+    #[test]
+    fn a_named_configuration_that_is_not_there_is_an_error() {
+        let error = Config::load_from("/nowhere/moorline.toml").err().map(|error| error.to_string());
+        assert!(error.is_some_and(|text| text.contains("/nowhere/moorline.toml")));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_configuration_with_a_secret_is_not_for_everybody() -> Result<(), Box<dyn std::error::Error>> {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("moorline.toml");
+        fs::write(&path, "[identity]\nkey = 'mlsec_x'")?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
+        let error = Config::read(&path).err().ok_or("it was taken")?.to_string();
+        assert!(error.contains("0644") && error.contains("chmod 640"), "{error}");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640))?;
+        assert!(Config::read(&path)?.identity.key.is_some());
+        Ok(())
+    }
+}

@@ -1,0 +1,255 @@
+//! The configuration file: TOML, walked with the position of everything, so that an error can say where.
+
+use std::path::Path;
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    Config,
+    error::{ConfigError, Place, SyntaxError},
+    keys,
+    value::{Misfit, Value, fill},
+};
+
+type Entry<'a> = (&'a str, usize, &'a Spanned<DeValue<'a>>);
+
+/// Lays the settings of a file over `config`. The first thing that is wrong in it is the error.
+pub(super) fn apply(config: &mut Config, text: &str, base_dir: &Path, path: Option<&Path>) -> Result<(), ConfigError> {
+    let place = |at: usize| {
+        let (line, column) = position(text, at);
+        Place::File { path: path.map(Path::to_owned), line, column }
+    };
+    let document = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
+        place: place(error.span().map_or(0, |span| span.start)),
+        error: SyntaxError(Box::new(error)),
+    })?;
+    for (section, at, value) in entries(document.get_ref()) {
+        let known = keys::sections().contains(&section);
+        let table = match value.get_ref() {
+            DeValue::Table(table) if known => table,
+            DeValue::Table(_) => {
+                let nearest = keys::nearest(section, keys::sections().into_iter().map(|name| (name, name)));
+                return Err(ConfigError::UnknownSection { place: place(at), name: section.to_owned(), nearest });
+            }
+            _ => return Err(outside_sections(section, place(at))),
+        };
+        for (name, at, value) in entries(table) {
+            let key = keys::find(section, name).ok_or_else(|| ConfigError::UnknownKey {
+                place: place(at),
+                section: section.to_owned(),
+                name: name.to_owned(),
+                nearest: keys::nearest_key(section, name),
+            })?;
+            fill((key.slot)(config), Value::Toml(value), base_dir, place(at)).map_err(
+                |Misfit { problem, at: part }| ConfigError::Invalid {
+                    place: place(part.unwrap_or(at)),
+                    key: key.name,
+                    problem,
+                },
+            )?;
+            if config.identity.key.is_some() && config.identity.key_file.is_some() {
+                let (one, other) = (keys::IDENTITY_KEY, keys::IDENTITY_KEY_FILE);
+                return Err(ConfigError::Contradiction { place: place(at), one, other });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The entries of a table in the order of the file.
+fn entries<'a>(table: &'a DeTable<'a>) -> Vec<Entry<'a>> {
+    let mut entries: Vec<Entry<'a>> =
+        table.iter().map(|(key, value)| (key.get_ref().as_ref(), key.span().start, value)).collect();
+    entries.sort_by_key(|(_, at, _)| *at);
+    entries
+}
+
+/// A value where only sections may stand: a section that is written as a key, or a key whose section was forgotten.
+fn outside_sections(name: &str, place: Place) -> ConfigError {
+    match keys::sections().into_iter().find(|section| *section == name) {
+        Some(name) => ConfigError::NotASection { place, name },
+        None => {
+            let nearest = keys::nearest_key("", name);
+            ConfigError::UnknownKey { place, section: String::new(), name: name.to_owned(), nearest }
+        }
+    }
+}
+
+/// Line and character of a byte, both from 1.
+fn position(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[line..].chars().count() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use moorline_protocol::record::Suite;
+
+    use super::*;
+    use crate::config::LogFormat;
+
+    fn error(text: &str) -> String {
+        let mut config = Config::default();
+        let path = Path::new("moorline.toml");
+        apply(&mut config, text, Path::new(""), Some(path)).err().map_or_else(String::new, |error| error.to_string())
+    }
+
+    #[test]
+    fn every_setting_is_read() -> Result<(), ConfigError> {
+        let config = Config::parse(
+            r#"
+            [server]
+            listen = "[::1]:1"
+            path = "/live"
+            public_urls = ["https://App.example.com/live"]
+            allowed_origins = ["https://App.example.com:443"]
+            data_dir = "data"
+            public = "dist"
+            encryption = "off"
+            suites = ["chacha20-poly1305"]
+            [identity]
+            key_file = "/run/key"
+            [auth]
+            anonymous = true
+            [limits]
+            connections = 1_000
+            max_message = "1KiB"
+            calls_in_flight = 5
+            outgoing = "2MiB"
+            [timeouts]
+            tls_accept = "1s"
+            upgrade = "2s"
+            handshake = "3s"
+            decision = "4s"
+            shutdown = "500ms"
+            [heartbeat]
+            idle = "1m"
+            grace = "20s"
+            [log]
+            format = "json"
+            level = "warn"
+            "#,
+            "/etc/moorline",
+        )?;
+        let server = &config.server;
+        assert_eq!((server.listen.to_string().as_str(), server.path.as_str()), ("[::1]:1", "/live"));
+        assert_eq!(format!("{:?}", server.public_urls), r#"["wss://app.example.com/live"]"#);
+        assert_eq!(format!("{:?}", server.allowed_origins), r#"["https://app.example.com"]"#);
+        assert_eq!(server.data_dir, Path::new("/etc/moorline/data"));
+        assert_eq!(server.public.as_deref(), Some(Path::new("/etc/moorline/dist")));
+        assert_eq!(config.key_file(), Path::new("/run/key"));
+        assert!(!server.encryption && config.auth.anonymous);
+        assert_eq!(server.suites, [Suite::ChaCha20Poly1305]);
+        let limits = &config.limits;
+        assert_eq!((limits.connections, limits.max_message), (1_000, 1_024));
+        assert_eq!((limits.calls_in_flight, limits.outgoing), (5, 2 << 20));
+        let timeouts = &config.timeouts;
+        let seconds =
+            [timeouts.tls_accept, timeouts.upgrade, timeouts.handshake, timeouts.decision].map(|t| t.as_secs());
+        assert_eq!((seconds, timeouts.shutdown), ([1, 2, 3, 4], Duration::from_millis(500)));
+        assert_eq!((config.heartbeat.idle.as_secs(), config.heartbeat.grace.as_secs()), (60, 20));
+        assert_eq!((config.log.format, config.log.level.as_str()), (LogFormat::Json, "warn"));
+        Ok(())
+    }
+
+    #[test]
+    fn relative_paths_are_relative_to_the_file() -> Result<(), ConfigError> {
+        let text = "[server]\ndata_dir = '../data'\npublic = '/srv/www'";
+        let server = Config::parse(text, "conf")?.server;
+        assert_eq!(server.data_dir, Path::new("conf/../data"));
+        assert_eq!(server.public.as_deref(), Some(Path::new("/srv/www")));
+        Ok(())
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_place_and_the_nearest() {
+        assert_eq!(
+            error("[server]\n  lisen = '127.0.0.1:1'"),
+            "moorline.toml:2:3: unknown key lisen in [server]; did you mean listen?"
+        );
+        assert_eq!(
+            error("[server]\nlevel = 'info'"),
+            "moorline.toml:2:1: unknown key level in [server]; did you mean [log] level?"
+        );
+        assert_eq!(
+            error("listen = 'x'"),
+            "moorline.toml:1:1: listen stands outside all sections; did you mean [server] listen?"
+        );
+        assert_eq!(error("[auth]\ncolour = 1"), "moorline.toml:2:1: unknown key colour in [auth]; known are anonymous");
+        assert_eq!(error("[sever]\n"), "moorline.toml:1:2: unknown section [sever]; did you mean [server]?");
+        assert!(error("[colours]\n").ends_with("known are server, identity, auth, limits, timeouts, heartbeat, log"));
+        assert!(error("colour = 1").starts_with("moorline.toml:1:1: colour stands outside all sections"));
+        assert!(error("[server.listen]\nport = 1").starts_with("moorline.toml:1:"));
+    }
+
+    #[test]
+    fn the_first_error_of_the_file_is_the_one_that_is_told() {
+        assert!(error("[server]\nzzz = 1\naaa = 2").starts_with("moorline.toml:2:1:"));
+        assert!(error("[log]\nzzz = 1\n[auth]\naaa = 2").starts_with("moorline.toml:2:1:"));
+    }
+
+    #[test]
+    fn a_wrong_type_says_what_is_wanted() {
+        for (text, expected) in [
+            ("[auth]\nanonymous = 'yes'", "2:13: [auth] anonymous: must be true or false, not a text"),
+            ("[limits]\nconnections = '7'", "2:15: [limits] connections: must be a whole number, not a text"),
+            ("[limits]\nconnections = -7", "2:15: [limits] connections: must be a whole number, not a number"),
+            ("[limits]\nconnections = 0", "2:15: [limits] connections: must be from 1 to 2147483647"),
+            ("[server]\nencryption = true", "2:14: [server] encryption: must be \"on\" or \"off\", not true or false"),
+            ("[server]\nencryption = 'of'", "must be \"on\" or \"off\", not \"of\"; did you mean \"off\"?"),
+            ("[server]\npath = 'moorline'", "must be a path such as \"/moorline\""),
+            ("[server]\nlisten = 'localhost:2667'", "must be an address and port such as \"127.0.0.1:2667\""),
+            ("[server]\npublic_urls = 'wss://a/'", "2:15: [server] public_urls: must be a list such as"),
+            ("[server]\npublic_urls = [\n  'wss://a/',\n  'a/b']", "4:3: [server] public_urls: \"a/b\" does not do"),
+            ("[server]\nallowed_origins = ['*']", "2:20: [server] allowed_origins: \"*\" does not do: patterns"),
+            ("[server]\nsuites = []", "[server] suites: must have at least one element"),
+            ("server = 1", "1:1: server is a section; write [server] on a line of its own"),
+            ("[log]\nlevel = 'inof'", "did you mean \"info\"?"),
+        ] {
+            let error = error(text);
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_bare_number_is_refused_with_the_unit_it_wants() {
+        let unit =
+            "moorline.toml:2:8: [heartbeat] idle: a duration needs its unit: write \"25s\" (units: ms, s, m, h, d)";
+        assert_eq!(error("[heartbeat]\nidle = 25"), unit);
+        assert_eq!(error("[heartbeat]\nidle = '25'"), unit);
+        assert!(error("[limits]\noutgoing = 1_048_576").contains("write \"1048576B\""));
+        assert!(error("[heartbeat]\nidle = 2.5").contains("must be a duration such as \"25s\", not a number"));
+    }
+
+    #[test]
+    fn what_a_message_and_the_queue_take_is_bounded() {
+        assert!(error("[limits]\nmax_message = '1MiB'").ends_with("must be from 1B to 64495B"));
+        assert!(error("[limits]\noutgoing = '1KiB'").ends_with("must be from 64KiB to 1GiB"));
+    }
+
+    #[test]
+    fn what_is_not_toml_is_told_with_its_place() {
+        let error = error("[server]\nlisten = \"127");
+        assert!(error.starts_with("moorline.toml:2:") && !error.contains('\n'), "{error}");
+    }
+
+    #[test]
+    fn key_and_key_file_exclude_each_other() {
+        let error = error("[identity]\nkey = 'mlsec_x'\nkey_file = 'identity'");
+        let expected = "moorline.toml:3:1: [identity] key_file and [identity] key exclude each other; leave one out";
+        assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn a_position_counts_characters() {
+        assert_eq!(position("a\nü = 1", 5), (2, 3));
+        assert_eq!(position("", 0), (1, 1));
+        assert_eq!(position("a", 9), (1, 2));
+    }
+}

@@ -1,0 +1,119 @@
+//! The one table of settings: file and environment both read it, so that neither knows one that the other does not.
+
+use moorline_protocol::limits::{MAX_PAYLOAD, MAX_RECORD};
+
+use super::{Config, error::KeyName, value::Slot};
+
+/// A setting: its name, and the field it fills.
+pub(super) struct Key {
+    pub(super) name: KeyName,
+    pub(super) slot: fn(&mut Config) -> Slot<'_>,
+}
+
+const fn key(section: &'static str, name: &'static str, slot: fn(&mut Config) -> Slot<'_>) -> Key {
+    Key { name: KeyName { section, name }, slot }
+}
+
+/// Counts end where a 32-bit machine does.
+const MANY: usize = i32::MAX as usize;
+
+pub(super) const KEYS: &[Key] = &[
+    key("server", "listen", |config| Slot::Address(&mut config.server.listen)),
+    key("server", "path", |config| Slot::UrlPath(&mut config.server.path)),
+    key("server", "public_urls", |config| Slot::Urls(&mut config.server.public_urls)),
+    key("server", "allowed_origins", |config| Slot::Origins(&mut config.server.allowed_origins)),
+    key("server", "data_dir", |config| {
+        config.source.data_dir_given = true;
+        Slot::Path(&mut config.server.data_dir)
+    }),
+    key("server", "public", |config| Slot::PathOrNone(&mut config.server.public)),
+    key("server", "encryption", |config| Slot::Switch(&mut config.server.encryption)),
+    key("server", "suites", |config| Slot::Suites(&mut config.server.suites)),
+    key("identity", "key_file", |config| Slot::PathOrNone(&mut config.identity.key_file)),
+    key("identity", "key", |config| Slot::Secret(&mut config.identity.key)),
+    key("auth", "anonymous", |config| Slot::Flag(&mut config.auth.anonymous)),
+    key("limits", "connections", |config| Slot::Count(&mut config.limits.connections, 1..=MANY)),
+    key("limits", "max_message", |config| Slot::Size(&mut config.limits.max_message, 1..=MAX_PAYLOAD)),
+    key("limits", "calls_in_flight", |config| Slot::Count(&mut config.limits.calls_in_flight, 1..=MANY)),
+    key("limits", "outgoing", |config| Slot::Size(&mut config.limits.outgoing, MAX_RECORD..=1 << 30)),
+    key("timeouts", "tls_accept", |config| Slot::Duration(&mut config.timeouts.tls_accept)),
+    key("timeouts", "upgrade", |config| Slot::Duration(&mut config.timeouts.upgrade)),
+    key("timeouts", "handshake", |config| Slot::Duration(&mut config.timeouts.handshake)),
+    key("timeouts", "decision", |config| Slot::Duration(&mut config.timeouts.decision)),
+    key("timeouts", "shutdown", |config| Slot::Duration(&mut config.timeouts.shutdown)),
+    key("heartbeat", "idle", |config| Slot::Duration(&mut config.heartbeat.idle)),
+    key("heartbeat", "grace", |config| Slot::Duration(&mut config.heartbeat.grace)),
+    key("log", "format", |config| Slot::LogFormat(&mut config.log.format)),
+    key("log", "level", |config| Slot::LogFilter(&mut config.log.level)),
+];
+
+/// Settings that exclude each other within one file, and within one environment.
+pub(super) const IDENTITY_KEY: KeyName = KeyName { section: "identity", name: "key" };
+pub(super) const IDENTITY_KEY_FILE: KeyName = KeyName { section: "identity", name: "key_file" };
+
+/// The setting of this name.
+pub(super) fn find(section: &str, name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name.section == section && key.name.name == name)
+}
+
+/// Every section, in the table's order.
+pub(super) fn sections() -> Vec<&'static str> {
+    let mut sections: Vec<_> = KEYS.iter().map(|key| key.name.section).collect();
+    sections.dedup();
+    sections
+}
+
+/// The names in a section.
+pub(super) fn names(section: &str) -> Vec<&'static str> {
+    KEYS.iter().filter(|key| key.name.section == section).map(|key| key.name.name).collect()
+}
+
+/// The setting that an unknown one was probably meant to be: one of its section that looks like it, otherwise one of
+/// this very name elsewhere, otherwise one elsewhere that looks like it.
+pub(super) fn nearest_key(section: &str, name: &str) -> Option<KeyName> {
+    let all = || KEYS.iter().map(|key| key.name);
+    let candidates = |here: bool| {
+        all().filter(move |key| (key.section == section) == here).map(|key| (key.name, key)).collect::<Vec<_>>()
+    };
+    let elsewhere = || all().find(|key| key.name == name);
+    nearest(name, candidates(true)).or_else(elsewhere).or_else(|| nearest(name, candidates(false)))
+}
+
+/// The candidate whose text is closest, if it is close enough that somebody may have meant it.
+pub(super) fn nearest<'a, T>(text: &str, candidates: impl IntoIterator<Item = (&'a str, T)>) -> Option<T> {
+    let text = text.to_lowercase();
+    let most = (text.chars().count() / 3).max(1);
+    candidates
+        .into_iter()
+        .map(|(candidate, value)| (strsim::damerau_levenshtein(&text, candidate), value))
+        .filter(|(distance, _)| *distance <= most)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn suggested(section: &str, name: &str) -> Option<String> {
+        nearest_key(section, name).map(|key| key.to_string())
+    }
+
+    #[test]
+    fn the_nearest_name_is_the_one_that_was_meant() {
+        assert_eq!(suggested("server", "lisen").as_deref(), Some("[server] listen"));
+        assert_eq!(suggested("server", "public_url").as_deref(), Some("[server] public_urls"));
+        assert_eq!(suggested("server", "Listen").as_deref(), Some("[server] listen"));
+        assert_eq!(suggested("server", "level").as_deref(), Some("[log] level"));
+        assert_eq!(suggested("", "listen").as_deref(), Some("[server] listen"));
+        assert_eq!(suggested("server", "colour"), None);
+    }
+
+    #[test]
+    fn no_setting_stands_in_the_table_twice() {
+        for (place, key) in KEYS.iter().enumerate() {
+            assert!(KEYS[place + 1..].iter().all(|other| other.name != key.name), "{}", key.name);
+        }
+        assert!(find("identity", IDENTITY_KEY.name).is_some() && find("identity", IDENTITY_KEY_FILE.name).is_some());
+    }
+}

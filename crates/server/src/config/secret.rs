@@ -1,0 +1,58 @@
+//! Texts that nobody may see.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use super::{IdentitySection, Place};
+
+/// A secret text, wiped when it is dropped. It has neither `Debug` nor `Display`, so that it cannot slip into a log.
+#[derive(Clone)]
+pub struct Secret {
+    text: Zeroizing<String>,
+    place: Place,
+}
+
+impl Secret {
+    /// A secret that the program has from somewhere else.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self::found(text, Place::Program)
+    }
+
+    pub(super) fn found(text: impl Into<String>, place: Place) -> Self {
+        Self { text: Zeroizing::new(text.into()), place }
+    }
+
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        &self.text
+    }
+
+    /// Where it was found, for messages about it.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+}
+
+impl fmt::Debug for IdentitySection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("IdentitySection")
+            .field("key_file", &self.key_file)
+            .field("key", &self.key.as_ref().map(|_| "secret"))
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    #[test]
+    fn a_secret_is_not_in_the_debug_text() -> Result<(), crate::config::ConfigError> {
+        let config = Config::parse("[identity]\nkey = 'mlsec_canary'", "")?;
+        assert!(config.identity.key.as_ref().is_some_and(|key| key.expose() == "mlsec_canary"));
+        assert!(!format!("{config:?}").contains("canary"));
+        Ok(())
+    }
+}

@@ -1,0 +1,111 @@
+//! Why a server does not start or ends.
+
+use std::{fmt, io, net::SocketAddr};
+
+use crate::{config::ConfigError, identity::IdentityError};
+
+/// Why a server does not start or ends.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration does not read.
+    Config(ConfigError),
+    /// The identity key cannot be read or made.
+    Identity(IdentityError),
+    /// The address cannot be listened on.
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Nobody said who may come in, and more than this machine could.
+    OpenToOthers {
+        /// What reaches beyond this machine.
+        because: OpenTo,
+    },
+    /// The system gives no random bytes.
+    NoEntropy,
+    /// Two handlers, or two listeners, have one name.
+    DuplicateName(String),
+    /// A name that no handler can have.
+    InvalidName(String),
+    /// A handler takes a state that `with_state` was not given.
+    MissingState {
+        /// The handler.
+        handler: String,
+        /// The type of the state.
+        state: &'static str,
+    },
+}
+
+/// What would let others than this machine into an open server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OpenTo {
+    /// The listener's address is not loopback.
+    Listener(SocketAddr),
+    /// There are public addresses.
+    PublicUrls,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(formatter),
+            Self::Identity(error) => error.fmt(formatter),
+            Self::Listen { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
+                write!(
+                    formatter,
+                    "{address} is in use: another server runs there; stop it or choose another listen address"
+                )
+            }
+            Self::Listen { address, .. } => write!(formatter, "cannot listen on {address}"),
+            Self::OpenToOthers { because } => {
+                match because {
+                    OpenTo::Listener(address) => write!(formatter, "{address} can be reached from other machines")?,
+                    OpenTo::PublicUrls => formatter.write_str("public_urls is set")?,
+                }
+                formatter.write_str(
+                    ", but nothing says who may come in. Either let everybody in:\n\n    [auth] anonymous = true\n\n\
+                     or keep to this machine: listen = \"127.0.0.1:2667\" and no public_urls",
+                )
+            }
+            Self::NoEntropy => formatter.write_str("the system gives no random bytes"),
+            Self::DuplicateName(name) => write!(formatter, "two handlers or listeners are called {name:?}"),
+            Self::InvalidName(name) => {
+                write!(formatter, "{name:?} is no name for a handler: 1 to 200 bytes without control characters")
+            }
+            Self::MissingState { handler, state } => {
+                write!(formatter, "the handler {handler:?} takes State<{state}>, which with_state was not given")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Config(error) => error.source(),
+            Self::Identity(error) => error.source(),
+            Self::Listen { source, .. } => Some(source),
+            Self::OpenToOthers { .. }
+            | Self::NoEntropy
+            | Self::DuplicateName(_)
+            | Self::InvalidName(_)
+            | Self::MissingState { .. } => None,
+        }
+    }
+}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<IdentityError> for Error {
+    fn from(error: IdentityError) -> Self {
+        Self::Identity(error)
+    }
+}

@@ -1,0 +1,71 @@
+//! How a handler fails.
+
+use std::fmt;
+
+use moorline_protocol::{code::Code, frame::Failure, payload::Payload};
+use serde::Serialize;
+
+/// The failure of a call. What [`Fail::new`] is given reaches the client; the text of any other error stays here.
+///
+/// Any [`std::error::Error`] becomes a `Fail` with `?`: the client hears `internal`, the log has the text.
+pub struct Fail {
+    failure: Failure,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Fail {
+    /// A failure with a code and a text that the client sees. A code of the registry (`not_found`, `invalid_params` …)
+    /// is that one; every other is the application's own.
+    pub fn new(code: &str, message: impl Into<String>) -> Self {
+        let registered = Code::from_name(code).filter(|code| code.0 < 2000 && *code != Code::APPLICATION);
+        let mut failure = Failure::with_message(registered.unwrap_or(Code::APPLICATION), message);
+        if registered.is_none() {
+            failure.name = code.to_owned();
+        }
+        Self { failure, source: None }
+    }
+
+    /// There is nothing of what was asked for.
+    pub fn not_found() -> Self {
+        Self::of(Code::NOT_FOUND)
+    }
+
+    pub(crate) fn of(code: Code) -> Self {
+        Self { failure: Failure::of(code), source: None }
+    }
+
+    pub(crate) fn with_message(code: Code, message: impl Into<String>) -> Self {
+        Self { failure: Failure::with_message(code, message), source: None }
+    }
+
+    /// Adds a value for the client's program. One that has no JSON form is left out, and the log says so.
+    #[must_use]
+    pub fn data(mut self, data: &impl Serialize) -> Self {
+        match serde_json::to_vec(data) {
+            Ok(json) => self.failure.data = Some(Payload::json(json)),
+            Err(error) => tracing::error!(%error, "the data of a failure has no JSON form"),
+        }
+        self
+    }
+
+    /// What the client hears, after the log has heard the rest.
+    pub(crate) fn into_failure(self, handler: &str) -> Failure {
+        if let Some(source) = self.source {
+            tracing::error!(handler, error = &*source, "a handler failed");
+        }
+        self.failure
+    }
+}
+
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for Fail {
+    fn from(error: E) -> Self {
+        Self { failure: Failure::of(Code::INTERNAL), source: Some(Box::new(error)) }
+    }
+}
+
+// Not an `Error` itself: that would collide with the conversion from every error.
+impl fmt::Debug for Fail {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.failure.fmt(formatter)
+    }
+}

@@ -1,0 +1,240 @@
+//! Handlers as plain async functions: what they may take, what they may return.
+//!
+//! The model is axum's: a function's parameters are extractors ([`FromCall`]), its result is anything that is
+//! [`IntoReply`].
+
+use std::{
+    any::{Any, TypeId, type_name},
+    collections::BTreeMap,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use moorline_protocol::{
+    code::Code,
+    payload::{Encoding, Payload},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Fail, Peer, Peers};
+
+/// One call, notification or change of a connection, as extractors see it.
+pub struct Context {
+    pub(crate) name: Arc<str>,
+    pub(crate) payload: Payload,
+    pub(crate) peer: Peer,
+    pub(crate) peers: Peers,
+    pub(crate) states: Arc<States>,
+}
+
+/// The states that `with_state` was given, by type.
+#[derive(Default)]
+pub(crate) struct States(BTreeMap<TypeId, Box<dyn Any + Send + Sync>>);
+
+impl States {
+    pub(crate) fn insert<T: Clone + Send + Sync + 'static>(&mut self, state: T) {
+        self.0.insert(TypeId::of::<T>(), Box::new(state));
+    }
+
+    fn get<T: Clone + 'static>(&self) -> Option<T> {
+        self.0.get(&TypeId::of::<T>()).and_then(|state| state.downcast_ref::<T>()).cloned()
+    }
+
+    pub(crate) fn has(&self, state: &StateType) -> bool {
+        self.0.contains_key(&state.id)
+    }
+}
+
+/// A state that a handler needs; checked when the server is built, so that no call fails for the lack of it.
+pub struct StateType {
+    id: TypeId,
+    pub(crate) name: &'static str,
+}
+
+/// Something that a handler takes.
+pub trait FromCall: Sized {
+    /// Takes it out of the call.
+    ///
+    /// # Errors
+    /// What the caller is to hear when it is not there.
+    fn from_call(context: &Context) -> Result<Self, Fail>;
+
+    /// The state that it needs, if it needs one.
+    fn state() -> Option<StateType> {
+        None
+    }
+}
+
+/// Something that a handler returns.
+pub trait IntoReply {
+    /// Makes the reply, or the failure, out of it.
+    ///
+    /// # Errors
+    /// The failure.
+    fn into_reply(self) -> Result<Payload, Fail>;
+}
+
+/// A JSON value: the argument of a call, or its result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned> FromCall for Json<T> {
+    /// Fails with `invalid_params` and the place that did not fit.
+    fn from_call(context: &Context) -> Result<Self, Fail> {
+        if context.payload.encoding != Encoding::Json {
+            return Err(Fail::with_message(Code::INVALID_PARAMS, "the argument must be JSON, not bytes"));
+        }
+        serde_json::from_slice(&context.payload.bytes)
+            .map(Self)
+            .map_err(|error| Fail::with_message(Code::INVALID_PARAMS, error.to_string()))
+    }
+}
+
+impl<T: Serialize> IntoReply for Json<T> {
+    fn into_reply(self) -> Result<Payload, Fail> {
+        Ok(Payload::json(serde_json::to_vec(&self.0)?))
+    }
+}
+
+impl FromCall for Bytes {
+    /// The argument as it came, whatever its encoding.
+    fn from_call(context: &Context) -> Result<Self, Fail> {
+        Ok(context.payload.bytes.clone())
+    }
+}
+
+impl IntoReply for Bytes {
+    fn into_reply(self) -> Result<Payload, Fail> {
+        Ok(Payload::bytes(self))
+    }
+}
+
+impl FromCall for Payload {
+    fn from_call(context: &Context) -> Result<Self, Fail> {
+        Ok(context.payload.clone())
+    }
+}
+
+impl IntoReply for Payload {
+    fn into_reply(self) -> Result<Payload, Fail> {
+        Ok(self)
+    }
+}
+
+impl IntoReply for () {
+    /// JSON `null`.
+    fn into_reply(self) -> Result<Payload, Fail> {
+        Ok(Payload::json(Bytes::from_static(b"null")))
+    }
+}
+
+impl<T: IntoReply, E: Into<Fail>> IntoReply for Result<T, E> {
+    fn into_reply(self) -> Result<Payload, Fail> {
+        self.map_err(Into::into)?.into_reply()
+    }
+}
+
+/// What `with_state` was given, cloned for this call.
+#[derive(Clone, Copy, Debug)]
+pub struct State<T>(pub T);
+
+impl<T: Clone + Send + Sync + 'static> FromCall for State<T> {
+    fn from_call(context: &Context) -> Result<Self, Fail> {
+        context.states.get().map(Self).ok_or_else(|| Fail::of(Code::INTERNAL))
+    }
+
+    fn state() -> Option<StateType> {
+        Some(StateType { id: TypeId::of::<T>(), name: type_name::<T>() })
+    }
+}
+
+impl FromCall for Peer {
+    /// Who called.
+    fn from_call(context: &Context) -> Result<Self, Fail> {
+        Ok(context.peer.clone())
+    }
+}
+
+impl FromCall for Peers {
+    /// Everybody who is connected.
+    fn from_call(context: &Context) -> Result<Self, Fail> {
+        Ok(context.peers.clone())
+    }
+}
+
+/// The name that was called, for a handler that serves several.
+#[derive(Clone, Debug)]
+pub struct CallName(pub Arc<str>);
+
+impl FromCall for CallName {
+    fn from_call(context: &Context) -> Result<Self, Fail> {
+        Ok(Self(context.name.clone()))
+    }
+}
+
+/// An async function whose parameters are [`FromCall`] and whose result is [`IntoReply`].
+///
+/// When the caller gives up, or its connection ends, the function's future is dropped at its next `await`.
+pub trait Handler<Args>: Clone + Send + Sync + 'static {
+    /// What the function returns.
+    type Future: Future<Output = Result<Payload, Fail>> + Send;
+
+    /// Runs it.
+    fn run(self, context: Context) -> Self::Future;
+
+    /// The states that its parameters need.
+    fn states() -> Vec<StateType>;
+}
+
+/// A handler that runs.
+pub type Running = Pin<Box<dyn Future<Output = Result<Payload, Fail>> + Send>>;
+
+macro_rules! handler_of {
+    ($($argument:ident)*) => {
+        impl<F, Fut, R, $($argument,)*> Handler<($($argument,)*)> for F
+        where
+            F: Fn($($argument,)*) -> Fut + Clone + Send + Sync + 'static,
+            Fut: Future<Output = R> + Send + 'static,
+            R: IntoReply + 'static,
+            $($argument: FromCall + Send + 'static,)*
+        {
+            type Future = Running;
+
+            #[allow(unused_variables, reason = "a handler without parameters looks at nothing")]
+            fn run(self, context: Context) -> Running {
+                Box::pin(async move { (self)($($argument::from_call(&context)?,)*).await.into_reply() })
+            }
+
+            fn states() -> Vec<StateType> {
+                let states: [Option<StateType>; _] = [$($argument::state(),)*];
+                states.into_iter().flatten().collect()
+            }
+        }
+    };
+}
+
+handler_of!();
+handler_of!(A1);
+handler_of!(A1 A2);
+handler_of!(A1 A2 A3);
+handler_of!(A1 A2 A3 A4);
+handler_of!(A1 A2 A3 A4 A5);
+handler_of!(A1 A2 A3 A4 A5 A6);
+
+/// A handler whose parameters are forgotten, as the router keeps it.
+pub(crate) struct BoxedHandler {
+    run: Box<dyn Fn(Context) -> Running + Send + Sync>,
+    pub(crate) states: Vec<StateType>,
+}
+
+impl BoxedHandler {
+    pub(crate) fn new<Args, H: Handler<Args, Future = Running>>(handler: H) -> Self {
+        Self { run: Box::new(move |context| handler.clone().run(context)), states: H::states() }
+    }
+
+    pub(crate) fn run(&self, context: Context) -> Running {
+        (self.run)(context)
+    }
+}

@@ -1,0 +1,224 @@
+//! The HTTP side of the listener: the identity document and the upgrade on one path, static files on the others.
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::any,
+};
+use hyper_util::rt::TokioIo;
+use moorline_protocol::{
+    code::Code,
+    record::{SUBPROTOCOL, SUBPROTOCOL_PLAIN},
+};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tower_http::{compression::CompressionLayer, services::ServeDir};
+
+use crate::{
+    access::{self, Denied},
+    connection,
+    server::Shared,
+};
+
+/// How long a full server asks to be left alone.
+const FULL_RETRY: Duration = Duration::from_secs(5);
+
+/// Of the document and of every refusal: a page of any origin may read what it is told, and nobody keeps it.
+const JSON: [(header::HeaderName, &str); 3] = [
+    (header::CONTENT_TYPE, "application/json"),
+    (header::CACHE_CONTROL, "no-store"),
+    (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+];
+
+/// Where the TCP connection comes from.
+#[derive(Clone, Copy)]
+pub(crate) struct Remote(pub(crate) SocketAddr);
+
+/// Everything that is answered on the listener.
+pub(crate) fn routes(shared: Arc<Shared>, path: &str, files: Option<&Path>) -> Router {
+    let mut router = Router::new().route(path, any(endpoint)).route("/.well-known/moorline", any(endpoint));
+    if let Some(files) = files {
+        // `ServeDir` knows the types, ranges and Last-Modified; a `.br` or `.gz` beside a file is sent in its place.
+        let files = ServeDir::new(files).precompressed_br().precompressed_gzip();
+        router = router.fallback_service(static_files(files));
+    }
+    router.layer(middleware::from_fn_with_state(shared.clone(), check_host)).with_state(shared)
+}
+
+/// Static files, compressed where the client takes it, cached where the name says that the content never changes.
+fn static_files(files: ServeDir) -> Router {
+    Router::new().fallback_service(files).layer(CompressionLayer::new()).layer(middleware::from_fn(cache_control))
+}
+
+async fn cache_control(request: Request, next: Next) -> Response {
+    let hashed = is_hashed(request.uri().path());
+    let mut response = next.run(request).await;
+    if response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED {
+        let value = if hashed { "public, max-age=31536000, immutable" } else { "no-cache" };
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Whether bundlers made this name from the content: `assets/NAME-HASH.EXT` with a hash of at least eight characters.
+fn is_hashed(path: &str) -> bool {
+    let Some((_, file)) = path.rsplit_once("/assets/") else { return false };
+    let stem = file.split('.').next().unwrap_or_default();
+    // A hash may itself hold a dash, so the test is on what follows the first one.
+    stem.split_once('-').is_some_and(|(_, hash)| hash.len() >= 8)
+}
+
+async fn check_host(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    match shared.access.check_host(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(denied) => refuse_request(denied),
+    }
+}
+
+async fn endpoint(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    if request.method() != Method::GET {
+        return ([(header::ALLOW, "GET")], StatusCode::METHOD_NOT_ALLOWED).into_response();
+    }
+    let headers = request.headers();
+    let origin = match headers.get(header::ORIGIN) {
+        Some(origin) => Some(origin.to_str().unwrap_or("null").to_owned()),
+        // A page's GET to its own host has no Origin; when it asks why its socket was refused, it says it here.
+        None => query(&request, "origin"),
+    };
+    if let Err(denied) = shared.access.check_origin(headers, origin.as_deref()) {
+        return refuse_request(denied);
+    }
+    if has_token(headers, header::UPGRADE, "websocket") { upgrade(shared, request) } else { document(&shared) }
+}
+
+fn query(request: &Request, name: &str) -> Option<String> {
+    let pair = request.uri().query()?.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
+    percent_decode(pair)
+}
+
+/// Undoes percent-encoding; `None` when what is left is no text.
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut out = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
+            b'%' => {
+                let digits = [bytes.next()?, bytes.next()?];
+                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+            }
+            _ => byte,
+        });
+    }
+    String::from_utf8(out).ok()
+}
+
+/// Whether a comma-separated header holds this word.
+fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
+    let values = headers.get_all(name);
+    let mut words = values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    words.any(|word| word.trim().eq_ignore_ascii_case(token))
+}
+
+fn document(shared: &Shared) -> Response {
+    (JSON, shared.document.clone()).into_response()
+}
+
+fn refuse_request(denied: Denied) -> Response {
+    let status = match denied {
+        Denied::HostInOpenMode | Denied::ProxyInOpenMode | Denied::Host => StatusCode::MISDIRECTED_REQUEST,
+        Denied::Origin => StatusCode::FORBIDDEN,
+    };
+    tracing::warn!(reason = ?denied, remedy = denied.remedy(), "a request was refused");
+    refuse(status, denied.code(), denied.remedy())
+}
+
+/// A refusal that the SDK reads when it asks why the socket did not open.
+fn refuse(status: StatusCode, code: Code, remedy: &str) -> Response {
+    let summary = code.entry().map_or("", |entry| entry.summary);
+    let body = serde_json::json!({ "error": { "code": code.to_string(), "message": summary, "remedy": remedy } });
+    (status, JSON, body.to_string()).into_response()
+}
+
+fn upgrade(shared: Arc<Shared>, mut request: Request) -> Response {
+    let headers = request.headers();
+    if request.uri().query().is_some() {
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            Code::INVALID_URL,
+            "The URL must have no query: what is secret would end up in logs.",
+        );
+    }
+    if access::text(headers, header::SEC_WEBSOCKET_VERSION) != Some("13") {
+        let version = [(header::SEC_WEBSOCKET_VERSION, "13")];
+        return (StatusCode::UPGRADE_REQUIRED, version).into_response();
+    }
+    let (subprotocol, other) = match shared.encryption_is_on() {
+        true => (SUBPROTOCOL, SUBPROTOCOL_PLAIN),
+        false => (SUBPROTOCOL_PLAIN, SUBPROTOCOL),
+    };
+    if !has_token(headers, header::SEC_WEBSOCKET_PROTOCOL, subprotocol) {
+        let mismatch = has_token(headers, header::SEC_WEBSOCKET_PROTOCOL, other);
+        let code = if mismatch { Code::ENCRYPTION_MISMATCH } else { Code::VERSION_UNSUPPORTED };
+        return refuse(StatusCode::BAD_REQUEST, code, &format!("This server speaks the subprotocol {subprotocol}."));
+    }
+    let Some(key) = headers.get(header::SEC_WEBSOCKET_KEY).cloned() else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    let Ok(permit) = shared.connections.clone().try_acquire_owned() else {
+        tracing::warn!("a connection was refused: the server is full");
+        let mut response =
+            refuse(StatusCode::SERVICE_UNAVAILABLE, Code::SERVER_FULL, "Wait, or raise [limits] connections.");
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(FULL_RETRY.as_secs()));
+        return response;
+    };
+    let Some(Remote(address)) = request.extensions().get::<Remote>().copied() else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let upgraded = hyper::upgrade::on(&mut request);
+    let tasks = shared.tasks.clone();
+    tasks.spawn(async move {
+        let Ok(upgraded) = upgraded.await else { return };
+        // The raw stream, so that a message does not pass through another buffer and a virtual call.
+        match upgraded.downcast::<TokioIo<TcpStream>>() {
+            Ok(parts) => connection::serve(parts.io.into_inner(), parts.read_buf, shared, address).await,
+            Err(upgraded) => connection::serve(TokioIo::new(upgraded), bytes::Bytes::new(), shared, address).await,
+        }
+        drop(permit);
+    });
+    let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).unwrap_or(HeaderValue::from_static(""));
+    let headers = [
+        (header::UPGRADE, HeaderValue::from_static("websocket")),
+        (header::CONNECTION, HeaderValue::from_static("upgrade")),
+        (header::SEC_WEBSOCKET_ACCEPT, accept),
+        (header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol)),
+    ];
+    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_made_from_the_content_are_cached_for_good() {
+        for path in ["/assets/index-B2xk9_aQ.js", "/app/assets/core-DeadBeef.wasm", "/assets/index-Ab-cdef12.css"] {
+            assert!(is_hashed(path), "{path}");
+        }
+        for path in ["/index.html", "/assets/logo.svg", "/assets/my-logo.svg", "/index-B2xk9_aQ.js"] {
+            assert!(!is_hashed(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn percent_encoding_is_undone_or_refused() {
+        assert_eq!(percent_decode("http%3A%2F%2Fa%3a80").as_deref(), Some("http://a:80"));
+        assert_eq!(percent_decode("%4"), None);
+        assert_eq!(percent_decode("%zz"), None);
+        assert_eq!(percent_decode("%ff"), None);
+    }
+}

@@ -1,0 +1,133 @@
+//! A private key as text.
+
+use std::fmt;
+
+use base64ct::{Base64UrlUnpadded, Encoding as _};
+use moorline_protocol::key::StaticKey;
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+const PRIVATE_PREFIX: &str = "mlsec_";
+const PUBLIC_PREFIX: &str = "mlpub_";
+const SHARED_PREFIX: &str = "mlkey_";
+
+/// Why a text is not the private key of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidPrivateKey {
+    /// It has no line with a key.
+    Empty,
+    /// It does not begin with `mlsec_`.
+    NotAKey,
+    /// It begins with `mlpub_`: the public half, which pages pin.
+    PublicKey,
+    /// It begins with `mlkey_`: a key that client and server share.
+    SharedKey,
+    /// It is cut, too long, or has a character that does not belong.
+    Damaged,
+    /// Its checksum does not fit: a character is wrong.
+    Checksum,
+    /// It has several keys.
+    Several,
+    /// It is not text.
+    NotText,
+}
+
+impl fmt::Display for InvalidPrivateKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Empty => "it is empty",
+            Self::NotAKey => "it does not begin with mlsec_",
+            Self::PublicKey => "this is a public key (mlpub_), which is for pages; the private half begins with mlsec_",
+            Self::SharedKey => "this is a shared key (mlkey_); the private key of a server begins with mlsec_",
+            Self::Damaged => "it is not complete: mlsec_ and 48 characters",
+            Self::Checksum => "it has a wrong character: its checksum does not fit",
+            Self::Several => "it has more than one key",
+            Self::NotText => "it is not text",
+        })
+    }
+}
+
+impl std::error::Error for InvalidPrivateKey {}
+
+fn checksum(key: &[u8; 32]) -> [u8; 4] {
+    let [a, b, c, d, ..]: [u8; 32] = Sha256::new().chain_update(PRIVATE_PREFIX).chain_update(key).finalize().into();
+    [a, b, c, d]
+}
+
+/// The text of a key, which is as secret as the key.
+pub fn to_text(key: &StaticKey) -> Zeroizing<String> {
+    let mut bytes = Zeroizing::new([0; 36]);
+    bytes[..32].copy_from_slice(key.private());
+    bytes[32..].copy_from_slice(&checksum(key.private()));
+    let encoded = Zeroizing::new(Base64UrlUnpadded::encode_string(&*bytes));
+    Zeroizing::new(format!("{PRIVATE_PREFIX}{}", *encoded))
+}
+
+/// The key of a text.
+///
+/// # Errors
+/// What is wrong with it: mixed up, damaged, or no key at all.
+pub fn from_text(text: &str) -> Result<StaticKey, InvalidPrivateKey> {
+    let text = text.trim();
+    if text.starts_with(PUBLIC_PREFIX) {
+        return Err(InvalidPrivateKey::PublicKey);
+    }
+    if text.starts_with(SHARED_PREFIX) {
+        return Err(InvalidPrivateKey::SharedKey);
+    }
+    let encoded = text.strip_prefix(PRIVATE_PREFIX).ok_or(InvalidPrivateKey::NotAKey)?;
+    let mut bytes = Zeroizing::new([0; 36]);
+    let decoded = Base64UrlUnpadded::decode(encoded, &mut *bytes).map_err(|_| InvalidPrivateKey::Damaged)?;
+    let (key, sum) = decoded.split_first_chunk::<32>().ok_or(InvalidPrivateKey::Damaged)?;
+    match sum {
+        [_, _, _, _] if sum == checksum(key) => Ok(StaticKey::from_private(*key)),
+        [_, _, _, _] => Err(InvalidPrivateKey::Checksum),
+        _ => Err(InvalidPrivateKey::Damaged),
+    }
+}
+
+/// The one key among empty lines and comments.
+pub(super) fn from_lines(text: &str) -> Result<StaticKey, InvalidPrivateKey> {
+    let mut keys = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    match (keys.next(), keys.next()) {
+        (Some(key), None) => from_text(key),
+        (None, _) => Err(InvalidPrivateKey::Empty),
+        (Some(_), Some(_)) => Err(InvalidPrivateKey::Several),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_private_key_reads_back_from_its_text() {
+        let key = StaticKey::from_private([3; 32]);
+        let text = to_text(&key);
+        assert_eq!(text.len(), 54);
+        for text in [text.to_string(), format!(" {}\r\n", *text), format!("# comment\n\n{}\n", *text)] {
+            assert_eq!(from_lines(&text).map(|key| *key.private()), Ok([3; 32]));
+        }
+    }
+
+    #[test]
+    fn damage_is_told_from_mixing_up() {
+        let key = StaticKey::from_private([3; 32]);
+        let text = to_text(&key);
+        let error = |text: &str| from_lines(text).map(|key| key.public());
+        assert_eq!(error(&text[..53]), Err(InvalidPrivateKey::Damaged));
+        assert_eq!(error(&format!("{}AAAA", *text)), Err(InvalidPrivateKey::Damaged));
+        let mut mistyped = text.to_string();
+        mistyped.replace_range(20..21, if text.as_bytes()[20] == b'A' { "B" } else { "A" });
+        assert_eq!(error(&mistyped), Err(InvalidPrivateKey::Checksum));
+        assert_eq!(error(&key.public().to_string()), Err(InvalidPrivateKey::PublicKey));
+        assert_eq!(error("mlkey_x"), Err(InvalidPrivateKey::SharedKey));
+        assert_eq!(error("hello"), Err(InvalidPrivateKey::NotAKey));
+        assert_eq!(error("# nothing\n"), Err(InvalidPrivateKey::Empty));
+        assert_eq!(error(&format!("{0}\n{0}", *text)), Err(InvalidPrivateKey::Several));
+        // The public half under the private prefix has another checksum.
+        let renamed = key.public().to_string().replace(PUBLIC_PREFIX, PRIVATE_PREFIX);
+        assert_eq!(error(&renamed), Err(InvalidPrivateKey::Checksum));
+    }
+}

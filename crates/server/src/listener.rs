@@ -1,0 +1,82 @@
+//! The accept loop: sockets in, HTTP connections out, and an end to it.
+
+use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body, response::Response};
+use hyper::{Request, body::Incoming, server::conn::http1, service::Service, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+
+use crate::{http::Remote, server::Shared};
+
+/// TCP connections beyond those that may hold a WebSocket: for documents, pages and refusals.
+const SPARE_SOCKETS: usize = 512;
+
+/// How long to wait after the system refused a socket, usually for the lack of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts until `shutdown`.
+pub(crate) async fn accept(listener: TcpListener, router: Router, shared: &Shared, shutdown: impl Future<Output = ()>) {
+    let sockets = Arc::new(Semaphore::new(shared.config.limits.connections + SPARE_SOCKETS));
+    let mut shutdown = pin!(shutdown);
+    loop {
+        // A full house leaves newcomers in the system's queue.
+        let accepted = async {
+            let permit = sockets.clone().acquire_owned().await.ok()?;
+            Some((listener.accept().await, permit))
+        };
+        let accepted = tokio::select! {
+            accepted = accepted => accepted,
+            () = &mut shutdown => break,
+        };
+        match accepted {
+            Some((Ok((socket, address)), permit)) => serve(socket, address, &router, shared, permit),
+            Some((Err(error), _)) => {
+                tracing::warn!(%error, "a socket could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+            None => break,
+        }
+    }
+}
+
+/// Serves HTTP on one socket until it is done, upgraded, or the server stops.
+fn serve(socket: TcpStream, address: SocketAddr, router: &Router, shared: &Shared, permit: OwnedSemaphorePermit) {
+    // A record is written whole and waits for nothing.
+    let _ = socket.set_nodelay(true);
+    let routes = TowerToHyperService::new(router.clone());
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Remote(address));
+        let answer = routes.call(request);
+        async move { Ok::<Response, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(shared.config.timeouts.upgrade)
+        .max_headers(64)
+        .max_buf_size(16 * 1024)
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    let tasks = shared.tasks.clone();
+    shared.tasks.spawn(async move {
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = tasks.stopping() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, %address, "an HTTP connection ended early");
+        }
+        drop(permit);
+    });
+}

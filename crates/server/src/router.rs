@@ -1,0 +1,64 @@
+//! Which handler has which name. What is not declared does not exist.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crate::{
+    Error,
+    handler::{BoxedHandler, States},
+};
+
+/// The handlers, listeners and hooks of a server.
+#[derive(Default)]
+pub(crate) struct Router {
+    pub(crate) handlers: Table,
+    pub(crate) listeners: Table,
+    pub(crate) on_connect: Vec<BoxedHandler>,
+    pub(crate) on_disconnect: Vec<BoxedHandler>,
+}
+
+/// Handlers by name.
+#[derive(Default)]
+pub(crate) struct Table {
+    by_name: HashMap<Arc<str>, BoxedHandler>,
+    /// The first name that was given twice.
+    duplicate: Option<String>,
+}
+
+impl Table {
+    pub(crate) fn insert(&mut self, name: &str, handler: BoxedHandler) {
+        if self.by_name.insert(name.into(), handler).is_some() {
+            self.duplicate.get_or_insert_with(|| name.to_owned());
+        }
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<(&Arc<str>, &BoxedHandler)> {
+        self.by_name.get_key_value(name)
+    }
+
+    fn check(&self, states: &States) -> Result<(), Error> {
+        if let Some(name) = &self.duplicate {
+            return Err(Error::DuplicateName(name.clone()));
+        }
+        self.by_name.iter().try_for_each(|(name, handler)| {
+            moorline_protocol::payload::Name::new(name).map_err(|_| Error::InvalidName(name.to_string()))?;
+            check_states(name, handler, states)
+        })
+    }
+}
+
+fn check_states(name: &str, handler: &BoxedHandler, states: &States) -> Result<(), Error> {
+    match handler.states.iter().find(|state| !states.has(state)) {
+        Some(state) => Err(Error::MissingState { handler: name.to_owned(), state: state.name }),
+        None => Ok(()),
+    }
+}
+
+impl Router {
+    /// Finds at the start what would otherwise fail a call.
+    pub(crate) fn check(&self, states: &States) -> Result<(), Error> {
+        self.handlers.check(states)?;
+        self.listeners.check(states)?;
+        self.on_connect.iter().try_for_each(|hook| check_states("on_connect", hook, states))?;
+        self.on_disconnect.iter().try_for_each(|hook| check_states("on_disconnect", hook, states))
+    }
+}
