@@ -115,7 +115,7 @@ where
                     tracing::info!(%address, reason = ?failure, "a handshake failed");
                 }
                 ServerOutput::Event(_) => {}
-                ServerOutput::Wait(deadline) => break deadline?,
+                ServerOutput::Wait(deadline) => break deadline,
             }
         };
         if let Some(code) = closing {
@@ -126,7 +126,7 @@ where
             websocket.flush().await.ok()?;
             Some(websocket.next().await.map_or(ServerInput::SocketClosed, input_of))
         };
-        let input = match timeout_at(shared.instant(deadline), step).await {
+        let input = match timeout_at(shared.instant(deadline?), step).await {
             Ok(input) => input.unwrap_or(ServerInput::SocketClosed),
             Err(_) => ServerInput::Wake,
         };

@@ -71,7 +71,7 @@ pub(super) fn apply(
         config.server.listen.set_port(port.parse().map_err(|_| ConfigError::Invalid {
             place: Place::Variable { name: "PORT".to_owned() },
             key: LISTEN,
-            problem: Problem::Wanted { wanted, found: port.clone() },
+            problem: Problem::Wanted { wanted, found: port.clone() }.into(),
         })?);
         config.source.variables.insert("PORT".to_owned());
     }
@@ -104,15 +104,15 @@ fn unknown(variable: &str) -> ConfigError {
     ConfigError::UnknownKey {
         place: Place::Variable { name: variable.to_owned() },
         nearest: keys::nearest_key(section, name).or(nearest),
-        section: section.to_owned(),
-        name: name.to_owned(),
+        section: section.into(),
+        name: name.into(),
     }
 }
 
 fn set(config: &mut Config, key: &'static Key, name: &str, value: &str) -> Result<(), ConfigError> {
     let place = Place::Variable { name: name.to_owned() };
     fill((key.slot)(config), Value::Plain(value), Path::new(""), place.clone())
-        .map_err(|Misfit { problem, .. }| ConfigError::Invalid { place, key: key.name, problem })
+        .map_err(|Misfit { problem, .. }| ConfigError::Invalid { place, key: key.name, problem: problem.into() })
 }
 
 fn read_secret(config: &mut Config, key: &'static Key, name: &str, path: &Path) -> Result<(), ConfigError> {

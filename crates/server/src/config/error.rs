@@ -49,9 +49,9 @@ pub enum ConfigError {
         /// Where it stands.
         place: Place,
         /// The section; empty when it stands outside all.
-        section: String,
+        section: Box<str>,
         /// How it is called there.
-        name: String,
+        name: Box<str>,
         /// The known one that looks most like it.
         nearest: Option<KeyName>,
     },
@@ -62,7 +62,7 @@ pub enum ConfigError {
         /// The key.
         key: KeyName,
         /// What is wrong with the value.
-        problem: Problem,
+        problem: Box<Problem>,
     },
     /// Two settings of one place exclude each other.
     Contradiction {
@@ -301,7 +301,7 @@ impl fmt::Display for ConfigError {
             Self::UnknownKey { place, section, name, nearest: Some(nearest) } if section.is_empty() => {
                 write!(formatter, "{place}: {name} stands outside all sections; did you mean {nearest}?")
             }
-            Self::UnknownKey { place, section, name, nearest: Some(nearest) } if section == nearest.section => {
+            Self::UnknownKey { place, section, name, nearest: Some(nearest) } if **section == *nearest.section => {
                 write!(formatter, "{place}: unknown key {name} in [{section}]; did you mean {}?", nearest.name)
             }
             Self::UnknownKey { place, section, name, nearest: Some(nearest) } => {

@@ -39,8 +39,8 @@ pub(super) fn apply(config: &mut Config, text: &str, base_dir: &Path, path: Opti
         for (name, at, value) in entries(table) {
             let key = keys::find(section, name).ok_or_else(|| ConfigError::UnknownKey {
                 place: place(at),
-                section: section.to_owned(),
-                name: name.to_owned(),
+                section: section.into(),
+                name: name.into(),
                 nearest: keys::nearest_key(section, name),
             })?;
             fill((key.slot)(config), Value::Toml(value), base_dir, place(at)).map_err(
@@ -73,7 +73,7 @@ fn outside_sections(name: &str, place: Place) -> ConfigError {
         Some(name) => ConfigError::NotASection { place, name },
         None => {
             let nearest = keys::nearest_key("", name);
-            ConfigError::UnknownKey { place, section: String::new(), name: name.to_owned(), nearest }
+            ConfigError::UnknownKey { place, section: "".into(), name: name.into(), nearest }
         }
     }
 }

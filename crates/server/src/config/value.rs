@@ -182,12 +182,7 @@ impl<'a> Value<'a> {
         parse(text).ok_or_else(|| self.misfit(Problem::Wanted { wanted, found: text.to_owned() }))
     }
 
-    fn word<T: Copy>(
-        self,
-        wanted: &'static str,
-        choices: &'static [&'static str],
-        values: &[T],
-    ) -> Result<T, Misfit> {
+    fn word<T: Copy>(self, wanted: &'static str, choices: &'static [&'static str], values: &[T]) -> Result<T, Misfit> {
         let text = self.text(wanted)?;
         let place = choices.iter().position(|choice| *choice == text);
         let unknown = || self.misfit(Problem::UnknownWord { found: text.to_owned(), choices });
