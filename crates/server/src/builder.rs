@@ -19,7 +19,8 @@ use crate::{
     handler::{BoxedHandler, Running, States},
     identity,
     router::Router,
-    server::{Shared, Summary},
+    server::Summary,
+    shared::Shared,
     tasks::Tasks,
 };
 

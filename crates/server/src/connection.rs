@@ -3,19 +3,21 @@
 //! It holds no protocol decision. Its own business is the write policy: handle every message of one read, run what can
 //! run at once, then write everything in one go.
 
+mod greeting;
+
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    panic::AssertUnwindSafe,
+    pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::{
     FutureExt, SinkExt, StreamExt,
-    future::{AbortHandle, Abortable, BoxFuture, Either, poll_fn, select},
+    future::{AbortHandle, Abortable, BoxFuture, join, join_all, poll_fn},
     stream::FuturesUnordered,
     task::noop_waker_ref,
 };
@@ -28,46 +30,31 @@ use moorline_protocol::{
     payload::{Name, Payload},
     server::{Ended, ServerEndpoint, ServerEvent, ServerInput, ServerOutput},
     session::Outcome,
-    time::{Timestamp, UnixMillis},
+    time::Timestamp,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::oneshot,
-    time::{Sleep, sleep, timeout, timeout_at},
+    time::{Sleep, sleep, timeout},
 };
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{
-        Error as WsError, Message,
-        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
-    },
+    tungstenite::{Error as WsError, Message, protocol::Role},
 };
 
+use self::greeting::{close, greet, input_of, websocket_config};
 use crate::{
-    Fail, Peer,
+    Peer,
     handler::{BoxedHandler, Context},
     peer::{Closing, Command, Mailbox},
-    server::Shared,
+    shared::Shared,
 };
 
 /// Messages, commands and finished handlers that are taken in one go before anything is written.
 const BATCH: usize = 64;
 
-/// How long the other side has to answer a close.
-const CLOSE_WAIT: Duration = Duration::from_secs(2);
-
 /// How long a hook may run after its connection has ended.
 const HOOK_WAIT: Duration = Duration::from_secs(10);
-
-fn websocket_config(max_message: usize, max_write: usize) -> WebSocketConfig {
-    // The library's own buffer of 128 KiB costs more than everything else of an idle connection together.
-    WebSocketConfig::default()
-        .read_buffer_size(4096)
-        .write_buffer_size(4096)
-        .max_write_buffer_size(max_write)
-        .max_message_size(Some(max_message))
-        .max_frame_size(Some(max_message))
-}
 
 /// Serves an upgraded socket until it is over. `read` is what came behind the head of the request.
 pub(crate) async fn serve<S>(socket: S, read: Bytes, shared: Arc<Shared>, address: SocketAddr)
@@ -88,77 +75,6 @@ where
     let config = websocket_config(MAX_RECORD, 4 * limits.max_outgoing_bytes + MAX_RECORD);
     let websocket = WebSocketStream::from_raw_socket(websocket.into_inner(), Role::Server, Some(config)).await;
     Driver::new(websocket, endpoint, shared, address).run().await;
-}
-
-/// The handshake, up to the decision.
-async fn greet<S>(
-    mut websocket: WebSocketStream<S>,
-    mut endpoint: ServerEndpoint,
-    shared: &Shared,
-    address: SocketAddr,
-) -> Option<(WebSocketStream<S>, ServerEndpoint)>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    loop {
-        let mut closing = None;
-        let deadline = loop {
-            match endpoint.poll_output() {
-                ServerOutput::Transmit(record) => websocket.feed(Message::Binary(record)).await.ok()?,
-                ServerOutput::CloseSocket(code) => closing = Some(code),
-                ServerOutput::Event(ServerEvent::Arrived(_)) => {
-                    // Open and anonymous servers let everybody in.
-                    endpoint.admit(shared.now(), wall_clock());
-                    return Some((websocket, endpoint));
-                }
-                ServerOutput::Event(ServerEvent::HandshakeFailed(failure)) => {
-                    tracing::info!(%address, reason = ?failure, "a handshake failed");
-                }
-                ServerOutput::Event(_) => {}
-                ServerOutput::Wait(deadline) => break deadline,
-            }
-        };
-        if let Some(code) = closing {
-            close(&mut websocket, code).await;
-            return None;
-        }
-        let step = async {
-            websocket.flush().await.ok()?;
-            Some(websocket.next().await.map_or(ServerInput::SocketClosed, input_of))
-        };
-        let input = match timeout_at(shared.instant(deadline?), step).await {
-            Ok(input) => input.unwrap_or(ServerInput::SocketClosed),
-            Err(_) => ServerInput::Wake,
-        };
-        endpoint.handle_input(shared.now(), input);
-    }
-}
-
-fn wall_clock() -> UnixMillis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
-fn input_of(message: Result<Message, WsError>) -> ServerInput {
-    match message {
-        Ok(Message::Binary(record)) => ServerInput::Record(record),
-        Ok(Message::Text(_)) => ServerInput::Text,
-        // WebSocket's own pings are answered by the library and mean nothing here.
-        Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => ServerInput::Wake,
-        Err(WsError::Capacity(_)) => ServerInput::Oversized,
-        Ok(Message::Close(_)) | Err(_) => ServerInput::SocketClosed,
-    }
-}
-
-/// Says good-bye on the WebSocket and waits a little for the answer.
-async fn close<S: AsyncRead + AsyncWrite + Unpin>(websocket: &mut WebSocketStream<S>, code: Code) {
-    let frame = CloseFrame { code: CloseCode::from(code.0), reason: "".into() };
-    let farewell = async {
-        websocket.close(Some(frame)).await?;
-        while websocket.next().await.is_some_and(|message| message.is_ok()) {}
-        Ok::<(), WsError>(())
-    };
-    let _ = timeout(CLOSE_WAIT, farewell).await;
 }
 
 /// A handler that has ended: which call it was for, and with what.
@@ -240,7 +156,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
     }
 
-    fn poll_step(&mut self, cx: &mut TaskContext<'_>, timer: std::pin::Pin<&mut Sleep>) -> Poll<Step> {
+    fn poll_step(&mut self, cx: &mut TaskContext<'_>, timer: Pin<&mut Sleep>) -> Poll<Step> {
         if let Poll::Ready(step) = self.poll_work(cx) {
             return Poll::Ready(step);
         }
@@ -431,7 +347,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Starts a handler. Its panic fails this call only.
     fn start(&mut self, id: Option<CallId>, handler: &BoxedHandler, name: Arc<str>, payload: Payload) {
         let Some((peer, _)) = &self.peer else { return };
-        let run = run_handler(handler, context(&self.shared, peer, name.clone(), payload), name);
+        let run = handler.run(context(&self.shared, peer, name, payload));
         let (abort, registration) = AbortHandle::new_pair();
         self.aborts.extend(id.map(|id| (id, abort)));
         self.running.push(Abortable::new(run.map(move |result| (id, result)).boxed(), registration));
@@ -453,24 +369,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let shared = self.shared.clone();
         let hooks: Vec<_> = match &self.peer {
             Some((peer, _)) => {
-                let run = |hook| {
-                    let name: Arc<str> = "on_disconnect".into();
-                    run_handler(hook, context(&shared, peer, name.clone(), null()), name)
-                };
+                let run = |hook: &BoxedHandler| hook.run(context(&shared, peer, "on_disconnect".into(), null()));
                 shared.router.on_disconnect.iter().map(run).collect()
             }
             None => Vec::new(),
         };
-        let hooks = std::pin::pin!(timeout(HOOK_WAIT, futures_util::future::join_all(hooks)));
         let farewell = async {
             if let Some(code) = code {
                 close(&mut self.websocket, code).await;
             }
         };
-        match select(hooks, std::pin::pin!(farewell)).await {
-            Either::Left((_, farewell)) => farewell.await,
-            Either::Right((_, hooks)) => drop(hooks.await),
-        }
+        let _ = join(timeout(HOOK_WAIT, join_all(hooks)), farewell).await;
     }
 }
 
@@ -480,26 +389,4 @@ fn null() -> Payload {
 
 fn context(shared: &Shared, peer: &Peer, name: Arc<str>, payload: Payload) -> Context {
     Context { name, payload, peer: peer.clone(), peers: shared.peers.clone(), states: shared.states.clone() }
-}
-
-/// Runs a handler and turns its error or panic into what the client hears.
-fn run_handler(
-    handler: &BoxedHandler,
-    context: Context,
-    name: Arc<str>,
-) -> impl Future<Output = Result<Payload, Failure>> + Send + use<> {
-    let run = std::panic::catch_unwind(AssertUnwindSafe(|| handler.run(context)));
-    async move {
-        let result = match run {
-            Ok(run) => AssertUnwindSafe(run).catch_unwind().await,
-            Err(panic) => Err(panic),
-        };
-        match result {
-            Ok(result) => result.map_err(|fail: Fail| fail.into_failure(&name)),
-            Err(_) => {
-                tracing::error!(handler = &*name, "a handler panicked");
-                Err(Failure::of(Code::INTERNAL))
-            }
-        }
-    }
 }

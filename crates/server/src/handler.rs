@@ -7,13 +7,16 @@ use std::{
     any::{Any, TypeId, type_name},
     collections::BTreeMap,
     future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use moorline_protocol::{
     code::Code,
+    frame::Failure,
     payload::{Encoding, Payload},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -234,7 +237,22 @@ impl BoxedHandler {
         Self { run: Box::new(move |context| handler.clone().run(context)), states: H::states() }
     }
 
-    pub(crate) fn run(&self, context: Context) -> Running {
-        (self.run)(context)
+    /// Runs it. An error is logged and becomes what the other side may hear of it, and so does a panic.
+    pub(crate) fn run(&self, context: Context) -> impl Future<Output = Result<Payload, Failure>> + Send + use<> {
+        let name = context.name.clone();
+        let started = catch_unwind(AssertUnwindSafe(|| (self.run)(context)));
+        async move {
+            let ended = match started {
+                Ok(running) => AssertUnwindSafe(running).catch_unwind().await,
+                Err(panic) => Err(panic),
+            };
+            match ended {
+                Ok(result) => result.map_err(|fail| fail.into_failure(&name)),
+                Err(_) => {
+                    tracing::error!(handler = &*name, "a handler panicked");
+                    Err(Failure::of(Code::INTERNAL))
+                }
+            }
+        }
     }
 }

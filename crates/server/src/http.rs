@@ -22,7 +22,7 @@ use tower_http::{compression::CompressionLayer, services::ServeDir};
 use crate::{
     access::{self, Denied},
     connection,
-    server::Shared,
+    shared::Shared,
 };
 
 /// How long a full server asks to be left alone.

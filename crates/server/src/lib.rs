@@ -55,6 +55,7 @@ mod listener;
 mod peer;
 mod router;
 mod server;
+mod shared;
 mod tasks;
 
 pub use builder::ServerBuilder;

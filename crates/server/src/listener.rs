@@ -13,7 +13,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-use crate::{http::Remote, server::Shared};
+use crate::{http::Remote, shared::Shared};
 
 /// TCP connections beyond those that may hold a WebSocket: for documents, pages and refusals.
 const SPARE_SOCKETS: usize = 512;

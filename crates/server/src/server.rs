@@ -1,57 +1,11 @@
-//! A server that is ready to serve, and what all its connections share.
+//! A server that is ready to serve.
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, sync::Arc};
 
-use bytes::Bytes;
-use moorline_protocol::{
-    code::Code,
-    key::ServerKey,
-    server::{Encryption, ServerConfig},
-    time::Timestamp,
-};
-use tokio::{
-    net::TcpListener,
-    sync::Semaphore,
-    time::{Instant, timeout},
-};
+use moorline_protocol::{code::Code, key::ServerKey};
+use tokio::{net::TcpListener, time::timeout};
 
-use crate::{
-    Error, Peers, ServerBuilder, access::Access, config::Config, handler::States, http, identity, listener,
-    router::Router, tasks::Tasks,
-};
-
-/// What every connection of a server shares.
-pub(crate) struct Shared {
-    pub(crate) config: Config,
-    pub(crate) endpoint: Arc<ServerConfig>,
-    pub(crate) router: Router,
-    pub(crate) states: Arc<States>,
-    pub(crate) peers: Peers,
-    pub(crate) access: Access,
-    /// The identity document, encoded once.
-    pub(crate) document: Bytes,
-    /// Room for WebSockets.
-    pub(crate) connections: Arc<Semaphore>,
-    pub(crate) tasks: Tasks,
-    /// The zero of every [`Timestamp`].
-    pub(crate) origin: Instant,
-}
-
-impl Shared {
-    pub(crate) fn now(&self) -> Timestamp {
-        Timestamp::from_millis(u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX))
-    }
-
-    /// The moment of a timestamp; rounded up, so that a timer never fires before its time.
-    pub(crate) fn instant(&self, at: Timestamp) -> Instant {
-        let far = Duration::from_secs(365 * 24 * 3600);
-        self.origin + Duration::from_millis(at.as_millis()).min(self.origin.elapsed() + far)
-    }
-
-    pub(crate) fn encryption_is_on(&self) -> bool {
-        matches!(self.endpoint.encryption, Encryption::On { .. })
-    }
-}
+use crate::{Error, Peers, ServerBuilder, http, identity, listener, shared::Shared};
 
 /// A server that listens and waits for [`Server::serve`].
 pub struct Server {

@@ -47,7 +47,7 @@ pub(super) fn apply(config: &mut Config, text: &str, base_dir: &Path, path: Opti
                 |Misfit { problem, at: part }| ConfigError::Invalid {
                     place: place(part.unwrap_or(at)),
                     key: key.name,
-                    problem,
+                    problem: problem.into(),
                 },
             )?;
             if config.identity.key.is_some() && config.identity.key_file.is_some() {

@@ -1,0 +1,110 @@
+//! A WebSocket before anybody is known on it: its buffers, the handshake, the close.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use futures_util::{SinkExt, StreamExt};
+use moorline_protocol::{
+    code::Code,
+    server::{ServerEndpoint, ServerEvent, ServerInput, ServerOutput},
+    time::UnixMillis,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{timeout, timeout_at},
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Error as WsError, Message,
+        protocol::{CloseFrame, WebSocketConfig, frame::coding::CloseCode},
+    },
+};
+
+use crate::shared::Shared;
+
+/// How long the other side has to answer a close.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
+
+pub(super) fn websocket_config(max_message: usize, max_write: usize) -> WebSocketConfig {
+    // The library's own buffer of 128 KiB costs more than everything else of an idle connection together.
+    WebSocketConfig::default()
+        .read_buffer_size(4096)
+        .write_buffer_size(4096)
+        .max_write_buffer_size(max_write)
+        .max_message_size(Some(max_message))
+        .max_frame_size(Some(max_message))
+}
+
+/// The handshake, up to the decision.
+pub(super) async fn greet<S>(
+    mut websocket: WebSocketStream<S>,
+    mut endpoint: ServerEndpoint,
+    shared: &Shared,
+    address: SocketAddr,
+) -> Option<(WebSocketStream<S>, ServerEndpoint)>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        let mut closing = None;
+        let deadline = loop {
+            match endpoint.poll_output() {
+                ServerOutput::Transmit(record) => websocket.feed(Message::Binary(record)).await.ok()?,
+                ServerOutput::CloseSocket(code) => closing = Some(code),
+                ServerOutput::Event(ServerEvent::Arrived(_)) => {
+                    // Open and anonymous servers let everybody in.
+                    endpoint.admit(shared.now(), wall_clock());
+                    return Some((websocket, endpoint));
+                }
+                ServerOutput::Event(ServerEvent::HandshakeFailed(failure)) => {
+                    tracing::info!(%address, reason = ?failure, "a handshake failed");
+                }
+                ServerOutput::Event(_) => {}
+                ServerOutput::Wait(deadline) => break deadline,
+            }
+        };
+        if let Some(code) = closing {
+            close(&mut websocket, code).await;
+            return None;
+        }
+        let step = async {
+            websocket.flush().await.ok()?;
+            Some(websocket.next().await.map_or(ServerInput::SocketClosed, input_of))
+        };
+        let input = match timeout_at(shared.instant(deadline?), step).await {
+            Ok(input) => input.unwrap_or(ServerInput::SocketClosed),
+            Err(_) => ServerInput::Wake,
+        };
+        endpoint.handle_input(shared.now(), input);
+    }
+}
+
+fn wall_clock() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+pub(super) fn input_of(message: Result<Message, WsError>) -> ServerInput {
+    match message {
+        Ok(Message::Binary(record)) => ServerInput::Record(record),
+        Ok(Message::Text(_)) => ServerInput::Text,
+        // WebSocket's own pings are answered by the library and mean nothing here.
+        Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => ServerInput::Wake,
+        Err(WsError::Capacity(_)) => ServerInput::Oversized,
+        Ok(Message::Close(_)) | Err(_) => ServerInput::SocketClosed,
+    }
+}
+
+/// Says good-bye on the WebSocket and waits a little for the answer.
+pub(super) async fn close<S: AsyncRead + AsyncWrite + Unpin>(websocket: &mut WebSocketStream<S>, code: Code) {
+    let frame = CloseFrame { code: CloseCode::from(code.0), reason: "".into() };
+    let farewell = async {
+        websocket.close(Some(frame)).await?;
+        while websocket.next().await.is_some_and(|message| message.is_ok()) {}
+        Ok::<(), WsError>(())
+    };
+    let _ = timeout(CLOSE_WAIT, farewell).await;
+}

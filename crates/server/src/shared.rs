@@ -1,0 +1,45 @@
+//! What all connections of a server share. It is made once and never changes, save for what counts and who is there.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use moorline_protocol::{
+    server::{Encryption, ServerConfig},
+    time::Timestamp,
+};
+use tokio::{sync::Semaphore, time::Instant};
+
+use crate::{Peers, access::Access, config::Config, handler::States, router::Router, tasks::Tasks};
+
+/// What every connection of a server shares.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) endpoint: Arc<ServerConfig>,
+    pub(crate) router: Router,
+    pub(crate) states: Arc<States>,
+    pub(crate) peers: Peers,
+    pub(crate) access: Access,
+    /// The identity document, encoded once.
+    pub(crate) document: Bytes,
+    /// Room for WebSockets.
+    pub(crate) connections: Arc<Semaphore>,
+    pub(crate) tasks: Tasks,
+    /// The zero of every [`Timestamp`].
+    pub(crate) origin: Instant,
+}
+
+impl Shared {
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp::from_millis(u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// The moment of a timestamp; rounded up, so that a timer never fires before its time.
+    pub(crate) fn instant(&self, at: Timestamp) -> Instant {
+        let far = Duration::from_secs(365 * 24 * 3600);
+        self.origin + Duration::from_millis(at.as_millis()).min(self.origin.elapsed() + far)
+    }
+
+    pub(crate) fn encryption_is_on(&self) -> bool {
+        matches!(self.endpoint.encryption, Encryption::On { .. })
+    }
+}
