@@ -33,6 +33,8 @@ pub struct ServerBuilder {
     identity: Option<Identity>,
     states: States,
     router: Router,
+    #[cfg(feature = "tls")]
+    tls: Option<Arc<tokio_rustls::rustls::ServerConfig>>,
 }
 
 impl ServerBuilder {
@@ -47,6 +49,16 @@ impl ServerBuilder {
     #[must_use]
     pub fn identity(mut self, identity: Identity) -> Self {
         self.identity = Some(identity);
+        self
+    }
+
+    /// Ends TLS itself, with this certificate and its rules; clients then use `https://` and `wss://`.
+    ///
+    /// A client has `timeouts.tls_accept` for its handshake.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: Arc<tokio_rustls::rustls::ServerConfig>) -> Self {
+        self.tls = Some(tls);
         self
     }
 
@@ -90,7 +102,7 @@ impl ServerBuilder {
     /// # Errors
     /// What is wrong, with what to do about it.
     pub async fn build(self) -> Result<Server, Error> {
-        let Self { config, identity, states, router } = self;
+        let Self { config, identity, states, router, .. } = self;
         router.check(&states)?;
         let address = config.server.listen;
         let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
@@ -118,6 +130,8 @@ impl ServerBuilder {
             access,
             connections: Arc::new(Semaphore::new(config.limits.connections)),
             tasks: Tasks::default(),
+            #[cfg(feature = "tls")]
+            tls: self.tls.map(tokio_rustls::TlsAcceptor::from),
             origin: Instant::now(),
             config,
         };

@@ -186,6 +186,7 @@ fn upgrade(shared: Arc<Shared>, mut request: Request) -> Response {
         // The raw stream, so that a message does not pass through another buffer and a virtual call.
         match upgraded.downcast::<TokioIo<TcpStream>>() {
             Ok(parts) => connection::serve(parts.io.into_inner(), parts.read_buf, shared, address).await,
+            // With TLS that call is small beside the TLS.
             Err(upgraded) => connection::serve(TokioIo::new(upgraded), bytes::Bytes::new(), shared, address).await,
         }
         drop(permit);

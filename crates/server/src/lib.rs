@@ -66,6 +66,8 @@ pub use handler::{CallName, Handler, Json, State};
 pub use moorline_protocol as protocol;
 pub use peer::{Peer, Peers, SendError};
 pub use server::{Server, Summary};
+#[cfg(feature = "tls")]
+pub use tokio_rustls::rustls;
 
 /// What a program that embeds a server usually needs.
 pub mod prelude {

@@ -9,9 +9,13 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
+
+#[cfg(feature = "tls")]
+use tokio::time::timeout;
 
 use crate::{http::Remote, shared::Shared};
 
@@ -22,7 +26,12 @@ const SPARE_SOCKETS: usize = 512;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts until `shutdown`.
-pub(crate) async fn accept(listener: TcpListener, router: Router, shared: &Shared, shutdown: impl Future<Output = ()>) {
+pub(crate) async fn accept(
+    listener: TcpListener,
+    router: Router,
+    shared: &Arc<Shared>,
+    shutdown: impl Future<Output = ()>,
+) {
     let sockets = Arc::new(Semaphore::new(shared.config.limits.connections + SPARE_SOCKETS));
     let mut shutdown = pin!(shutdown);
     loop {
@@ -46,11 +55,31 @@ pub(crate) async fn accept(listener: TcpListener, router: Router, shared: &Share
     }
 }
 
-/// Serves HTTP on one socket until it is done, upgraded, or the server stops.
-fn serve(socket: TcpStream, address: SocketAddr, router: &Router, shared: &Shared, permit: OwnedSemaphorePermit) {
+/// Serves one socket until it is done, upgraded, or the server stops.
+fn serve(socket: TcpStream, address: SocketAddr, router: &Router, shared: &Arc<Shared>, permit: OwnedSemaphorePermit) {
     // A record is written whole and waits for nothing.
     let _ = socket.set_nodelay(true);
-    let routes = TowerToHyperService::new(router.clone());
+    let (router, serving) = (router.clone(), shared.clone());
+    shared.tasks.spawn(async move {
+        #[cfg(feature = "tls")]
+        if let Some(acceptor) = &serving.tls {
+            match timeout(serving.config.timeouts.tls_accept, acceptor.accept(socket)).await {
+                Ok(Ok(socket)) => serve_http(socket, address, router, &serving).await,
+                Ok(Err(error)) => tracing::debug!(%error, %address, "a TLS handshake failed"),
+                Err(_) => tracing::debug!(%address, "a TLS handshake took too long"),
+            }
+            return drop(permit);
+        }
+        serve_http(socket, address, router, &serving).await;
+        drop(permit);
+    });
+}
+
+async fn serve_http<S>(socket: S, address: SocketAddr, router: Router, shared: &Shared)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let routes = TowerToHyperService::new(router);
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Remote(address));
@@ -64,19 +93,15 @@ fn serve(socket: TcpStream, address: SocketAddr, router: &Router, shared: &Share
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
-    let tasks = shared.tasks.clone();
-    shared.tasks.spawn(async move {
-        let mut connection = pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = tasks.stopping() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%error, %address, "an HTTP connection ended early");
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shared.tasks.stopping() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
         }
-        drop(permit);
-    });
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, %address, "an HTTP connection ended early");
+    }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Shared {
     /// Room for WebSockets.
     pub(crate) connections: Arc<Semaphore>,
     pub(crate) tasks: Tasks,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<tokio_rustls::TlsAcceptor>,
     /// The zero of every [`Timestamp`].
     pub(crate) origin: Instant,
 }
