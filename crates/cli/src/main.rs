@@ -1,2 +1,41 @@
-//! bin
-fn main() {}
+//! The program `moorline`: commands and wiring. What it does is in `moorline-server`; here is how it is asked for and
+//! what a person sees of it.
+//!
+//! It ends with 0 after a polite shutdown, with 1 and one sentence when something went wrong, with 2 when it was called
+//! wrongly, and with 128 and the signal's number when a second signal ends it at once.
+
+mod args;
+mod banner;
+mod identity;
+mod logging;
+mod serve;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Arguments, Command, IdentityCommand};
+
+fn main() -> ExitCode {
+    let Arguments { config, command } = Arguments::parse();
+    let done = match command {
+        Command::Serve(flags) => serve::run(config.as_deref(), flags),
+        Command::Identity(IdentityCommand::Show { file }) => identity::show(config.as_deref(), file.as_deref()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Plain text, even where log lines are JSON: whoever starts a program wants to read why it did not start.
+fn report(error: &anyhow::Error) {
+    eprintln!("error: {error}");
+    for cause in error.chain().skip(1) {
+        eprintln!("  because: {cause}");
+    }
+}

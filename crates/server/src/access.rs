@@ -118,12 +118,15 @@ impl Access {
     /// A socket, or the question whether one would be let in: may a page of this origin have it?
     pub(crate) fn check_origin(&self, headers: &HeaderMap, origin: Option<&str>) -> Result<(), Denied> {
         let Some(origin) = origin else { return Ok(()) };
+        // Apps in a shell of their own have schemes of their own, so this comes before anything is taken for a URL.
+        if WebOrigin::parse(origin).is_ok_and(|origin| self.allowed_origins.contains(&origin)) {
+            return Ok(());
+        }
         let origin = DialUrl::parse(origin).map_err(|_| Denied::Origin)?;
         let own = text(headers, header::HOST).is_some_and(|host| is_host_of(host, &origin));
         let public = self.public_urls.iter().any(|url| url.authority() == origin.authority());
-        let allowed = self.allowed_origins.iter().any(|allowed| *allowed == *origin_of(&origin));
         let local = self.loopback_listener && self.public_urls.is_empty() && is_loopback_host(origin.host());
-        if own || public || allowed || local { Ok(()) } else { Err(Denied::Origin) }
+        if own || public || local { Ok(()) } else { Err(Denied::Origin) }
     }
 }
 
@@ -221,12 +224,14 @@ mod tests {
         let public = access("127.0.0.1:2667", |config| {
             config.auth.anonymous = true;
             config.server.public_urls = urls(&["wss://app.example.com/moorline"]);
-            config.server.allowed_origins = vec!["https://other.example".parse().unwrap()];
+            let origins = ["https://other.example", "capacitor://localhost"];
+            config.server.allowed_origins = origins.map(|origin| origin.parse().unwrap()).to_vec();
         })
         .unwrap();
         let app = host("app.example.com");
         assert_eq!(public.check_origin(&app, Some("https://app.example.com")), Ok(()));
         assert_eq!(public.check_origin(&app, Some("https://other.example")), Ok(()));
+        assert_eq!(public.check_origin(&app, Some("capacitor://localhost")), Ok(()));
         assert_eq!(public.check_origin(&app, Some("http://other.example")), Err(Denied::Origin));
         assert_eq!(public.check_origin(&app, Some("http://localhost:3000")), Err(Denied::Origin));
     }

@@ -105,9 +105,9 @@ impl ServerBuilder {
         let Self { config, identity, states, router, .. } = self;
         router.check(&states)?;
         let address = config.server.listen;
+        let access = Access::new(&config, address)?;
         let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
         let address = listener.local_addr().map_err(|source| Error::Listen { address, source })?;
-        let access = Access::new(&config, address)?;
 
         let (encryption, identity_origin) = match (config.server.encryption, identity) {
             (false, _) => (Encryption::Off, None),

@@ -218,6 +218,18 @@ mod tests {
     }
 
     #[test]
+    fn a_path_that_the_router_would_read_otherwise_is_refused() {
+        for path in
+            ["", "moorline", "//a", "/a//b", "/{id}", "/*", "/:id", "/a b", "/a?b", "/ä", "/.well-known/moorline"]
+        {
+            assert!(error(&format!("[server]\npath = '{path}'")).contains("must be a path such as"), "{path}");
+        }
+        for path in ["/", "/moorline", "/a/b-c_d.e~f/"] {
+            assert_eq!(error(&format!("[server]\npath = '{path}'")), "", "{path}");
+        }
+    }
+
+    #[test]
     fn a_bare_number_is_refused_with_the_unit_it_wants() {
         let unit =
             "moorline.toml:2:8: [heartbeat] idle: a duration needs its unit: write \"25s\" (units: ms, s, m, h, d)";

@@ -85,10 +85,13 @@ pub(super) fn nearest<'a, T>(text: &str, candidates: impl IntoIterator<Item = (&
     let most = (text.chars().count() / 3).max(1);
     candidates
         .into_iter()
-        .map(|(candidate, value)| (strsim::damerau_levenshtein(&text, candidate), value))
-        .filter(|(distance, _)| *distance <= most)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, value)| value)
+        .map(|(candidate, value)| {
+            (strsim::damerau_levenshtein(&text, candidate), strsim::jaro_winkler(&text, candidate), value)
+        })
+        .filter(|(distance, ..)| *distance <= most)
+        // As many letters away is not as like: `of` was `off`, not `on`.
+        .min_by(|(a, like_a, _), (b, like_b, _)| a.cmp(b).then(like_b.total_cmp(like_a)))
+        .map(|(.., value)| value)
 }
 
 #[cfg(test)]

@@ -104,7 +104,8 @@ pub(super) struct Misfit {
 }
 
 const ADDRESS: &str = "an address and port such as \"127.0.0.1:2667\" or \"[::]:2667\"";
-const URL_PATH: &str = "a path such as \"/moorline\", without query, fragment or spaces";
+const URL_PATH: &str =
+    "a path such as \"/moorline\" of letters, digits and -._~ (and not /.well-known/moorline, its alias)";
 
 impl<'a> Value<'a> {
     fn misfit(self, problem: Problem) -> Misfit {
@@ -246,10 +247,13 @@ pub(super) fn fill(slot: Slot<'_>, value: Value<'_>, base_dir: &Path, place: Pla
     Ok(())
 }
 
+/// Only what needs no escaping and means nothing to the router: a `{` there would be a parameter.
 fn url_path(text: &str) -> Option<String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
     let valid = text.starts_with('/')
-        && !text.starts_with("//")
-        && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte));
+        && !text.contains("//")
+        && text.bytes().all(plain)
+        && text.trim_end_matches('/') != "/.well-known/moorline";
     valid.then(|| text.to_owned())
 }
 

@@ -1,0 +1,79 @@
+//! What can be written on the command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+/// A realtime server for web pages: sealed connections, calls and notifications over WebSocket.
+#[derive(Debug, Parser)]
+#[command(name = "moorline", version, arg_required_else_help = true, subcommand_required = true)]
+pub(crate) struct Arguments {
+    /// The configuration file; without it $MOORLINE_CONFIG, ./moorline.toml, /etc/moorline/moorline.toml, none
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server until SIGTERM or Ctrl-C
+    ///
+    /// Flags come before the environment (MOORLINE__SERVER__LISTEN, lists with commas), that before the configuration
+    /// file, that before the defaults.
+    Serve(ServeFlags),
+
+    /// Look after the key that tells this server from another
+    #[command(subcommand)]
+    Identity(IdentityCommand),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ServeFlags {
+    /// Address and port to listen on [default: 127.0.0.1:2667]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    pub(crate) listen: Option<SocketAddr>,
+
+    /// Where the server keeps its identity [default: $STATE_DIRECTORY, otherwise ./moorline-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// Directory of static files to serve beside the WebSocket
+    #[arg(long, value_name = "DIR")]
+    pub(crate) public: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum IdentityCommand {
+    /// Print the public keys (mlpub_…) that pages pin, the current one first
+    Show {
+        /// Read this key file instead of the configured key
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "write an address and a port, as 127.0.0.1:2667 or [::]:2667")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_configuration_may_stand_before_and_behind_the_command() -> Result<(), clap::Error> {
+        for line in [["moorline", "-c", "a.toml", "serve"], ["moorline", "serve", "--config", "a.toml"]] {
+            assert_eq!(Arguments::try_parse_from(line)?.config, Some("a.toml".into()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,124 @@
+//! What an operator sees at the start: what listens where, with which key, for whom, and what to look at.
+
+use std::fmt::Write as _;
+
+use moorline_server::{Config, Summary, identity::Origin};
+use serde_json::json;
+use tracing_subscriber::fmt::{
+    format::Writer,
+    time::{FormatTime as _, SystemTime},
+};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What the banner tells.
+pub(crate) struct Banner<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) summary: &'a Summary,
+}
+
+impl Banner<'_> {
+    /// Lines for a person.
+    pub(crate) fn pretty(&self) -> String {
+        let summary = self.summary;
+        let mut lines = vec![format!("moorline {VERSION}   {}", self.source())];
+        let mut line = |name: &str, text: String| lines.push(format!("{name:<9} {text}"));
+        line("listen", self.urls(&summary.path).join("   "));
+        if let Some(public) = &self.config.server.public {
+            line("pages", format!("{} from {}", self.urls("/").join("   "), public.display()));
+        }
+        if !summary.public_urls.is_empty() {
+            line("public", summary.public_urls.join("   "));
+        }
+        for (place, key) in summary.identity.iter().enumerate() {
+            line(
+                "identity",
+                format!("{key} ({})", if place == 0 { self.origin() } else { "also accepted".to_owned() }),
+            );
+        }
+        line("trust", self.trust().to_owned());
+        line("auth", self.auth().to_owned());
+        line("origins", self.origins());
+        line("sealed", if summary.encryption { summary.suites.join(", ") } else { "no".to_owned() });
+        for warning in &summary.warnings {
+            line("warning", warning.clone());
+        }
+        lines.join("\n") + "\n"
+    }
+
+    /// One line of JSON with the same, and with the fields that every log line has.
+    pub(crate) fn json(&self) -> String {
+        let (config, summary) = (self.config, self.summary);
+        let mut timestamp = String::new();
+        // Writing to a text does not fail, and an empty time is no reason not to start.
+        let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
+        let banner = json!({
+            "timestamp": timestamp,
+            "level": "INFO",
+            "target": "moorline",
+            "message": "listening",
+            "version": VERSION,
+            "config": { "file": config.source.file, "variables": config.source.variables },
+            "listen": self.urls(&summary.path),
+            "pages": config.server.public,
+            "public": summary.public_urls,
+            "identity": summary.identity.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "identity_origin": summary.identity_origin.map(|origin| origin.to_string()),
+            "trust": self.trust(),
+            "auth": summary.auth,
+            "origins": summary.origins,
+            "encryption": if summary.encryption { "on" } else { "off" },
+            "suites": summary.suites,
+            "warnings": summary.warnings,
+        });
+        format!("{banner}\n")
+    }
+
+    fn source(&self) -> String {
+        let source = &self.config.source;
+        let mut text = source.file.as_ref().map_or_else(|| "defaults".to_owned(), |file| file.display().to_string());
+        match source.variables.len() {
+            0 => {}
+            1 => text.push_str(" + 1 environment variable"),
+            // Writing to a text does not fail.
+            many => _ = write!(text, " + {many} environment variables"),
+        }
+        text
+    }
+
+    fn urls(&self, path: &str) -> Vec<String> {
+        self.summary.listen.iter().map(|address| format!("http://{address}{path}")).collect()
+    }
+
+    fn origin(&self) -> String {
+        match self.summary.identity_origin {
+            Some(Origin::Created) => format!("made now, kept in {}", self.config.key_file().display()),
+            Some(Origin::File) => format!("from {}", self.config.key_file().display()),
+            Some(Origin::Environment) => "from the environment".to_owned(),
+            Some(Origin::Configuration) => "from the configuration".to_owned(),
+            // The library gives none when the program brought the key, and may learn to tell more.
+            Some(_) | None => "given".to_owned(),
+        }
+    }
+
+    fn trust(&self) -> &'static str {
+        if self.summary.encryption {
+            "pages ask this server for its key, over TLS or on localhost; pin it with VITE_MOORLINE_SERVER_KEY or serverKey"
+        } else {
+            "none: without encryption only TLS shows pages that this is the server"
+        }
+    }
+
+    fn auth(&self) -> &'static str {
+        match self.summary.auth {
+            "open" => "open: everybody on this machine, without signing in",
+            "anonymous" => "anonymous: everybody, without signing in",
+            other => other,
+        }
+    }
+
+    fn origins(&self) -> String {
+        let named = self.summary.origins.join(", ");
+        if named.is_empty() { "only pages of the server's own host".to_owned() } else { named }
+    }
+}
