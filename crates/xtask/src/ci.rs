@@ -60,12 +60,11 @@ fn format() -> Result<()> {
 
 fn lint() -> Result<()> {
     wasm::ensure_target()?;
-    let strict = ["--", "-D", "warnings"];
-    cargo("clippy").args(["--workspace", "--exclude", "moorline-client-wasm", "--all-targets"]).args(strict).run()?;
-    cargo("clippy")
-        .args(["--package", "moorline-client-wasm", "--package", "moorline-protocol", "--target", wasm::TARGET])
-        .args(strict)
-        .run()
+    let clippy = |what: &[&str]| cargo("clippy").args(what).args(["--", "-D", "warnings"]).run();
+    clippy(&[test::NATIVE, &["--all-targets"]].concat())?;
+    clippy(&["--package", "xtask", "--all-targets"])?;
+    let browser = ["--package", "moorline-client-wasm", "--package", "moorline-protocol"];
+    clippy(&[&browser[..], &["--target", wasm::TARGET]].concat())
 }
 
 fn docs() -> Result<()> {

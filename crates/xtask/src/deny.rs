@@ -13,7 +13,7 @@ const VERSION: &str = "0.20.2";
 pub(crate) fn command(args: &[String]) -> Result<()> {
     expect_no_more("deny", args)?;
     // Not its advisories: their database is elsewhere and may not be reached.
-    program()?.args(["--offline", "--all-features", "check", "bans", "licenses", "sources"]).run()
+    program()?.args(["--locked", "--all-features", "check", "bans", "licenses", "sources"]).run()
 }
 
 fn program() -> Result<Cmd> {

@@ -53,7 +53,8 @@ pub(crate) fn command(args: &[String]) -> Result<()> {
     expect_no_more("purity", args)?;
     wasm::check_bindgen_version()?;
 
-    let found = forbidden(&dependencies(PURE)?);
+    let tree = dependencies(PURE)?;
+    let found = forbidden(&tree);
     if !found.is_empty() {
         let name = &found[0];
         bail!(
@@ -65,7 +66,9 @@ pub(crate) fn command(args: &[String]) -> Result<()> {
         forbidden(&dependencies(IMPURE)?).iter().any(|name| name == "tokio"),
         "the check does not find tokio among the dependencies of {IMPURE}: the check is broken"
     );
-    check_sources()
+    check_sources()?;
+    println!("{PURE} is pure: none of the {} crates in it is forbidden", names(&tree).len());
+    Ok(())
 }
 
 /// Everything that is compiled into a package, on any target; features are those of the package alone.
@@ -77,14 +80,17 @@ fn dependencies(package: &str) -> Result<String> {
 
 /// The forbidden names in cargo's list of `NAME vVERSION` lines.
 fn forbidden(tree: &str) -> Vec<String> {
-    let names: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
     let is_forbidden = |name: &str| {
         FORBIDDEN.iter().any(|pattern| match pattern.strip_suffix('*') {
             Some(start) => name.starts_with(start),
             None => name == *pattern,
         })
     };
-    names.into_iter().filter(|name| is_forbidden(name)).map(str::to_owned).collect()
+    names(tree).into_iter().filter(|name| is_forbidden(name)).map(str::to_owned).collect()
+}
+
+fn names(tree: &str) -> BTreeSet<&str> {
+    tree.lines().filter_map(|line| line.split(' ').next()).collect()
 }
 
 fn check_sources() -> Result<()> {

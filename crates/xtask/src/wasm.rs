@@ -66,7 +66,7 @@ pub(crate) fn make(build: Build) -> Result<()> {
     let inputs = Inputs::new()
         .value(build)
         .value(bindgen)
-        .value(FEATURES)
+        .value(include_str!("wasm.rs"))
         .file(&tools.join("package-lock.json"))?
         .file(&compiled)?;
     let stamp = Stamp::named("wasm", inputs);
