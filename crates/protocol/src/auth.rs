@@ -6,6 +6,7 @@ use std::fmt;
 
 use crate::{
     error::Malformed,
+    frame::cut,
     limits::{MAX_AUTH, MAX_URL, MAX_VERSION},
     url::DialUrl,
     wire::{self, Reader},
@@ -37,7 +38,7 @@ impl Auth {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         wire::put_field(&mut bytes, tag::URL, self.url.as_str().as_bytes());
-        wire::put_field(&mut bytes, tag::CLIENT_VERSION, self.client_version.as_bytes());
+        wire::put_field(&mut bytes, tag::CLIENT_VERSION, cut(&self.client_version, MAX_VERSION).as_bytes());
         bytes
     }
 
@@ -50,7 +51,7 @@ impl Auth {
         let (mut url, mut client_version) = (None, None);
         while let Some((tag, value)) = reader.field(&mut last)? {
             match tag {
-                tag::URL => url = Some(DialUrl::parse(value.only_str(MAX_URL)?).map_err(|_| Malformed::UnknownValue)?),
+                tag::URL => url = Some(read_url(value.only_str(MAX_URL)?)?),
                 tag::CLIENT_VERSION => client_version = Some(value.only_str(MAX_VERSION)?.to_owned()),
                 _ => {}
             }
@@ -59,5 +60,43 @@ impl Auth {
             url: url.ok_or(Malformed::FieldMissing)?,
             client_version: client_version.ok_or(Malformed::FieldMissing)?,
         })
+    }
+}
+
+/// One endpoint has one form here, so that two are compared byte for byte.
+fn read_url(text: &str) -> Result<DialUrl, Malformed> {
+    DialUrl::parse(text).ok().filter(|url| url.as_str() == text).ok_or(Malformed::UnknownValue)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn auth(url: &str, version: &str) -> Auth {
+        Auth { url: DialUrl::parse(url).expect("a URL"), client_version: version.to_owned() }
+    }
+
+    #[test]
+    fn auth_reads_back_as_it_was_written_and_in_no_other_form() {
+        for written in [auth("ws://h/", ""), auth("wss://example.com:8443/a/b", "moorline/0.1.0 é")] {
+            let bytes = written.encode();
+            assert_eq!(Auth::decode(&bytes), Ok(written));
+            for place in 0..bytes.len() {
+                for bit in 0..8 {
+                    let mut other = bytes.clone();
+                    other[place] ^= 1 << bit;
+                    if let Ok(read) = Auth::decode(&other) {
+                        assert_eq!(read.encode(), other);
+                    }
+                }
+                assert!(Auth::decode(&bytes[..place]).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn a_version_that_is_too_long_is_cut_and_not_refused() {
+        let bytes = auth("ws://h/", &"v".repeat(MAX_VERSION + 1)).encode();
+        assert_eq!(Auth::decode(&bytes).map(|auth| auth.client_version.len()), Ok(MAX_VERSION));
     }
 }

@@ -183,3 +183,6 @@ impl SplitKeys {
         (Sealer(downward), Opener(Some(Direction::new(suite, &self.upward, policy))))
     }
 }
+
+#[cfg(test)]
+mod tests;

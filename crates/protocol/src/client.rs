@@ -64,8 +64,10 @@ enum Phase {
         failure: Code,
         deadline: Timestamp,
     },
+    /// The try has failed; the next one comes in time.
     Waiting {
         until: Timestamp,
+        failure: ConnectFailure,
     },
     Closed,
 }
@@ -76,8 +78,12 @@ pub struct ClientEndpoint {
     entropy: Entropy,
     phase: Phase,
     session: Session,
+    /// The newest number that the application knows a call of the server's by.
+    served: u64,
+    /// The socket takes no more for now.
+    congested: bool,
     backoff: Option<Backoff>,
-    /// The try that is under way or comes next.
+    /// The try that is under way or comes next; 0 while connected.
     attempt: u32,
     /// The last number given to a socket or discovery.
     last_number: u64,
@@ -93,6 +99,8 @@ impl ClientEndpoint {
     pub fn new(config: ClientConfig, seed: [u8; 32]) -> Self {
         Self {
             session: Session::new(config.limits.clone()),
+            served: 0,
+            congested: false,
             backoff: config.backoff.map(Backoff::new),
             config,
             entropy: Entropy::new(seed),
@@ -129,7 +137,8 @@ impl ClientEndpoint {
         if let Some(output) = self.outputs.pop_front() {
             return output;
         }
-        if let Phase::Connected { socket, connection, .. } = &mut self.phase
+        if !self.congested
+            && let Phase::Connected { socket, connection, .. } = &mut self.phase
             && let Ok(Some(record)) = connection.poll_record(&mut self.session)
         {
             return ClientOutput::Transmit(*socket, record);
@@ -183,8 +192,9 @@ impl ClientEndpoint {
 
     /// The network is back or the page is shown again: a wait for the next try ends now.
     pub fn retry_now(&mut self, now: Timestamp) {
-        if matches!(self.phase, Phase::Waiting { .. }) {
-            self.begin_attempt(now, None);
+        if let Phase::Waiting { failure, .. } = &self.phase {
+            let failure = failure.clone();
+            self.begin_attempt(now, Some(failure));
         }
     }
 
@@ -218,6 +228,7 @@ impl ClientEndpoint {
             let transmit = records.into_iter().map(|record| ClientOutput::Transmit(*socket, record));
             self.outputs.extend(transmit);
         }
+        self.abandon_served();
         self.stop(Code::NORMAL, None);
     }
 
@@ -277,6 +288,7 @@ impl ClientEndpoint {
 
     fn open_socket(&mut self, now: Timestamp, key: Option<ServerKey>) {
         let socket = SocketId(self.number());
+        self.congested = false;
         let subprotocol = if key.is_some() { SUBPROTOCOL } else { SUBPROTOCOL_PLAIN };
         self.outputs.push_back(ClientOutput::OpenSocket { socket, url: self.config.url.clone(), subprotocol });
         self.phase = Phase::Opening { socket, key, deadline: now + self.config.connect_timeout };
@@ -293,14 +305,18 @@ impl ClientEndpoint {
             },
             Phase::Diagnosing { ticket, failure, .. } if ticket == answered => {
                 let code = discovery.diagnose(failure, self.config.suite.is_some(), &self.config.server_keys);
-                // The next try takes a key that the server says it has, or the next one of several.
-                let fits = |pin: &ServerKey| discovery.keys().contains(pin);
-                self.pin = self.config.server_keys.iter().position(fits).unwrap_or(self.pin + 1);
-                self.discovered = None;
-                self.fail(now, ConnectFailure::of(code));
+                self.diagnosed(now, code, discovery.keys());
             }
             _ => {}
         }
+    }
+
+    /// The next try takes a key that the server says it has, or the next one of several.
+    fn diagnosed(&mut self, now: Timestamp, code: Code, keys: &[ServerKey]) {
+        let fits = |pin: &ServerKey| keys.contains(pin);
+        self.pin = self.config.server_keys.iter().position(fits).unwrap_or(self.pin.wrapping_add(1));
+        self.discovered = None;
+        self.fail(now, ConnectFailure::of(code));
     }
 
     fn handle_socket(&mut self, now: Timestamp, socket: SocketId, input: SocketInput) {
@@ -308,14 +324,12 @@ impl ClientEndpoint {
             SocketInput::Opened => self.handle_opened(socket),
             SocketInput::Record(record) => self.handle_record(now, socket, record),
             SocketInput::Text => self.violate(now, socket, Violation::TextMessage),
-            SocketInput::Congested(congested) => {
-                if let Phase::Connected { connection, .. } = &mut self.phase {
-                    connection.set_congested(congested);
-                }
-            }
+            SocketInput::Congested(congested) => self.congested = congested,
             SocketInput::Closed(number) => match self.phase {
                 Phase::Opening { .. } => self.diagnose(now, Code::UPGRADE_REFUSED),
-                Phase::AwaitingHello { .. } => self.diagnose(now, Code::HANDSHAKE_FAILED),
+                Phase::AwaitingHello { .. } | Phase::AwaitingWelcome { key: None, .. } => {
+                    self.diagnose(now, Code::HANDSHAKE_FAILED);
+                }
                 // The number is not sealed: it may name the cause of a retry and never stops one.
                 _ => {
                     let code = Code(number);
@@ -360,7 +374,7 @@ impl ClientEndpoint {
                 self.phase = Phase::AwaitingWelcome { socket, key: Some(key), link, deadline };
             }
             Phase::AwaitingWelcome { key, link, .. } => {
-                let connection = Connection::new(*link, self.config.heartbeat, &self.config.limits, now);
+                let connection = Connection::new(*link, self.config.heartbeat, &self.config.limits, self.served, now);
                 self.phase = Phase::Connected { socket, connection: Box::new(connection), since: now };
                 self.handle_frames(now, socket, record, Some(key));
             }
@@ -389,7 +403,7 @@ impl ClientEndpoint {
             refusal = self.handle_frame(now, connection, &raw, &mut awaiting)?;
             Ok(refusal.is_none())
         });
-        let overfull = connection.is_congested() && self.session.is_overfull();
+        let overfull = self.congested && self.session.is_overfull();
         self.phase = Phase::Connected { socket, connection, since };
         match (handled, refusal) {
             (Err(violation), _) => self.violate(now, socket, violation),
@@ -431,8 +445,11 @@ impl ClientEndpoint {
     }
 
     fn welcome(&mut self, connection: &mut Connection, welcome: Welcome, key: Option<ServerKey>, now: Timestamp) {
-        self.session.learn_limit(welcome.max_message);
-        self.attempt = 1;
+        for id in self.session.learn_limit(welcome.max_message) {
+            let outcome = Outcome::Failed(Failure::of(Code::TOO_LARGE));
+            self.event(ClientEvent::Peer(PeerEvent::Settled { id, outcome }));
+        }
+        self.attempt = 0;
         let trust = match key {
             None => Trust::None,
             Some(_) if self.config.server_keys.is_empty() => Trust::Discovered,
@@ -465,24 +482,31 @@ impl ClientEndpoint {
         if let (Phase::Connected { since, .. }, Some(backoff)) = (&self.phase, &mut self.backoff) {
             backoff.ended_after(now - *since);
         }
+        self.abandon_served();
         for id in self.session.lose_connection() {
             self.event(ClientEvent::Peer(PeerEvent::Settled { id, outcome: Outcome::Unknown }));
         }
         self.fail(now, failure);
     }
 
+    /// Nobody waits any more for what the application was to answer.
+    fn abandon_served(&mut self) {
+        if let Phase::Connected { connection, .. } = &mut self.phase {
+            self.served = connection.served();
+            let cancelled = connection.abandon().into_iter().map(PeerEvent::Cancelled);
+            self.outputs.extend(cancelled.map(ClientEvent::Peer).map(ClientOutput::Event));
+        }
+    }
+
     /// Waits for the next try, or stops where a next try is of no use or not wanted.
     fn fail(&mut self, now: Timestamp, failure: ConnectFailure) {
         // Only what was sealed has a reference, and only that can stop a client for good.
         let stops = failure.reference.is_some() && failure.code.stops();
-        let was_connected = matches!(self.phase, Phase::Connected { .. });
         match &mut self.backoff {
             Some(backoff) if !stops => {
                 let wait = backoff.next(&mut self.entropy).max(failure.retry_after.unwrap_or_default());
-                if !was_connected {
-                    self.attempt = self.attempt.saturating_add(1);
-                }
-                self.phase = Phase::Waiting { until: now + wait };
+                self.attempt = self.attempt.saturating_add(1);
+                self.phase = Phase::Waiting { until: now + wait, failure: failure.clone() };
                 let (attempt, retry_in) = (self.attempt, Some(wait));
                 self.event(ClientEvent::Status(Status::Connecting { attempt, retry_in, error: Some(failure) }));
             }
@@ -514,7 +538,7 @@ impl ClientEndpoint {
             }
             Phase::Diagnosing { deadline, failure, .. } if *deadline <= now => {
                 let failure = *failure;
-                self.fail(now, ConnectFailure::of(failure));
+                self.diagnosed(now, failure, &[]);
             }
             Phase::Opening { socket, deadline, .. }
             | Phase::AwaitingHello { socket, deadline, .. }
@@ -531,7 +555,7 @@ impl ClientEndpoint {
                     self.close_socket_and_lose(now, socket, Code::LIVENESS_TIMEOUT);
                 }
             }
-            Phase::Waiting { until } if *until <= now => self.begin_attempt(now, None),
+            Phase::Waiting { until, .. } if *until <= now => self.retry_now(now),
             _ => {}
         }
     }
@@ -544,7 +568,7 @@ impl ClientEndpoint {
             | Phase::AwaitingHello { deadline, .. }
             | Phase::AwaitingWelcome { deadline, .. } => Some(*deadline),
             Phase::Connected { connection, .. } => Some(connection.deadline()),
-            Phase::Waiting { until } => Some(*until),
+            Phase::Waiting { until, .. } => Some(*until),
             Phase::Idle | Phase::Closed => None,
         };
         [phase, self.session.deadline()].into_iter().flatten().min()

@@ -219,6 +219,9 @@ impl Code {
     /// WebSocket's own code for a close on purpose (RFC 6455 § 7.4.1).
     pub const NORMAL: Self = Self(1000);
 
+    /// WebSocket's own code for a server that restarts (IANA WebSocket Close Code Number Registry).
+    pub const SERVICE_RESTART: Self = Self(1012);
+
     /// What the registry says of it.
     pub fn entry(self) -> Option<&'static Entry> {
         ALL.iter().find(|entry| entry.code == self)

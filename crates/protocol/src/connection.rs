@@ -31,7 +31,7 @@ pub enum PeerEvent {
         /// Its argument.
         payload: Payload,
     },
-    /// The other side no longer waits for this call: stop its handler. An answer is ignored.
+    /// The other side no longer waits for this call, or is gone: stop its handler. An answer is ignored.
     Cancelled(CallId),
     /// A notification.
     Message {
@@ -117,27 +117,27 @@ pub(crate) struct Connection {
     heartbeat: Heartbeat,
     serving: Serving,
     max_message: usize,
-    /// The socket takes no more for now.
-    congested: bool,
 }
 
 impl Connection {
-    pub(crate) fn new(link: Link, heartbeat: HeartbeatConfig, limits: &Limits, now: Timestamp) -> Self {
+    /// `served` is the newest number that the application knows a call of an earlier connection by; 0 without one.
+    pub(crate) fn new(link: Link, heartbeat: HeartbeatConfig, limits: &Limits, served: u64, now: Timestamp) -> Self {
         Self {
             link,
             heartbeat: Heartbeat::new(heartbeat, now),
-            serving: Serving::new(limits.max_calls_in_flight),
+            serving: Serving::new(limits.max_calls_in_flight, served),
             max_message: limits.max_message,
-            congested: false,
         }
     }
 
-    pub(crate) fn set_congested(&mut self, congested: bool) {
-        self.congested = congested;
+    /// The newest number that the application knows a call by.
+    pub(crate) fn served(&self) -> u64 {
+        self.serving.newest()
     }
 
-    pub(crate) fn is_congested(&self) -> bool {
-        self.congested
+    /// Takes out every call that waits for an answer of the application's.
+    pub(crate) fn abandon(&mut self) -> Vec<CallId> {
+        self.serving.abandon()
     }
 
     /// Opens a record and hands its frames to `handle` one by one.
@@ -175,22 +175,22 @@ impl Connection {
             }
             PeerFrame::Call { id, name, payload } => {
                 self.check(&payload)?;
-                if self.serving.begin(id)? {
-                    Some(PeerEvent::Call { id, name, payload })
-                } else {
+                let known_as = self.serving.begin(id)?;
+                if known_as.is_none() {
                     let failure = Failure::of(Code::TOO_MANY_CALLS);
                     session.control(PeerFrame::Fail { id, failure }.encode());
-                    None
                 }
+                known_as.map(|id| PeerEvent::Call { id, name, payload })
             }
             PeerFrame::Reply { id, payload } => {
                 self.check(&payload)?;
                 session.settle(id).then_some(PeerEvent::Settled { id, outcome: Outcome::Reply(payload) })
             }
             PeerFrame::Fail { id, failure } => {
+                failure.data.as_ref().map_or(Ok(()), |data| self.check(data))?;
                 session.settle(id).then_some(PeerEvent::Settled { id, outcome: Outcome::Failed(failure) })
             }
-            PeerFrame::Cancel(id) => self.serving.end(id).then_some(PeerEvent::Cancelled(id)),
+            PeerFrame::Cancel(id) => self.serving.cancel(id).map(PeerEvent::Cancelled),
             PeerFrame::Notify { name, payload } => {
                 self.check(&payload)?;
                 Some(PeerEvent::Message { name, payload, volatile: false })
@@ -213,7 +213,7 @@ impl Connection {
         result: Result<Payload, Failure>,
         session: &mut Session,
     ) -> Result<(), Refused> {
-        if self.serving.end(id) { session.answer(id, result) } else { Ok(()) }
+        self.serving.answer(id).map_or(Ok(()), |id| session.answer(id, result))
     }
 
     /// Asks for a sign of life now.
@@ -242,9 +242,9 @@ impl Connection {
         self.heartbeat.rtt()
     }
 
-    /// The next record for the socket, unless it takes none.
+    /// The next record for the socket.
     pub(crate) fn poll_record(&mut self, session: &mut Session) -> Result<Option<Bytes>, Violation> {
-        if self.congested { Ok(None) } else { self.link.pack(session) }
+        self.link.pack(session)
     }
 
     /// Everything that waits and `last` behind it, whatever the socket says: the connection is about to close.

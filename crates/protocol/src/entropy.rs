@@ -36,9 +36,9 @@ impl Entropy {
 
     /// A random number from 0 to `most`, both included.
     pub fn up_to(&mut self, most: u64) -> u64 {
-        // 128 random bits against a 64-bit range: the bias is below 2^-64.
-        let wide = u128::from_le_bytes(self.array());
-        (wide % (u128::from(most) + 1)) as u64
+        // The high half of a product spreads 64 random bits over the range; the bias is below most / 2^64.
+        let wide = u128::from(u64::from_le_bytes(self.array())) * (u128::from(most) + 1);
+        (wide >> 64) as u64
     }
 }
 

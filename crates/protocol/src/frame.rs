@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::{
     code::Code,
     error::{Malformed, Violation},
-    limits::{MAX_PLAINTEXT, MAX_TEXT, MAX_VERSION, REJECT_BODY},
+    limits::{MAX_NAME, MAX_PLAINTEXT, MAX_REFUSAL_NAME, MAX_TEXT, MAX_VERSION, REJECT_BODY},
     payload::{Name, Payload},
     time::UnixMillis,
     wire::{self, Length, Reader, Sink},
@@ -77,9 +77,9 @@ impl fmt::Debug for SessionId {
 pub struct Failure {
     /// The registry's code; [`Code::APPLICATION`] when the error is the handler's own.
     pub code: Code,
-    /// The application's own name for it; empty unless `code` is [`Code::APPLICATION`].
+    /// The application's own name for it, cut at 200 bytes; empty unless `code` is [`Code::APPLICATION`].
     pub name: String,
-    /// A text that the other side's user may see.
+    /// A text that the other side's user may see, cut at 700 bytes.
     pub message: String,
     /// What the application adds.
     pub data: Option<Payload>,
@@ -103,8 +103,8 @@ impl Failure {
 
     fn write(&self, sink: &mut impl Sink) {
         wire::put_varint(sink, u64::from(self.code.0));
-        wire::put_bytes(sink, cut(&self.name).as_bytes());
-        wire::put_bytes(sink, cut(&self.message).as_bytes());
+        wire::put_bytes(sink, cut(&self.name, MAX_NAME).as_bytes());
+        wire::put_bytes(sink, cut(&self.message, MAX_TEXT).as_bytes());
         if let Some(data) = &self.data {
             data.write(sink);
         }
@@ -113,7 +113,7 @@ impl Failure {
     fn read(body: &Bytes, reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self {
             code: read_code(reader)?,
-            name: reader.str(MAX_TEXT)?.to_owned(),
+            name: reader.str(MAX_NAME)?.to_owned(),
             message: reader.str(MAX_TEXT)?.to_owned(),
             data: if reader.is_empty() { None } else { Some(Payload::read(body, reader)?) },
         })
@@ -128,8 +128,8 @@ impl fmt::Debug for Failure {
 }
 
 /// As much of a text as may travel, cut at a character.
-fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(MAX_TEXT)]
+pub(crate) fn cut(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
 }
 
 fn read_code(reader: &mut Reader<'_>) -> Result<Code, Malformed> {
@@ -230,7 +230,7 @@ impl Welcome {
         wire::put_varint_field(sink, 3, self.heartbeat_ms);
         wire::put_varint_field(sink, 4, self.max_message);
         wire::put_varint_field(sink, 5, self.max_calls_in_flight);
-        wire::put_field(sink, 6, self.server_version.as_bytes());
+        wire::put_field(sink, 6, cut(&self.server_version, MAX_VERSION).as_bytes());
     }
 
     fn read(mut reader: Reader<'_>) -> Result<Self, Malformed> {
@@ -280,9 +280,8 @@ impl Reject {
         wire::put_varint(&mut body, u64::from(self.code.0));
         body.put(&self.reference.0);
         wire::put_varint(&mut body, self.retry_after_ms);
-        let name = &self.name[..self.name.floor_char_boundary(64)];
-        wire::put_bytes(&mut body, name.as_bytes());
-        wire::put_bytes(&mut body, cut(&self.message).as_bytes());
+        wire::put_bytes(&mut body, cut(&self.name, MAX_REFUSAL_NAME).as_bytes());
+        wire::put_bytes(&mut body, cut(&self.message, MAX_TEXT).as_bytes());
         body.resize(REJECT_BODY, 0);
         sink.put(&body);
     }
@@ -295,7 +294,7 @@ impl Reject {
             code: read_code(&mut reader)?,
             reference: Ref(reader.array()?),
             retry_after_ms: reader.varint()?,
-            name: reader.str(64)?.to_owned(),
+            name: reader.str(MAX_REFUSAL_NAME)?.to_owned(),
             message: reader.str(MAX_TEXT)?.to_owned(),
         };
         if reader.rest().iter().any(|byte| *byte != 0) {
@@ -323,7 +322,7 @@ impl Goaway {
         wire::put_varint(sink, u64::from(self.code.0));
         sink.put(&self.reference.0);
         wire::put_varint(sink, self.retry_after_ms);
-        wire::put_bytes(sink, cut(&self.message).as_bytes());
+        wire::put_bytes(sink, cut(&self.message, MAX_TEXT).as_bytes());
     }
 
     fn read(mut reader: Reader<'_>) -> Result<Self, Malformed> {
@@ -474,3 +473,6 @@ impl ServerFrame {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

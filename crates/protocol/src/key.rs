@@ -5,11 +5,8 @@
 use std::{fmt, str::FromStr};
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
+use curve25519_dalek::constants::X25519_BASEPOINT;
 use sha2::{Digest, Sha256};
-use snow::{
-    params::DHChoice,
-    resolvers::{CryptoResolver, DefaultResolver},
-};
 use zeroize::Zeroizing;
 
 use crate::entropy::Entropy;
@@ -100,6 +97,11 @@ impl FromStr for ServerKey {
     }
 }
 
+/// The public half of a private key: RFC 7748 § 5, X25519(k, 9).
+pub(crate) fn public_of(private: &[u8; 32]) -> [u8; 32] {
+    X25519_BASEPOINT.mul_clamped(*private).to_bytes()
+}
+
 /// Both halves of an X25519 key. The private half is wiped when it is dropped.
 #[derive(Clone)]
 pub struct StaticKey {
@@ -111,12 +113,7 @@ impl StaticKey {
     /// The key of 32 secret bytes.
     pub fn from_private(private: [u8; 32]) -> Self {
         let private = Zeroizing::new(private);
-        let mut public = [0; 32];
-        // The resolver always has X25519: its feature is on.
-        if let Some(mut curve) = DefaultResolver.resolve_dh(&DHChoice::Curve25519) {
-            curve.set(&*private);
-            public.copy_from_slice(curve.pubkey());
-        }
+        let public = public_of(&private);
         Self { private, public: ServerKey(public) }
     }
 

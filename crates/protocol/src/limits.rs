@@ -17,8 +17,11 @@ pub const MAX_RECORD_BEFORE_AUTH: usize = 8 * 1024;
 /// Largest encoded AUTH: what fits HS3 beside the sealed static key (48 bytes), its type byte and tag.
 pub const MAX_AUTH: usize = MAX_RECORD_BEFORE_AUTH - 1 - 48 - TAG;
 
-/// Longest name of a handler, in bytes of UTF-8.
+/// Longest name of a handler, and longest own name of an application's failure, in bytes of UTF-8.
 pub const MAX_NAME: usize = 200;
+
+/// Longest own name of an application's refusal in a Reject, in bytes of UTF-8; longer ones are cut at a character.
+pub const MAX_REFUSAL_NAME: usize = 64;
 
 /// Longest text of a failure, in bytes of UTF-8; longer ones are cut at a character.
 pub const MAX_TEXT: usize = 700;
@@ -47,7 +50,8 @@ pub struct Limits {
     pub max_outgoing_bytes: usize,
     /// Frames that wait for the socket; beyond it calls and notifications fail with `backpressure`.
     pub max_outgoing_frames: usize,
-    /// Bytes that wait for the socket beyond which volatile messages are dropped.
+    /// Bytes that wait for the socket beyond which volatile messages are dropped; so they are when half of
+    /// `max_outgoing_frames` wait, so that they never take the place of others.
     pub max_volatile_bytes: usize,
 }
 

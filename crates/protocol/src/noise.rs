@@ -3,16 +3,18 @@
 //! Implements `docs/PROTOCOL.md` § Handshake. Nothing of the key schedule is made here; what is ours is which bytes go
 //! into the prologue and payloads. Until HS3 has opened, every failure is the same failure.
 
-use std::sync::Mutex;
+mod primitives;
 
 use snow::{
     Builder, HandshakeState,
-    params::{CipherChoice, DHChoice, HashChoice, NoiseParams},
-    resolvers::{CryptoResolver, DefaultResolver},
-    types::{Cipher, Dh, Hash, Random},
+    params::{
+        BaseChoice, CipherChoice, DHChoice, HandshakeChoice, HandshakeModifierList, HandshakePattern, HashChoice,
+        NoiseParams,
+    },
 };
 use zeroize::Zeroizing;
 
+use self::primitives::Primitives;
 use crate::{
     cipher::SplitKeys,
     entropy::Entropy,
@@ -34,46 +36,16 @@ impl From<snow::Error> for HandshakeFailed {
     }
 }
 
-/// snow's own primitives, and a generator over a seed of ours in place of the system's.
-struct SeededResolver(Mutex<Option<Entropy>>);
-
-struct SeededRandom(Entropy);
-
-impl Random for SeededRandom {
-    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), snow::Error> {
-        self.0.fill(out);
-        Ok(())
-    }
-}
-
-impl CryptoResolver for SeededResolver {
-    /// Hands the generator out once: two that draw the same would be worse than none.
-    fn resolve_rng(&self) -> Option<Box<dyn Random>> {
-        let entropy = self.0.lock().ok()?.take()?;
-        Some(Box::new(SeededRandom(entropy)))
-    }
-
-    fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
-        DefaultResolver.resolve_dh(choice)
-    }
-
-    fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
-        DefaultResolver.resolve_hash(choice)
-    }
-
-    fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
-        DefaultResolver.resolve_cipher(choice)
-    }
-}
-
-fn builder<'a>(suite: Suite, entropy: &mut Entropy) -> Result<Builder<'a>, HandshakeFailed> {
-    let name = match suite {
-        Suite::Aes256Gcm => "Noise_XK_25519_AESGCM_SHA256",
-        Suite::ChaCha20Poly1305 => "Noise_XK_25519_ChaChaPoly_SHA256",
+pub(crate) fn builder<'a>(suite: Suite, entropy: &mut Entropy) -> Result<Builder<'a>, HandshakeFailed> {
+    let (name, cipher) = match suite {
+        Suite::Aes256Gcm => ("Noise_XK_25519_AESGCM_SHA256", CipherChoice::AESGCM),
+        Suite::ChaCha20Poly1305 => ("Noise_XK_25519_ChaChaPoly_SHA256", CipherChoice::ChaChaPoly),
     };
-    let params: NoiseParams = name.parse()?;
-    let seeded = SeededResolver(Mutex::new(Some(Entropy::new(entropy.array()))));
-    Ok(Builder::with_resolver(params, Box::new(seeded)))
+    let handshake =
+        HandshakeChoice { pattern: HandshakePattern::XK, modifiers: HandshakeModifierList { list: Vec::new() } };
+    let params =
+        NoiseParams::new(name.into(), BaseChoice::Noise, handshake, DHChoice::Curve25519, cipher, HashChoice::SHA256);
+    Ok(Builder::with_resolver(params, Box::new(Primitives::new(Entropy::new(entropy.array())))))
 }
 
 /// Writes the next Noise message behind `header`.
@@ -180,3 +152,6 @@ impl Responder {
         Ok(Finished { keys: SplitKeys::new(self.noise.dangerously_get_raw_split()), client_key, auth })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,6 +42,8 @@ pub struct ServerEndpoint {
     entropy: Entropy,
     phase: Phase,
     session: Session,
+    /// The socket takes no more for now.
+    congested: bool,
     outputs: VecDeque<ServerOutput>,
 }
 
@@ -55,6 +57,7 @@ impl ServerEndpoint {
             entropy: Entropy::new(seed),
             phase: Phase::AwaitingHello { deadline },
             session,
+            congested: false,
             outputs: VecDeque::new(),
         }
     }
@@ -64,11 +67,8 @@ impl ServerEndpoint {
         match input {
             ServerInput::Record(record) => self.handle_record(now, record),
             ServerInput::Text => self.violate(Violation::TextMessage),
-            ServerInput::Congested(congested) => {
-                if let Phase::Connected(connection) = &mut self.phase {
-                    connection.set_congested(congested);
-                }
-            }
+            ServerInput::Oversized => self.violate(Violation::OversizedRecord),
+            ServerInput::Congested(congested) => self.congested = congested,
             ServerInput::SocketClosed => match mem::replace(&mut self.phase, Phase::Closed) {
                 Phase::AwaitingHello { .. } | Phase::AwaitingFinish { .. } => {
                     self.event(ServerEvent::HandshakeFailed(HandshakeFailure::SocketClosed));
@@ -87,7 +87,9 @@ impl ServerEndpoint {
             if let Some(output) = self.outputs.pop_front() {
                 return output;
             }
-            if let Phase::Connected(connection) = &mut self.phase {
+            if let Phase::Connected(connection) = &mut self.phase
+                && !self.congested
+            {
                 match connection.poll_record(&mut self.session) {
                     Ok(Some(record)) => return ServerOutput::Transmit(record),
                     Ok(None) => {}
@@ -115,7 +117,7 @@ impl ServerEndpoint {
             server_version: self.config.version.clone(),
         });
         self.session.control(welcome.encode());
-        self.phase = Phase::Connected(Box::new(Connection::new(*link, self.config.heartbeat, limits, now)));
+        self.phase = Phase::Connected(Box::new(Connection::new(*link, self.config.heartbeat, limits, 0, now)));
         self.event(ServerEvent::Connected(session));
     }
 
@@ -125,6 +127,7 @@ impl ServerEndpoint {
         let code = rejection.code;
         let reference = self.send_reject(*link, rejection);
         self.end(Ended::Closed(code));
+        self.close_socket(Code::REJECTED);
         Some(reference)
     }
 
@@ -140,7 +143,6 @@ impl ServerEndpoint {
         if let Ok(record) = link.pack_frame(&reject.encode()) {
             self.outputs.push_back(ServerOutput::Transmit(record));
         }
-        self.outputs.push_back(ServerOutput::CloseSocket(Code::REJECTED));
         reference
     }
 
@@ -167,12 +169,12 @@ impl ServerEndpoint {
                 });
                 let records = connection.flush(&mut self.session, goaway.encode()).unwrap_or_default();
                 self.outputs.extend(records.into_iter().map(ServerOutput::Transmit));
-                self.outputs.push_back(ServerOutput::CloseSocket(code));
                 self.end(Ended::Closed(code));
+                self.close_socket(if code == Code::GOING_AWAY { Code::SERVICE_RESTART } else { code });
                 Some(reference)
             }
             Phase::AwaitingHello { .. } | Phase::AwaitingFinish { .. } => {
-                self.outputs.push_back(ServerOutput::CloseSocket(Code::HANDSHAKE_FAILED));
+                self.close_socket(Code::HANDSHAKE_FAILED);
                 None
             }
             Phase::Deciding { .. } | Phase::Closed => None,
@@ -253,6 +255,11 @@ impl ServerEndpoint {
         self.outputs.push_back(ServerOutput::Event(event));
     }
 
+    /// The last output of all.
+    fn close_socket(&mut self, code: Code) {
+        self.outputs.push_back(ServerOutput::CloseSocket(code));
+    }
+
     fn handle_record(&mut self, now: Timestamp, record: Bytes) {
         match mem::replace(&mut self.phase, Phase::Closed) {
             Phase::AwaitingHello { .. } if record.len() > MAX_RECORD_BEFORE_AUTH => {
@@ -273,9 +280,8 @@ impl ServerEndpoint {
             }
             // A client speaks again only after Welcome, so that nothing of it is kept for somebody unknown.
             Phase::Deciding { .. } => {
-                self.phase = Phase::Closed;
-                self.outputs.push_back(ServerOutput::CloseSocket(Violation::UnexpectedRecord.code()));
                 self.end(Ended::Violation(Violation::UnexpectedRecord));
+                self.close_socket(Violation::UnexpectedRecord.code());
             }
             Phase::Connected(mut connection) => {
                 let (session, outputs) = (&mut self.session, &mut self.outputs);
@@ -290,14 +296,13 @@ impl ServerEndpoint {
                     }
                     Ok(!bye)
                 });
-                let overfull = connection.is_congested() && self.session.is_overfull();
+                let overfull = self.congested && self.session.is_overfull();
                 self.phase = Phase::Connected(connection);
                 match handled {
                     Err(violation) => self.violate(violation),
                     Ok(()) if bye => {
-                        self.phase = Phase::Closed;
-                        self.outputs.push_back(ServerOutput::CloseSocket(Code::NORMAL));
                         self.end(Ended::Bye);
+                        self.close_socket(Code::NORMAL);
                     }
                     Ok(()) if overfull => {
                         self.close(Code::SLOW_CONSUMER, "", Duration::ZERO);
@@ -344,13 +349,14 @@ impl ServerEndpoint {
         let message = format!("dialled {}; the server's public addresses are {}", arrival.auth.url, public.join(", "));
         let reference = self.send_reject(link, Rejection { message, ..Rejection::of(Code::WRONG_ENDPOINT) });
         self.event(ServerEvent::HandshakeFailed(HandshakeFailure::WrongEndpoint(reference)));
+        self.close_socket(Code::REJECTED);
     }
 
     /// Before HS3 has opened there is one failure, whatever its cause.
     fn fail_handshake(&mut self, failure: HandshakeFailure) {
         self.phase = Phase::Closed;
-        self.outputs.push_back(ServerOutput::CloseSocket(Code::HANDSHAKE_FAILED));
         self.event(ServerEvent::HandshakeFailed(failure));
+        self.close_socket(Code::HANDSHAKE_FAILED);
     }
 
     fn violate(&mut self, violation: Violation) {
@@ -359,8 +365,8 @@ impl ServerEndpoint {
                 self.fail_handshake(HandshakeFailure::Record);
             }
             Phase::Deciding { .. } | Phase::Connected(_) => {
-                self.outputs.push_back(ServerOutput::CloseSocket(violation.code()));
                 self.end(Ended::Violation(violation));
+                self.close_socket(violation.code());
             }
             Phase::Closed => {}
         }
@@ -388,8 +394,8 @@ impl ServerEndpoint {
             }
             Phase::Connected(connection) => {
                 if !connection.handle_timeout(now, &mut self.session) {
-                    self.outputs.push_back(ServerOutput::CloseSocket(Code::LIVENESS_TIMEOUT));
                     self.end(Ended::Closed(Code::LIVENESS_TIMEOUT));
+                    self.close_socket(Code::LIVENESS_TIMEOUT);
                 }
             }
             Phase::AwaitingHello { .. } | Phase::AwaitingFinish { .. } | Phase::Deciding { .. } | Phase::Closed => {}

@@ -40,12 +40,18 @@ enum Role {
     Other,
 }
 
+/// A frame that waits for the socket.
+#[derive(Clone, Debug)]
+struct Waiting {
+    role: Role,
+    /// Bytes of the application's in it.
+    payload: usize,
+    frame: Bytes,
+}
+
 /// A notification that is encoded once and sent to many.
 #[derive(Clone, Debug)]
-pub struct Broadcast {
-    frame: Bytes,
-    role: Role,
-}
+pub struct Broadcast(Waiting);
 
 impl Broadcast {
     /// Encodes a notification; with `volatile` one that may be dropped.
@@ -56,18 +62,25 @@ impl Broadcast {
         if payload.bytes.len() > MAX_PAYLOAD {
             return Err(Refused::TooLarge);
         }
-        Ok(if volatile {
-            Self { frame: PeerFrame::Volatile { name, payload }.encode(), role: Role::Volatile }
+        let size = payload.bytes.len();
+        let (role, frame) = if volatile {
+            (Role::Volatile, PeerFrame::Volatile { name, payload })
         } else {
-            Self { frame: PeerFrame::Notify { name, payload }.encode(), role: Role::Other }
-        })
+            (Role::Other, PeerFrame::Notify { name, payload })
+        };
+        Ok(Self(Waiting { role, payload: size, frame: frame.encode() }))
+    }
+
+    /// Whether it may be dropped.
+    pub fn is_volatile(&self) -> bool {
+        self.0.role == Role::Volatile
     }
 }
 
 #[derive(Debug)]
 pub(crate) struct Session {
     asked: Asked,
-    waiting: VecDeque<(Role, Bytes)>,
+    waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     limits: Limits,
     /// The largest payload that the other side takes.
@@ -79,9 +92,32 @@ impl Session {
         Self { asked: Asked::default(), waiting: VecDeque::new(), waiting_bytes: 0, max_message: MAX_PAYLOAD, limits }
     }
 
-    /// The other side told its limit.
-    pub(crate) fn learn_limit(&mut self, max_message: u64) {
-        self.max_message = usize::try_from(max_message).unwrap_or(MAX_PAYLOAD).min(MAX_PAYLOAD);
+    /// The other side told its limit. What waits and is above it is taken out, notifications without a word: sending it
+    /// would end the connection. Gives the calls among it.
+    pub(crate) fn learn_limit(&mut self, max_message: u64) -> Vec<CallId> {
+        let most = usize::try_from(max_message).unwrap_or(MAX_PAYLOAD).min(MAX_PAYLOAD);
+        self.max_message = most;
+        let mut refused = Vec::new();
+        self.retain_waiting(|waiting| {
+            if let Role::Call(id) = waiting.role
+                && waiting.payload > most
+            {
+                refused.push(id);
+            }
+            waiting.payload <= most
+        });
+        refused.retain(|id| self.asked.settle(*id).is_some());
+        refused
+    }
+
+    fn retain_waiting(&mut self, mut keep: impl FnMut(&Waiting) -> bool) {
+        self.waiting.retain(|waiting| {
+            let keep = keep(waiting);
+            if !keep {
+                self.waiting_bytes -= waiting.frame.len();
+            }
+            keep
+        });
     }
 
     fn check(&self, payload: &Payload) -> Result<(), Refused> {
@@ -94,9 +130,9 @@ impl Session {
         if room { Ok(()) } else { Err(Refused::Backpressure) }
     }
 
-    fn enqueue(&mut self, role: Role, frame: Bytes) {
-        self.waiting_bytes += frame.len();
-        self.waiting.push_back((role, frame));
+    fn enqueue(&mut self, waiting: Waiting) {
+        self.waiting_bytes += waiting.frame.len();
+        self.waiting.push_back(waiting);
     }
 
     pub(crate) fn call(
@@ -109,7 +145,9 @@ impl Session {
         self.check(&payload)?;
         self.has_room(payload.bytes.len())?;
         let id = self.asked.open(now, timeout);
-        self.enqueue(Role::Call(id), PeerFrame::Call { id, name, payload }.encode());
+        let size = payload.bytes.len();
+        let frame = PeerFrame::Call { id, name, payload }.encode();
+        self.enqueue(Waiting { role: Role::Call(id), payload: size, frame });
         Ok(id)
     }
 
@@ -124,23 +162,31 @@ impl Session {
         if transmitted {
             return self.control(PeerFrame::Cancel(id).encode());
         }
-        if let Some(place) = self.waiting.iter().position(|(role, _)| *role == Role::Call(id))
-            && let Some((_, frame)) = self.waiting.remove(place)
+        if let Some(place) = self.waiting.iter().position(|waiting| waiting.role == Role::Call(id))
+            && let Some(waiting) = self.waiting.remove(place)
         {
-            self.waiting_bytes -= frame.len();
+            self.waiting_bytes -= waiting.frame.len();
         }
     }
 
     pub(crate) fn send(&mut self, broadcast: &Broadcast) -> Result<(), Refused> {
-        if broadcast.frame.len() > self.max_message + MAX_PLAINTEXT - MAX_PAYLOAD {
+        let Broadcast(waiting) = broadcast;
+        if waiting.payload > self.max_message {
             return Err(Refused::TooLarge);
         }
-        if broadcast.role == Role::Volatile && self.waiting_bytes > self.limits.max_volatile_bytes {
+        let room = self.has_room(waiting.frame.len());
+        if waiting.role == Role::Volatile && (self.is_crowded() || room.is_err()) {
             return Ok(());
         }
-        self.has_room(broadcast.frame.len())?;
-        self.enqueue(broadcast.role, broadcast.frame.clone());
+        room?;
+        self.enqueue(waiting.clone());
         Ok(())
+    }
+
+    /// Whether so much waits already that a message for now or never would come late and keep others from their place.
+    fn is_crowded(&self) -> bool {
+        self.waiting_bytes > self.limits.max_volatile_bytes
+            || self.waiting.len() >= self.limits.max_outgoing_frames.div_ceil(2)
     }
 
     pub(crate) fn notify(&mut self, name: Name, payload: Payload, volatile: bool) -> Result<(), Refused> {
@@ -151,7 +197,7 @@ impl Session {
     /// Queues a frame that must not be refused: answers, which the cap on open calls bounds, and what the protocol says
     /// on its own.
     pub(crate) fn control(&mut self, frame: Bytes) {
-        self.enqueue(Role::Other, frame);
+        self.enqueue(Waiting { role: Role::Other, payload: 0, frame });
     }
 
     /// Queues an answer. Too large a one becomes a failure, so that the call still settles.
@@ -186,12 +232,10 @@ impl Session {
     /// The connection is gone: what it carried has an unknown outcome, what it did not carry waits on, and volatile
     /// messages, which are for now or never, are dropped with whatever the protocol wanted to say on its own.
     pub(crate) fn lose_connection(&mut self) -> Vec<CallId> {
-        self.waiting.retain(|(role, frame)| {
-            let keep = *role == Role::Other && !is_bound_to_connection(frame) || matches!(role, Role::Call(_));
-            if !keep {
-                self.waiting_bytes -= frame.len();
-            }
-            keep
+        self.retain_waiting(|waiting| match waiting.role {
+            Role::Call(_) => true,
+            Role::Volatile => false,
+            Role::Other => !is_bound_to_connection(&waiting.frame),
         });
         self.asked.lose_transmitted()
     }
@@ -226,7 +270,7 @@ impl Session {
     /// Moves as many whole frames as fit behind what `record` has already. A record holds at least one.
     pub(crate) fn pack(&mut self, record: &mut BytesMut) {
         let mut room = MAX_PLAINTEXT;
-        while let Some((role, frame)) = self.waiting.pop_front_if(|(_, frame)| frame.len() <= room) {
+        while let Some(Waiting { role, frame, .. }) = self.waiting.pop_front_if(|waiting| waiting.frame.len() <= room) {
             room -= frame.len();
             self.waiting_bytes -= frame.len();
             record.extend_from_slice(&frame);

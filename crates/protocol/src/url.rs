@@ -26,7 +26,7 @@ pub enum InvalidUrl {
     Port,
     /// It carries a user name, query or fragment. A secret in a URL ends up in logs.
     Extra,
-    /// It is longer than 2,048 bytes or has characters that must be escaped.
+    /// Its normal form is longer than 2,048 bytes, or it has characters that must be escaped.
     Text,
 }
 
@@ -68,13 +68,18 @@ impl DialUrl {
         let (host, port) = match port_at {
             Some(colon) => {
                 let digits = &authority[colon + 1..];
-                let port: u16 = digits.parse().map_err(|_| InvalidUrl::Port)?;
+                // Rust takes a sign before a number; a URL does not.
+                let port = digits.parse::<u16>().ok().filter(|_| !digits.starts_with('+')).ok_or(InvalidUrl::Port)?;
                 (&authority[..colon], port)
             }
             None => (authority, default_port),
         };
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
-        if host.is_empty() || !host.bytes().all(plain) {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        let valid = match host.strip_prefix('[') {
+            Some(rest) => rest.strip_suffix(']').is_some_and(|ip| ip.parse::<std::net::Ipv6Addr>().is_ok()),
+            None => !host.is_empty() && host.bytes().all(plain),
+        };
+        if !valid {
             return Err(InvalidUrl::Host);
         }
         let mut normal = format!("{scheme}://{}", host.to_ascii_lowercase());
@@ -83,6 +88,9 @@ impl DialUrl {
             normal.push_str(&format!(":{port}"));
         }
         normal.push_str(path);
+        if normal.len() > MAX_URL {
+            return Err(InvalidUrl::Text);
+        }
         Ok(Self { text: normal, host })
     }
 
@@ -164,6 +172,11 @@ mod tests {
         assert_eq!(normal("ftp://x/"), Err(InvalidUrl::Scheme));
         assert_eq!(normal("ws:///x"), Err(InvalidUrl::Host));
         assert_eq!(normal("ws://a:99999/"), Err(InvalidUrl::Port));
+        assert_eq!(normal("ws://a:/"), Err(InvalidUrl::Port));
+        assert_eq!(normal("ws://a:+80/"), Err(InvalidUrl::Port));
+        for host in ["a:b", "[::1", "::1]", "[localhost]", "127.0.0.1]", "[[::1]]", "[]"] {
+            assert_eq!(normal(&format!("ws://{host}:80/")), Err(InvalidUrl::Host), "{host}");
+        }
         assert_eq!(normal("ws://u:p@a/"), Err(InvalidUrl::Extra));
         assert_eq!(normal("ws://a/m?token=x"), Err(InvalidUrl::Extra));
         assert_eq!(normal("ws://a/ x"), Err(InvalidUrl::Text));

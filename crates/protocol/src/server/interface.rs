@@ -74,6 +74,8 @@ pub enum ServerInput {
     Record(Bytes),
     /// A text message came, which is always wrong.
     Text,
+    /// A message above the cap came, which the driver did not read.
+    Oversized,
     /// The socket takes no more for now (`true`), or takes more again.
     Congested(bool),
     /// The socket is gone.

@@ -1,0 +1,17 @@
+//! Both endpoints against each other, and against whoever sits between them: one behaviour a file.
+
+mod backpressure;
+mod calls;
+mod confidentiality;
+mod discovery;
+mod handshake_attacks;
+mod heartbeat;
+mod limits;
+mod pair;
+#[cfg(not(target_family = "wasm"))]
+mod properties;
+mod reconnect;
+mod record_attacks;
+mod refusal;
+mod stranger;
+mod wire_snapshots;

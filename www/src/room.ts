@@ -1,0 +1,152 @@
+import type { Client } from "moorline";
+
+import type { Api, Joined, Member, Message, Point, Roll } from "./api";
+
+/** What the room tells those who show it. */
+export interface RoomView {
+  /** Joined, for the first time or again. `missed` are the messages not shown yet. */
+  entered(you: Member, missed: Missed[], isNewRoom: boolean): void;
+  members(members: readonly Member[], you: number): void;
+  said(message: Message, isOwn: boolean): void;
+  noted(member: Member, what: string): void;
+  moved(id: number, at: Point): void;
+}
+
+export interface Missed {
+  message: Message;
+  isOwn: boolean;
+}
+
+/** A room that does not let us in goes on telling. */
+const MAX_EARLY = 500;
+
+/** The page's picture of the room. It joins on every new connection, and asks for a name each time. */
+export class Room {
+  readonly #client: Client<Api>;
+  readonly #view: RoomView;
+  readonly #name: () => string;
+
+  #members = new Map<number, Member>();
+  #you = 0;
+  /** Every number that was ours; a reconnect gives a new one. */
+  #own = new Set<number>();
+  #openedAtMs = 0;
+  #lastMessage = 0;
+  /** What came before the answer to `join`, which is a snapshot and may be younger or older than that. */
+  #early: (() => void)[] | undefined = [];
+  readonly #door = new Door();
+
+  constructor(client: Client<Api>, view: RoomView, name: () => string) {
+    this.#client = client;
+    this.#view = view;
+    this.#name = name;
+
+    // A call waits for the next connection by itself, but it would come there before the new `join`.
+    client.on("status", ({ status }) => { if (status !== "connected") this.#door.close(); });
+    const on = <N extends keyof Api["listens"]>(event: N, change: (value: Api["listens"][N]) => void): void => {
+      client.listen(event, (value) => {
+        if (!this.#early) change(value);
+        else if (this.#early.length < MAX_EARLY) this.#early.push(() => change(value));
+      });
+    };
+    on("joined", (member) => this.#set(member, "joined"));
+    on("renamed", (member) => {
+      const before = this.#members.get(member.id)?.name;
+      if (before !== member.name) this.#set(member, before ? `was ${before}` : "joined");
+    });
+    on("left", (member) => {
+      if (!this.#members.delete(member.id)) return;
+      this.#view.noted(member, "left");
+      this.#tell();
+    });
+    on("said", (message) => this.#say(message));
+    on("cursor", ({ id, x, y }) => this.#members.has(id) && this.#view.moved(id, { x, y }));
+  }
+
+  /** To be called for every new session. */
+  async join(): Promise<void> {
+    this.#door.close();
+    this.#early = [];
+    const joined = await this.#client.call("join", { name: this.#name() });
+    const early = this.#early ?? [];
+    this.#early = undefined;
+    this.#show(joined);
+    for (const change of early) change();
+    this.#door.open();
+  }
+
+  /** Says something as soon as it is inside, so that one can go on writing while the line is cut. */
+  async say(text: string): Promise<void> {
+    await this.#door.passed;
+    await this.#client.call("say", { text });
+  }
+
+  async roll(): Promise<Roll> {
+    await this.#door.passed;
+    return this.#client.call("roll");
+  }
+
+  async rename(name: string): Promise<Member> {
+    await this.#door.passed;
+    const me = await this.#client.call("rename", { name });
+    this.#set(me, "");
+    return me;
+  }
+
+  #show({ you, openedAtMs, members, messages }: Joined): void {
+    const isNewRoom = openedAtMs !== this.#openedAtMs;
+    if (isNewRoom) {
+      this.#lastMessage = 0;
+      this.#own.clear();
+    }
+    this.#openedAtMs = openedAtMs;
+    this.#you = you;
+    this.#own.add(you);
+    this.#members = new Map(members.map((member) => [member.id, member]));
+    const missed = messages
+      .filter((message) => message.id > this.#lastMessage)
+      .map((message) => ({ message, isOwn: this.#own.has(message.from) }));
+    this.#lastMessage = messages.at(-1)?.id ?? this.#lastMessage;
+    this.#view.entered(this.#members.get(you)!, missed, isNewRoom);
+    this.#tell();
+  }
+
+  #say(message: Message): void {
+    if (message.id <= this.#lastMessage) return;
+    this.#lastMessage = message.id;
+    this.#view.said(message, this.#own.has(message.from));
+  }
+
+  #set(member: Member, note: string): void {
+    const isKnown = this.#members.get(member.id)?.name === member.name;
+    this.#members.set(member.id, member);
+    if (!isKnown && note) this.#view.noted(member, note);
+    this.#tell();
+  }
+
+  #tell(): void {
+    this.#view.members([...this.#members.values()], this.#you);
+  }
+}
+
+/** What one waits at to be inside. Who waits while it is shut again waits on. */
+class Door {
+  passed!: Promise<void>;
+  open!: () => void;
+  #isOpen = true;
+
+  constructor() {
+    this.close();
+  }
+
+  close(): void {
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    this.passed = new Promise((resolve) => {
+      this.open = () => {
+        this.#isOpen = true;
+        resolve();
+      };
+    });
+  }
+}

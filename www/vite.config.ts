@@ -1,0 +1,33 @@
+import { defineConfig, type Plugin } from "vite";
+
+// What a page with moorline needs and no more: its own scripts, WebAssembly, its own server. Not in development, where
+// Vite puts styles into the page.
+const policy = [
+  "default-src 'none'",
+  "script-src 'self' 'wasm-unsafe-eval'",
+  "style-src 'self'",
+  "img-src 'self'",
+  "connect-src 'self'",
+  "base-uri 'none'",
+  "form-action 'none'",
+].join("; ");
+
+const contentSecurityPolicy: Plugin = {
+  name: "content-security-policy",
+  apply: "build",
+  transformIndexHtml: () => [
+    { tag: "meta", attrs: { "http-equiv": "Content-Security-Policy", content: policy }, injectTo: "head-prepend" },
+  ],
+};
+
+export default defineConfig({
+  plugins: [contentSecurityPolicy],
+  // Vite would move the package's JavaScript away from the wasm beside it.
+  optimizeDeps: { exclude: ["moorline"] },
+  // Files and no `data:` URLs, which the policy above refuses.
+  build: { assetsInlineLimit: 0, modulePreload: { polyfill: false } },
+  server: {
+    host: "127.0.0.1",
+    proxy: { "/moorline": { target: "http://127.0.0.1:2667", ws: true } },
+  },
+});
