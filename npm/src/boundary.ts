@@ -8,18 +8,21 @@
 /** How a payload's bytes are to be read: 0 as they are, 1 as JSON in UTF-8. */
 export type Encoding = number;
 
-/** A failure as Rust reports it. `message` and `remedy` may be empty: then the registry in `codes.gen.ts` has them. */
+/**
+ * A failure as Rust reports it. The registry's texts are not in the wasm: what is empty or missing here, `codes.gen.ts`
+ * has for the code.
+ */
 export interface CoreFailure {
   code: string;
   message: string;
-  remedy: string;
-  retryable: boolean;
+  remedy?: string;
+  retryable?: boolean;
   ref?: string;
   encoding?: Encoding;
   data?: Uint8Array;
 }
 
-/** `attempt` is 1 for the first try since the last connection; `retryInMs` is set while waiting for the next try. */
+/** `attempt` is 1 for the first try since the last connection; with `retryInMs` it is the one that is waited for. */
 export interface StatusEvent {
   status: "connecting" | "connected" | "closed";
   attempt: number;
@@ -32,7 +35,7 @@ export interface SessionInfo {
   encryption: {
     suite: "aes-256-gcm" | "chacha20-poly1305" | "off";
     trust: "pinned" | "discovered" | "none";
-    serverKey?: string;
+    serverKey?: string | undefined;
   };
   serverVersion: string;
   limits: { maxMessage: number; maxCallsInFlight: number };
@@ -89,13 +92,14 @@ export interface Core {
   cancel(id: number): void;
   /** Throws. Volatile while not connected is dropped. */
   notify(name: string, encoding: Encoding, body: Uint8Array, volatile: boolean): void;
-  /** Throws. */
+  /** Throws when the result is too large, after it has told the server so. */
   reply(id: number, encoding: Encoding, body: Uint8Array): void;
+  /** Throws as `reply`. */
   fail(id: number, code: string, message: string, encoding?: Encoding, data?: Uint8Array): void;
   discovered(ticket: number, result: DiscoveryResult): void;
   retryNow(): void;
   ping(): void;
-  stats(): { bytesSent: number; bytesReceived: number; rttMs?: number; buffered: number };
+  stats(): { bytesSent: number; bytesReceived: number; rttMs?: number | undefined; buffered: number };
   /** Polite end. `onStatus` with "closed" follows. */
   close(): void;
   free(): void;

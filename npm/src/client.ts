@@ -1,9 +1,9 @@
 import { Backlog, type Submission } from "./backlog.js";
 import type { Core, CoreClass, CoreFailure, CoreHost, CoreOptions, Encoding, StatusEvent } from "./boundary.js";
 import { discover } from "./discovery.js";
-import { CallError, ConnectError, MoorlineError } from "./errors.js";
+import { CallError, ConnectError, type MoorlineError } from "./errors.js";
 import { fromCore } from "./failure.js";
-import { Handlers, type AnyHandler } from "./handlers.js";
+import { Handlers } from "./handlers.js";
 import { Listeners, type Unsubscribe } from "./listeners.js";
 import { checkCallOptions, checkNotifyOptions, checkReadyOptions, unknownName } from "./options.js";
 import { followPage } from "./page.js";
@@ -15,58 +15,63 @@ import type {
 
 /** What a client needs from around it; tests pass their own. */
 export interface Environment {
-  /** @throws ConnectError of the wasm, see `wasm.ts` */
-  loadCore(): Promise<CoreClass>;
   /** @throws ConnectError `no_websocket` */
   findWebSocket(): Promise<WebSocketClass>;
+  /** @throws ConnectError as `compile` in `wasm.ts` */
+  loadCore(): Promise<CoreClass>;
 }
 
 /** The life of a client. Each stage owns what exists only in it. */
 type Stage =
-  /** The wasm is not there yet. `skipWait` ends the pause before the next try to load it. */
-  | { at: "loading"; skipWait?: () => void }
+  /** There is no core yet. `skipPause` ends the pause before the next try to load it. */
+  | { at: "loading"; skipPause?: () => void }
   | { at: "running"; core: Core }
-  /** `close()` was called; the core says goodbye. */
+  /** `close()` was called, the core says goodbye. */
   | { at: "closing"; core: Core }
-  | { at: "closed" };
+  /** The core is still there until it has returned from the call that ended it. */
+  | { at: "closed"; core?: Core };
 
-/** The implementation of `Client`: settles, listens and translates. What the protocol decides, the core decides. */
+const NO_STATS: Stats = Object.freeze({ bytesSent: 0, bytesReceived: 0, buffered: 0 });
+
+/** The implementation of `Client`. It settles, listens and translates; what the protocol decides, the core decides. */
 export class MoorlineClient implements Client {
   #stage: Stage = { at: "loading" };
   #status: Status = Object.freeze({ status: "connecting", attempt: 1, retryInMs: undefined, error: undefined });
   #session: Session | undefined;
+  #lastStats = NO_STATS;
   /** Tries that failed before there was a core to count them. */
   #failedLoads = 0;
 
   readonly #options: CoreOptions;
   readonly #environment: Environment;
+  readonly #opening: ReturnType<typeof setTimeout>;
+  readonly #unfollowPage: Unsubscribe;
+  readonly #ended: Promise<void>;
+  #end!: () => void;
+
   readonly #backlog = new Backlog();
   readonly #calls = new Map<number, Settlement<unknown>>();
+  readonly #handlers = new Handlers((error) => this.#report(error));
   readonly #messages = new Map<string, Listeners<unknown>>();
   readonly #events: { readonly [E in keyof ClientEvents]: Listeners<ClientEvents[E]> } = {
     status: new Listeners(),
     session: new Listeners(),
     error: new Listeners(),
   };
-  readonly #handlers = new Handlers((error) => this.#report(error));
-  readonly #opening: ReturnType<typeof setTimeout>;
-  readonly #unfollowPage: Unsubscribe;
-  readonly #ended: Promise<void>;
-  #end!: () => void;
 
+  declare [Symbol.dispose]: () => void;
+  declare [Symbol.asyncDispose]: () => Promise<void>;
   static {
-    // Browsers that lack these symbols would get methods named "undefined".
+    // Not as methods: where a browser lacks these symbols, they would be called "undefined".
     if (Symbol.dispose) this.prototype[Symbol.dispose] = function () { void this.close(); };
     if (Symbol.asyncDispose) this.prototype[Symbol.asyncDispose] = function () { return this.close(); };
   }
-  declare [Symbol.dispose]: () => void;
-  declare [Symbol.asyncDispose]: () => Promise<void>;
 
   constructor(options: CoreOptions, environment: Environment) {
     this.#options = options;
     this.#environment = environment;
     this.#ended = new Promise((resolve) => (this.#end = resolve));
-    // A task of its own: whoever closes in the opening task (React's StrictMode does) costs neither socket nor wasm.
+    // In a task of its own: who closes within the opening one (React's StrictMode does) pays for neither socket nor wasm.
     this.#opening = setTimeout(() => void this.#open(), 0);
     this.#unfollowPage = followPage({ wake: () => this.#wake(), leave: () => void this.close() });
   }
@@ -81,31 +86,264 @@ export class MoorlineClient implements Client {
 
   async ready(options?: WaitOptions): Promise<Session> {
     const { timeoutMs = Infinity, signal } = checkReadyOptions(options);
-    const settlement = new Settlement<Session>({ timeoutMs, signal, timedOut: () => this.#notReadyIn(timeoutMs) });
-    const check = ({ status, error }: Status): void => {
+    const timedOut = (): MoorlineError => this.#timeout(ConnectError, `Not connected within ${timeoutMs} ms`);
+    const settlement = new Settlement<Session>({ timeoutMs, signal, timedOut });
+    const follow = ({ status, error }: Status): void => {
       if (status === "connected") settlement.resolve(this.#session!);
       if (status === "closed") settlement.reject(error ?? new ConnectError("closed"));
     };
-    check(this.#status);
-    const unsubscribe = this.#events.status.add(check);
-    return settlement.promise.finally(unsubscribe);
+    follow(this.#status);
+    const unfollow = this.#events.status.add(follow);
+    return settlement.promise.finally(unfollow);
   }
 
   async call(name: string, data?: unknown, options?: CallOptions): Promise<any> {
     const { timeoutMs = this.#options.callTimeoutMs, signal } = checkCallOptions(options);
-    const { encoding, body } = encode(data);
-    const settlement = new Settlement<unknown>({
-      timeoutMs,
-      signal,
-      timedOut: () => new CallError("timeout", `No answer to \`${name}\` within ${timeoutMs} ms`),
-    });
-    if (settlement.isOpen) {
-      const submission = this.#submit({
-        size: body.length,
-        send: (core) => this.#sendCall(core, settlement, name, encoding, body),
-        drop: (reason) => settlement.reject(reason),
-      }, settlement);
+    signal?.throwIfAborted();
+    checkName(name);
+    const payload = encode(data);
+    const timedOut = (): MoorlineError => this.#timeout(CallError, `No answer to \`${name}\` within ${timeoutMs} ms`);
+    const settlement = new Settlement<unknown>({ timeoutMs, signal, timedOut });
+    const submission: Submission = {
+      payload,
+      send: (core, { encoding, body }) => {
+        const id = core.call(name, encoding, body, settlement.handOverDeadline());
+        this.#calls.set(id, settlement);
+        settlement.onAbandoned = () => {
+          if (this.#calls.delete(id)) core.cancel(id);
+        };
+      },
+      drop: (reason) => settlement.reject(reason),
+    };
+    settlement.onAbandoned = () => this.#backlog.remove(submission);
+    try {
+      this.#submit(submission);
+    } catch (error) {
+      settlement.reject(error);
     }
     return settlement.promise;
   }
+
+  notify(name: string, data?: unknown, options?: NotifyOptions): void {
+    const { volatile = false } = checkNotifyOptions(options);
+    checkName(name);
+    const payload = encode(data);
+    if (volatile && this.#stage.at !== "running") return;
+    this.#submit({
+      payload,
+      send: (core, { encoding, body }) => core.notify(name, encoding, body, volatile),
+      // Nobody waits for it. That the client closed is no news, anything else is.
+      drop: (reason) => { if ((reason as CallError).code !== "closed") this.#report(reason as CallError); },
+    });
+  }
+
+  handle(name: string, handler: (data: any, context: any) => unknown): Unsubscribe {
+    checkName(name);
+    return this.#handlers.set(name, (data, { signal }) => handler(data, { signal, client: this }));
+  }
+
+  listen(name: string, listener: (data: any) => void): Unsubscribe {
+    checkName(name);
+    const present = this.#messages.get(name);
+    const listeners = present ?? new Listeners<unknown>();
+    if (!present) this.#messages.set(name, listeners);
+    return listeners.add(listener);
+  }
+
+  on<E extends keyof ClientEvents>(event: E, listener: (value: ClientEvents[E]) => void): Unsubscribe {
+    if (!Object.hasOwn(this.#events, event)) throw unknownName("event of client.on()", event, Object.keys(this.#events));
+    return this.#events[event].add(listener);
+  }
+
+  stats(): Stats {
+    const core = coreOf(this.#stage);
+    return core ? core.stats() : this.#lastStats;
+  }
+
+  ping(): void {
+    if (this.#stage.at === "running") this.#stage.core.ping();
+  }
+
+  close(): Promise<void> {
+    if (this.#stage.at === "loading") this.#finish();
+    if (this.#stage.at === "running") {
+      const { core } = this.#stage;
+      this.#stage = { at: "closing", core };
+      this.#backlog.clear(this.#closedError());
+      core.close();
+    }
+    return this.#ended;
+  }
+
+  async #open(): Promise<void> {
+    while (this.#stage.at === "loading") {
+      try {
+        const WebSocket = await this.#environment.findWebSocket();
+        const Core = await this.#environment.loadCore();
+        if (this.#stage.at === "loading") this.#run(new Core(this.#options, this.#host(WebSocket)));
+      } catch (thrown) {
+        await this.#afterFailedLoad(fromCore(ConnectError, thrown));
+      }
+    }
+  }
+
+  #run(core: Core): void {
+    this.#stage = { at: "running", core };
+    core.start();
+    this.#backlog.flush(core);
+  }
+
+  async #afterFailedLoad(error: ConnectError): Promise<void> {
+    if (this.#stage.at === "closed") return;
+    if (!error.retryable || !this.#options.reconnect) return this.#finish(error);
+    const { reconnectBaseMs, reconnectMaxMs } = this.#options;
+    // The core's own rule (backoff.rs): full jitter below a doubling bound.
+    const retryInMs = Math.round(Math.random() * Math.min(reconnectMaxMs, reconnectBaseMs * 2 ** this.#failedLoads));
+    const attempt = ++this.#failedLoads + 1;
+    const pause = new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, retryInMs);
+      this.#stage = { at: "loading", skipPause: () => (clearTimeout(timer), resolve()) };
+    });
+    this.#setStatus({ status: "connecting", attempt, retryInMs, error });
+    await pause;
+    if (this.#stage.at === "loading") this.#setStatus({ status: "connecting", attempt, retryInMs: undefined, error });
+  }
+
+  /** What the core may ask of this page and tell it. */
+  #host(WebSocket: WebSocketClass): CoreHost {
+    const { connectTimeoutMs } = this.#options;
+    return {
+      openSocket: (url, protocols) => new WebSocket(url, protocols),
+      discover: async (ticket, url) => {
+        const result = await discover(url, connectTimeoutMs);
+        if (this.#stage.at === "running") this.#stage.core.discovered(ticket, result);
+      },
+      onStatus: (event) => this.#onStatus(event),
+      onSession: (info) => {
+        this.#session = Object.freeze({
+          ...info,
+          encryption: Object.freeze(info.encryption),
+          limits: Object.freeze(info.limits),
+        });
+        this.#events.session.emit(this.#session);
+      },
+      onSettled: (id, ok, encoding, body, failure) => this.#onSettled(id, ok, { encoding, body }, failure),
+      onCall: (id, name, encoding, body) => {
+        if (this.#stage.at === "running") void this.#handlers.answer(this.#stage.core, id, name, encoding, body);
+      },
+      onCancelled: (id) => this.#handlers.cancel(id),
+      onMessage: (name, encoding, body) => this.#onMessage(name, encoding, body),
+    };
+  }
+
+  #onStatus({ status, attempt, retryInMs, error: failure }: StatusEvent): void {
+    const told = failure && fromCore(ConnectError, failure);
+    if (status === "closed") return this.#finish(told);
+    // A new try does not unsay why the last one failed; people read it longer than a try takes.
+    const error = status === "connecting" ? told ?? this.#status.error : undefined;
+    this.#setStatus({ status, attempt: attempt + this.#failedLoads, retryInMs, error });
+    if (status === "connected") this.#failedLoads = 0;
+  }
+
+  #onSettled(
+    id: number,
+    ok: boolean,
+    { encoding, body }: { encoding: Encoding; body: Uint8Array | undefined },
+    failure: CoreFailure | undefined,
+  ): void {
+    const settlement = this.#calls.get(id);
+    this.#calls.delete(id);
+    if (!ok) {
+      const isLocalTimeout = failure?.code === "timeout" && this.#status.status !== "connected";
+      const error = isLocalTimeout ? this.#timeout(CallError, "No answer in time") : fromCore(CallError, failure);
+      return settlement?.reject(error);
+    }
+    try {
+      settlement?.resolve(body && decode(encoding, body));
+    } catch (unreadable) {
+      settlement?.reject(unreadable);
+    }
+  }
+
+  #onMessage(name: string, encoding: Encoding, body: Uint8Array): void {
+    const listeners = this.#messages.get(name);
+    if (!listeners || listeners.isEmpty) return;
+    try {
+      // One value for all of them, as with any event.
+      listeners.emit(decode(encoding, body));
+    } catch (unreadable) {
+      this.#report(fromCore(CallError, unreadable));
+    }
+  }
+
+  #submit(submission: Submission): void {
+    const stage = this.#stage;
+    if (stage.at === "closing" || stage.at === "closed") throw this.#closedError();
+    if (stage.at === "loading" || !this.#backlog.isEmpty) return this.#backlog.add(submission);
+    try {
+      submission.send(stage.core, submission.payload);
+    } catch (failure) {
+      throw fromCore(CallError, failure);
+    }
+  }
+
+  #setStatus(status: Status): void {
+    this.#status = Object.freeze(status);
+    this.#events.status.emit(this.#status);
+  }
+
+  #wake(): void {
+    if (this.#stage.at === "loading") this.#stage.skipPause?.();
+    if (this.#stage.at === "running") this.#stage.core.retryNow();
+  }
+
+  #report(error: MoorlineError): void {
+    if (this.#events.error.isEmpty) console.error(error);
+    else this.#events.error.emit(error);
+  }
+
+  /** A timeout, which while not connected has a cause that says more. */
+  #timeout(Class: typeof CallError | typeof ConnectError, message: string): MoorlineError {
+    const cause = this.#status.error;
+    return new Class("timeout", cause ? `${message}: ${cause.message}` : message, { cause, remedy: cause?.remedy });
+  }
+
+  #closedError(cause = this.#status.error): CallError {
+    const message = cause && `The client is closed: ${cause.message}`;
+    return new CallError("closed", message, { cause, remedy: cause?.remedy });
+  }
+
+  /** The one way into the stage "closed". */
+  #finish(error?: ConnectError): void {
+    const stage = this.#stage;
+    if (stage.at === "closed") return;
+    const core = coreOf(stage);
+    this.#stage = { at: "closed", ...(core && { core }) };
+    clearTimeout(this.#opening);
+    this.#unfollowPage();
+    if (stage.at === "loading") stage.skipPause?.();
+    const reason = this.#closedError(error);
+    this.#backlog.clear(reason);
+    this.#handlers.cancelAll();
+    this.#setStatus({ status: "closed", attempt: this.#status.attempt, retryInMs: undefined, error });
+    // This may run within a call of the core's: what that still settles comes first, and only then may the core be freed.
+    queueMicrotask(() => {
+      for (const settlement of this.#calls.values()) settlement.reject(reason);
+      this.#calls.clear();
+      this.#end();
+      if (!core) return;
+      this.#lastStats = core.stats();
+      this.#stage = { at: "closed" };
+      core.free();
+    });
+  }
+}
+
+function coreOf(stage: Stage): Core | undefined {
+  return "core" in stage ? stage.core : undefined;
+}
+
+// The rest of the rule (length, control characters) is the core's; this keeps other types away from it.
+function checkName(name: unknown): void {
+  if (typeof name !== "string" || name === "") throw new CallError("invalid_name");
 }

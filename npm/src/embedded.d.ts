@@ -1,2 +1,2 @@
-/** The wasm as text, for `moorline/inline`. The build writes `embedded.js`. */
-export const base64: string;
+/** The wasm as text, gzipped and in base64, for `moorline/inline`. The build writes `embedded.js`. */
+export const gzippedBase64: string;

@@ -3,7 +3,7 @@ import { codes } from "./codes.gen.js";
 import { CallError, MoorlineError } from "./errors.js";
 import { fromCore } from "./failure.js";
 import type { Unsubscribe } from "./listeners.js";
-import { decode, encode, type Payload } from "./payload.js";
+import { decode, encode } from "./payload.js";
 
 /** A handler, whatever its types. */
 export type AnyHandler = (data: unknown, context: { signal: AbortSignal }) => unknown;
@@ -27,19 +27,18 @@ export class Handlers {
     };
   }
 
-  /** Runs the handler and answers exactly once, unless the server gives up before. Never rejects. */
+  /** Runs the handler and answers once, unless the server gives up before. Never rejects. */
   async answer(core: Core, id: number, name: string, encoding: Encoding, body: Uint8Array): Promise<void> {
     const running = new AbortController();
     this.#running.set(id, running);
+    const send = await this.#run(name, encoding, body, running.signal);
+    if (running.signal.aborted) return;
+    this.#running.delete(id);
     try {
-      const handler = this.#handlers.get(name);
-      if (!handler) throw new CallError("not_found", `This client has no handler \`${name}\``);
-      const result = encode(await handler(decode(encoding, body), { signal: running.signal }));
-      if (!running.signal.aborted) reply(core, id, result);
-    } catch (thrown) {
-      if (!running.signal.aborted) this.#fail(core, id, name, thrown);
-    } finally {
-      this.#running.delete(id);
+      send(core, id);
+    } catch (failure) {
+      // Too large. The core has told the server; here it is the author of the handler who should know.
+      this.#report(fromCore(CallError, failure));
     }
   }
 
@@ -54,27 +53,34 @@ export class Handlers {
     for (const id of this.#running.keys()) this.cancel(id);
   }
 
-  #fail(core: Core, id: number, name: string, thrown: unknown): void {
-    let unexpected = thrown;
-    if (MoorlineError.is(thrown)) {
-      try {
-        const attached = thrown.data === undefined ? undefined : encode(thrown.data);
-        core.fail(id, thrown.code, thrown.message, attached?.encoding, attached?.body);
-        return;
-      } catch (unsendable) {
-        unexpected = unsendable;
-      }
+  async #run(name: string, encoding: Encoding, body: Uint8Array, signal: AbortSignal): Promise<Answer> {
+    try {
+      const handler = this.#handlers.get(name);
+      if (!handler) throw new CallError("not_found", `This client has no handler \`${name}\``);
+      const result = encode(await handler(decode(encoding, body), { signal }));
+      return (core, id) => core.reply(id, result.encoding, result.body);
+    } catch (thrown) {
+      return failure(thrown, (cause) => {
+        if (signal.aborted) return;
+        this.#report(new CallError("internal", `The handler \`${name}\` failed: ${cause}`, { cause }));
+      });
     }
-    // The text of an unexpected error stays here: it may tell what the server must not know.
-    core.fail(id, "internal", codes.internal.text);
-    this.#report(new CallError("internal", `The handler \`${name}\` failed: ${unexpected}`, { cause: unexpected }));
   }
 }
 
-function reply(core: Core, id: number, { encoding, body }: Payload): void {
+/** How a call is answered, once it is known. */
+type Answer = (core: Core, id: number) => void;
+
+/** The answer to give for what a handler threw. What the server may not read goes to `report`. */
+function failure(thrown: unknown, report: (unexpected: unknown) => void): Answer {
   try {
-    core.reply(id, encoding, body);
-  } catch (failure) {
-    throw fromCore(CallError, failure);
+    if (!MoorlineError.is(thrown)) throw thrown;
+    const { code, message } = thrown;
+    const data = thrown.data === undefined ? undefined : encode(thrown.data);
+    return (core, id) => core.fail(id, code, message, data?.encoding, data?.body);
+  } catch (unexpected) {
+    report(unexpected);
+    // Without its text, which may tell what the server must not know.
+    return (core, id) => core.fail(id, "internal", codes.internal.text);
   }
 }

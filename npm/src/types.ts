@@ -9,12 +9,15 @@ export type { Unsubscribe };
 
 /** Where the wasm comes from: its bytes, a URL to fetch, a compiled module, a response, or a promise of one of these. */
 export type WasmSource = WasmValue | PromiseLike<WasmValue>;
-type WasmValue = ArrayBuffer | ArrayBufferView | URL | string | WebAssembly.Module | Response;
+type WasmValue = ArrayBuffer | ArrayBufferView | URL | string | WasmModule | Response;
+
+// `WebAssembly.Module`, spelled so that projects for Node, which do without the library DOM, can read it too.
+type WasmModule = typeof globalThis extends { WebAssembly: { Module: new (...source: never[]) => infer M } } ? M : object;
 
 /** A constructor like the browser's `WebSocket`, or the one of npm's `ws`. */
 export type WebSocketClass = new (url: string, protocols: string[]) => {
   binaryType: string;
-  send(data: Uint8Array<ArrayBuffer>): void;
+  send(data: ArrayBuffer): void;
   close(code?: number, reason?: string): void;
 };
 
@@ -79,11 +82,11 @@ export interface PreloadOptions extends WaitOptions {
 export interface Status {
   /** `connecting` also between two tries; `closed` is final. */
   readonly status: "connecting" | "connected" | "closed";
-  /** Number of the current or last try since the client was last connected; 1 is the first. */
+  /** Number of the current try since the client was last connected, or of the one that is waited for; 1 is the first. */
   readonly attempt: number;
   /** While waiting for the next try: how long that wait is, in ms from the event. */
   readonly retryInMs: number | undefined;
-  /** Why the last try failed or the client closed; `undefined` if all is well. */
+  /** Why the last try failed, until the next one succeeds, or why the client closed; `undefined` if all is well. */
   readonly error: ConnectError | undefined;
 }
 
@@ -95,7 +98,7 @@ export interface Session {
     /** `pinned`: the key was given as `serverKey`. `discovered`: it was asked for, which is as strong as TLS. */
     readonly trust: "pinned" | "discovered" | "none";
     /** The server's key, `mlpub_…`. */
-    readonly serverKey?: string;
+    readonly serverKey?: string | undefined;
   };
   readonly serverVersion: string;
   readonly limits: {
@@ -117,7 +120,7 @@ export interface Stats {
   readonly bytesSent: number;
   readonly bytesReceived: number;
   /** Last measured round trip, in ms; `undefined` before the first. */
-  readonly rttMs?: number;
+  readonly rttMs?: number | undefined;
   /** Bytes that wait for the socket. */
   readonly buffered: number;
 }

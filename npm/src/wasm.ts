@@ -53,8 +53,8 @@ async function compileResponse(response: Response, refetchable: boolean): Promis
     throw new ConnectError("wasm_not_found", `${response.url || "The response"} is a web page, not the wasm`);
   }
   try {
-    // Streaming is faster and lets browsers keep the compiled code, but insists on the right type.
-    return type.startsWith("application/wasm") && WebAssembly.compileStreaming
+    // Streaming is faster and lets browsers keep the compiled code, but insists on the right type without parameters.
+    return type.toLowerCase() === "application/wasm" && WebAssembly.compileStreaming
       ? await WebAssembly.compileStreaming(response)
       : await WebAssembly.compile(await response.arrayBuffer());
   } catch (cause) {
@@ -63,7 +63,9 @@ async function compileResponse(response: Response, refetchable: boolean): Promis
   }
 }
 
-async function compileBytes(bytes: ArrayBuffer | ArrayBufferView): Promise<WebAssembly.Module> {
+async function compileBytes(source: ArrayBuffer | ArrayBufferView): Promise<WebAssembly.Module> {
+  // V8 takes no DataView, although the specification lets it.
+  const bytes = source instanceof DataView ? source.buffer.slice(source.byteOffset, source.byteOffset + source.byteLength) : source;
   try {
     return await WebAssembly.compile(bytes as BufferSource);
   } catch (cause) {

@@ -1,1 +1,196 @@
-//! client-wasm
+//! The browser driver: the class [`Core`], which drives a [`ClientEndpoint`] with a page's WebSocket, clock and timers.
+//!
+//! ```text
+//!  TypeScript shell ──▶ Core ──▶ driver ──▶ turn ──▶ ClientEndpoint (protocol)
+//!  CoreHost ◀───────────────────── driver ◀── effects, in order
+//!  WebSocket ◀──▶ socket ◀───────▶ driver ◀── timer
+//! ```
+//!
+//! The shell in `npm/src` is the only caller; `npm/src/boundary.ts` types what crosses. Nothing here is public to users,
+//! and nothing here decides anything about the protocol.
+//!
+//! # The drain contract
+//!
+//! Every entry point changes the endpoint and drains it in one short borrow; JavaScript is called afterwards, with no
+//! borrow held, so any callback may call back into [`Core`]. Whoever is outermost carries out what is to be done, in
+//! order; calls from inside only add to the queue. `free()` at any time is safe: it says good-bye, and from then on
+//! the host is not called any more.
+//!
+//! # Modules
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | `turn` | the endpoint and the queue of what is to be done; no JavaScript |
+//! | `driver` | carrying it out; the one timer |
+//! | `socket` | one WebSocket and its listeners |
+//! | `host` | what the shell and the platform provide |
+//! | `options`, `discovery`, `object` | what comes in as objects |
+//! | `report` | what goes out as objects |
+//! | `copy` | bytes in and out |
+
+mod copy;
+mod discovery;
+mod driver;
+mod host;
+mod object;
+mod options;
+mod report;
+mod socket;
+mod turn;
+
+use std::{rc::Rc, time::Duration};
+
+use js_sys::Uint8Array;
+use moorline_protocol::{
+    client::{ClientEndpoint, ClientInput, Ticket},
+    code::Code,
+    error::Refused,
+    frame::{CallId, Failure},
+    payload::{Encoding, Name, Payload},
+};
+use wasm_bindgen::prelude::*;
+
+use crate::{
+    driver::Driver,
+    host::Host,
+    options::{Invalid, Options},
+};
+
+/// One client's protocol state. `npm/src/boundary.ts` says what each method promises.
+#[wasm_bindgen]
+pub struct Core {
+    driver: Rc<Driver>,
+    call_timeout: Duration,
+}
+
+#[wasm_bindgen]
+impl Core {
+    /// A client that waits for `start`.
+    ///
+    /// # Errors
+    /// A `CoreFailure` that names the option.
+    #[wasm_bindgen(constructor)]
+    pub fn new(options: JsValue, host: Host) -> Result<Core, JsValue> {
+        let invalid = |Invalid { code, message }| report::thrown(code, &message);
+        let options = Options::read(&options).map_err(invalid)?;
+        let call_timeout = options.call_timeout();
+        let config = options.config().map_err(invalid)?;
+        let url = config.url.as_str().to_owned();
+        let endpoint = ClientEndpoint::new(config, host::seed()?);
+        Ok(Self { driver: Driver::new(endpoint, host, url), call_timeout })
+    }
+
+    /// Begins to connect.
+    pub fn start(&self) {
+        self.driver.command(|endpoint, now| endpoint.start(now));
+    }
+
+    /// Calls the server's handler; the outcome comes by `onSettled`, after this has returned the call's number.
+    ///
+    /// # Errors
+    /// A `CoreFailure` when nothing was sent and nothing will be.
+    pub fn call(&self, name: &str, encoding: u8, body: &Uint8Array, timeout_ms: Option<f64>) -> Result<f64, JsValue> {
+        let (name, payload) = message(name, encoding, body)?;
+        let timeout = timeout_ms.map_or(self.call_timeout, |ms| Duration::from_millis(ms as u64));
+        let call = self.driver.command(|endpoint, now| endpoint.call(now, name, payload, Some(timeout)));
+        call.map(|id| id.0 as f64).map_err(refused)
+    }
+
+    /// Gives up on a call: `onSettled` is never called for it any more.
+    pub fn cancel(&self, id: f64) {
+        self.driver.cancel(CallId(id as u64));
+    }
+
+    /// Sends a notification.
+    ///
+    /// # Errors
+    /// A `CoreFailure` when nothing was sent and nothing will be. A volatile one that is dropped is no error.
+    pub fn notify(&self, name: &str, encoding: u8, body: &Uint8Array, volatile: bool) -> Result<(), JsValue> {
+        let (name, payload) = message(name, encoding, body)?;
+        self.driver.command(|endpoint, _| endpoint.notify(name, payload, volatile)).map_err(refused)
+    }
+
+    /// Answers a call of the server.
+    ///
+    /// # Errors
+    /// A `CoreFailure` when the result is too large; the server has been told.
+    pub fn reply(&self, id: f64, encoding: u8, body: &Uint8Array) -> Result<(), JsValue> {
+        let payload = payload(encoding, body)?;
+        self.answer(id, Ok(payload))
+    }
+
+    /// Answers a call of the server with a failure. A code that the registry does not have is the application's own.
+    ///
+    /// # Errors
+    /// A `CoreFailure` when `encoding` is not one.
+    pub fn fail(
+        &self,
+        id: f64,
+        code: &str,
+        message: String,
+        encoding: Option<u8>,
+        data: Option<Uint8Array>,
+    ) -> Result<(), JsValue> {
+        let mut failure = Failure::with_message(Code::APPLICATION, message);
+        match Code::from_name(code) {
+            Some(code) => failure.code = code,
+            None => failure.name = code.to_owned(),
+        }
+        if let (Some(encoding), Some(data)) = (encoding, data) {
+            failure.data = Some(payload(encoding, &data)?);
+        }
+        self.answer(id, Err(failure))
+    }
+
+    /// The answer to `host.discover`.
+    pub fn discovered(&self, ticket: f64, result: JsValue) {
+        let input = ClientInput::Discovered(Ticket(ticket as u64), discovery::read(&result));
+        self.driver.handle(input);
+    }
+
+    /// The network is back or the page is shown again: a wait for the next try ends now.
+    #[wasm_bindgen(js_name = retryNow)]
+    pub fn retry_now(&self) {
+        self.driver.command(|endpoint, now| endpoint.retry_now(now));
+    }
+
+    /// Asks for a new measurement of the round trip.
+    pub fn ping(&self) {
+        self.driver.command(|endpoint, now| endpoint.ping(now));
+    }
+
+    /// What has gone over the sockets so far.
+    pub fn stats(&self) -> JsValue {
+        self.driver.stats()
+    }
+
+    /// Says good-bye and closes; `onStatus` with "closed" follows.
+    pub fn close(&self) {
+        self.driver.command(|endpoint, _| endpoint.close());
+    }
+
+    fn answer(&self, id: f64, result: Result<Payload, Failure>) -> Result<(), JsValue> {
+        self.driver.command(|endpoint, _| endpoint.answer(CallId(id as u64), result)).map_err(refused)
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        self.driver.abandon();
+    }
+}
+
+fn message(name: &str, encoding: u8, body: &Uint8Array) -> Result<(Name, Payload), JsValue> {
+    let name = Name::new(name).map_err(|_| refused(Refused::InvalidName))?;
+    Ok((name, payload(encoding, body)?))
+}
+
+fn payload(encoding: u8, body: &Uint8Array) -> Result<Payload, JsValue> {
+    let encoding =
+        Encoding::from_number(encoding).ok_or_else(|| report::thrown(Code::UNREADABLE, "the encoding is unknown"))?;
+    Ok(Payload { encoding, bytes: copy::payload(body) })
+}
+
+fn refused(refused: Refused) -> JsValue {
+    report::thrown(refused.code(), "")
+}

@@ -1,0 +1,258 @@
+//! Carries out what the endpoint wants done, and tells it what happened.
+//!
+//! It owns the socket and the one timer, and it decides nothing: what an event means, the endpoint knows.
+//! JavaScript is called only while nothing is borrowed.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+use bytes::Bytes;
+use gloo_timers::callback::Timeout;
+use js_sys::Array;
+use moorline_protocol::{
+    PeerEvent,
+    client::{ClientEndpoint, ClientEvent, ClientInput, ClientOutput, SocketId, SocketInput, Status, Ticket},
+    discovery::Discovery,
+    frame::CallId,
+    session::Outcome,
+    time::Timestamp,
+};
+use wasm_bindgen::JsValue;
+
+use crate::{
+    copy::array,
+    host::{Host, console_error, now},
+    report,
+    socket::Socket,
+    turn::Turn,
+};
+
+/// The socket takes no more when this much waits in it, in bytes: enough to keep any line busy until the next look.
+const CONGESTED_ABOVE: u32 = 256 * 1024;
+/// It takes more again when no more than this waits.
+const FREE_BELOW: u32 = 64 * 1024;
+/// How often to look, in ms: no event tells.
+const LOOK_EVERY: u32 = 50;
+/// WebSocket's number for a connection that is just gone (RFC 6455 § 7.4.1).
+const ABNORMAL: u16 = 1006;
+/// `setTimeout` takes a longer wait for none at all.
+const LONGEST_WAIT: u64 = i32::MAX as u64;
+
+struct Timer {
+    /// When it fires.
+    at: Timestamp,
+    _timeout: Timeout,
+}
+
+pub(crate) struct Driver {
+    host: Host,
+    url: String,
+    turn: RefCell<Turn>,
+    socket: RefCell<Option<Rc<Socket>>>,
+    timer: RefCell<Option<Timer>>,
+    /// The attempt that the host last heard of.
+    attempt: Cell<u32>,
+    sent: Cell<f64>,
+    received: Cell<f64>,
+    /// `free()` was called: the host is not to be called any more.
+    abandoned: Cell<bool>,
+}
+
+impl Driver {
+    pub(crate) fn new(endpoint: ClientEndpoint, host: Host, url: String) -> Rc<Self> {
+        Rc::new(Self {
+            host,
+            url,
+            turn: RefCell::new(Turn::new(endpoint)),
+            socket: RefCell::default(),
+            timer: RefCell::default(),
+            attempt: Cell::new(1),
+            sent: Cell::new(0.0),
+            received: Cell::new(0.0),
+            abandoned: Cell::new(false),
+        })
+    }
+
+    /// One command to the endpoint, and what follows from it.
+    pub(crate) fn command<T>(self: &Rc<Self>, command: impl FnOnce(&mut ClientEndpoint, Timestamp) -> T) -> T {
+        let now = now();
+        let result = self.turn.borrow_mut().change(|endpoint| command(endpoint, now));
+        self.carry_out();
+        result
+    }
+
+    /// Something happened.
+    pub(crate) fn handle(self: &Rc<Self>, input: ClientInput) {
+        self.command(|endpoint, now| endpoint.handle_input(now, input));
+    }
+
+    pub(crate) fn cancel(self: &Rc<Self>, id: CallId) {
+        self.turn.borrow_mut().cancel(id);
+        self.carry_out();
+    }
+
+    /// Says good-bye; the host hears nothing of it.
+    pub(crate) fn abandon(self: &Rc<Self>) {
+        self.abandoned.set(true);
+        self.command(|endpoint, _| endpoint.close());
+    }
+
+    pub(crate) fn stats(&self) -> JsValue {
+        let (rtt, waiting) = {
+            let turn = self.turn.borrow();
+            (turn.endpoint().rtt(), turn.endpoint().waiting_bytes())
+        };
+        let socket = self.socket.borrow().clone();
+        let buffered = waiting as f64 + socket.map_or(0.0, |socket| f64::from(socket.buffered()));
+        report::stats(self.sent.get(), self.received.get(), rtt, buffered)
+    }
+
+    fn carry_out(self: &Rc<Self>) {
+        if !self.turn.borrow_mut().begin() {
+            return;
+        }
+        loop {
+            let effect = self.turn.borrow_mut().next();
+            match effect {
+                ClientOutput::OpenSocket { socket, url, subprotocol } => self.open(socket, url.as_str(), subprotocol),
+                ClientOutput::Transmit(socket, record) => self.transmit(socket, &record),
+                ClientOutput::CloseSocket(id, code) => {
+                    if let Some(socket) = self.take_socket(id) {
+                        socket.close(code);
+                    }
+                }
+                ClientOutput::Discover(ticket, url) => self.discover(ticket, &url),
+                ClientOutput::Event(event) => self.tell(event),
+                ClientOutput::Wait(deadline) => return self.wait_until(deadline),
+            }
+        }
+    }
+
+    fn open(self: &Rc<Self>, id: SocketId, url: &str, subprotocol: &str) {
+        match self.host.open_socket(url, Array::of1(&subprotocol.into())) {
+            Ok(socket) if socket.is_object() => {
+                let driver = Rc::downgrade(self);
+                let socket = Socket::new(id, socket, move |input| {
+                    if let Some(driver) = driver.upgrade() {
+                        driver.handle_socket(id, input);
+                    }
+                });
+                drop(self.socket.replace(Some(Rc::new(socket))));
+            }
+            opened => {
+                check(opened.map(drop));
+                self.handle(ClientInput::Socket(id, SocketInput::Closed(ABNORMAL)));
+            }
+        }
+    }
+
+    fn handle_socket(self: &Rc<Self>, id: SocketId, input: SocketInput) {
+        match &input {
+            SocketInput::Record(record) => self.received.set(self.received.get() + record.len() as f64),
+            SocketInput::Closed(_) => drop(self.take_socket(id)),
+            _ => {}
+        }
+        self.handle(ClientInput::Socket(id, input));
+    }
+
+    fn socket(&self, id: SocketId) -> Option<Rc<Socket>> {
+        self.socket.borrow().clone().filter(|socket| socket.id == id)
+    }
+
+    fn take_socket(&self, id: SocketId) -> Option<Rc<Socket>> {
+        self.socket.borrow_mut().take_if(|socket| socket.id == id)
+    }
+
+    fn transmit(self: &Rc<Self>, id: SocketId, record: &Bytes) {
+        let Some(socket) = self.socket(id) else { return };
+        self.sent.set(self.sent.get() + record.len() as f64);
+        socket.send(record);
+        if socket.buffered() > CONGESTED_ABOVE && !socket.is_watched() {
+            self.watch(&socket);
+            self.handle(ClientInput::Socket(id, SocketInput::Congested(true)));
+        }
+    }
+
+    /// Looks after a while whether the socket takes more again.
+    fn watch(self: &Rc<Self>, socket: &Socket) {
+        let (driver, id) = (Rc::downgrade(self), socket.id);
+        socket.watch(Some(Timeout::new(LOOK_EVERY, move || {
+            let Some((driver, socket)) = driver.upgrade().and_then(|driver| Some((driver.clone(), driver.socket(id)?)))
+            else {
+                return;
+            };
+            if socket.buffered() > FREE_BELOW {
+                return driver.watch(&socket);
+            }
+            socket.watch(None);
+            driver.handle(ClientInput::Socket(id, SocketInput::Congested(false)));
+        })));
+    }
+
+    fn discover(self: &Rc<Self>, ticket: Ticket, url: &str) {
+        if let Err(thrown) = self.host.discover(ticket.0 as f64, url) {
+            console_error(&thrown);
+            self.handle(ClientInput::Discovered(ticket, Discovery::Unreachable));
+        }
+    }
+
+    fn tell(&self, event: ClientEvent) {
+        if self.abandoned.get() {
+            return;
+        }
+        let host = &self.host;
+        check(match event {
+            ClientEvent::Status(status) => {
+                if let Status::Connecting { attempt, .. } = &status {
+                    self.attempt.set(*attempt);
+                }
+                host.on_status(report::status(&status, self.attempt.get()))
+            }
+            ClientEvent::Session(info) => host.on_session(report::session(&info, &self.url)),
+            ClientEvent::Peer(PeerEvent::Call { id, name, payload }) => {
+                host.on_call(id.0 as f64, name.as_str(), payload.encoding as u8, array(&payload.bytes))
+            }
+            ClientEvent::Peer(PeerEvent::Cancelled(id)) => host.on_cancelled(id.0 as f64),
+            ClientEvent::Peer(PeerEvent::Message { name, payload, volatile }) => {
+                host.on_message(name.as_str(), payload.encoding as u8, array(&payload.bytes), volatile)
+            }
+            ClientEvent::Peer(PeerEvent::Settled { id, outcome }) => {
+                let failure = report::failure_of(&outcome);
+                let (encoding, body) = match outcome {
+                    Outcome::Reply(payload) => (payload.encoding as u8, Some(array(&payload.bytes))),
+                    _ => (0, None),
+                };
+                host.on_settled(id.0 as f64, body.is_some(), encoding, body, failure.unwrap_or_default())
+            }
+        });
+    }
+
+    /// Sees to it that the endpoint wakes no later than at its deadline. A timer that fires early does no harm, so one
+    /// that is running stays, which spares setting one for every message.
+    fn wait_until(self: &Rc<Self>, deadline: Option<Timestamp>) {
+        let Some(deadline) = deadline else { return drop(self.timer.take()) };
+        if self.timer.borrow().as_ref().is_some_and(|timer| timer.at <= deadline) {
+            return;
+        }
+        let now = now().as_millis();
+        let wait = deadline.as_millis().saturating_sub(now).min(LONGEST_WAIT);
+        let driver = Rc::downgrade(self);
+        let timeout = Timeout::new(wait as u32, move || {
+            if let Some(driver) = driver.upgrade() {
+                drop(driver.timer.take());
+                driver.handle(ClientInput::Wake);
+            }
+        });
+        let timer = Timer { at: Timestamp::from_millis(now + wait), _timeout: timeout };
+        drop(self.timer.replace(Some(timer)));
+    }
+}
+
+/// What a callback throws is its own fault, and no reason to stop.
+fn check(called: Result<(), JsValue>) {
+    if let Err(thrown) = called {
+        console_error(&thrown);
+    }
+}

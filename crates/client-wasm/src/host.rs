@@ -1,0 +1,88 @@
+//! What JavaScript provides: the shell's `CoreHost`, and of the platform a clock, random bytes and a console.
+//!
+//! Every call of the host may throw and may call back into `Core`; make it only while nothing is borrowed.
+
+use js_sys::{Array, Uint8Array};
+use moorline_protocol::{code::Code, time::Timestamp};
+use wasm_bindgen::prelude::*;
+use web_sys::WebSocket;
+
+use crate::report;
+
+#[wasm_bindgen]
+extern "C" {
+    /// `CoreHost` of `npm/src/boundary.ts`.
+    #[wasm_bindgen(typescript_type = "any")]
+    pub type Host;
+
+    #[wasm_bindgen(method, catch, js_name = openSocket)]
+    pub(crate) fn open_socket(this: &Host, url: &str, protocols: Array) -> Result<WebSocket, JsValue>;
+
+    #[wasm_bindgen(method, catch)]
+    pub(crate) fn discover(this: &Host, ticket: f64, url: &str) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = onStatus)]
+    pub(crate) fn on_status(this: &Host, event: JsValue) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = onSession)]
+    pub(crate) fn on_session(this: &Host, info: JsValue) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = onSettled)]
+    pub(crate) fn on_settled(
+        this: &Host,
+        id: f64,
+        ok: bool,
+        encoding: u8,
+        body: Option<Uint8Array>,
+        failure: JsValue,
+    ) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = onCall)]
+    pub(crate) fn on_call(this: &Host, id: f64, name: &str, encoding: u8, body: Uint8Array) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = onCancelled)]
+    pub(crate) fn on_cancelled(this: &Host, id: f64) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = onMessage)]
+    pub(crate) fn on_message(
+        this: &Host,
+        name: &str,
+        encoding: u8,
+        body: Uint8Array,
+        volatile: bool,
+    ) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(js_namespace = performance, js_name = now)]
+    fn performance_now() -> f64;
+
+    #[wasm_bindgen(catch, js_namespace = ["globalThis", "crypto"], js_name = getRandomValues)]
+    fn get_random_values(array: &Uint8Array) -> Result<(), JsValue>;
+
+    /// Tells a developer what the host threw; the driver goes on.
+    #[wasm_bindgen(js_namespace = console, js_name = error)]
+    pub(crate) fn console_error(thrown: &JsValue);
+}
+
+/// The page's monotonic clock.
+pub(crate) fn now() -> Timestamp {
+    Timestamp::from_millis(performance_now() as u64)
+}
+
+/// Secret random bytes.
+///
+/// # Errors
+/// A `CoreFailure` where the platform has none: nothing else would do.
+pub(crate) fn seed() -> Result<[u8; 32], JsValue> {
+    let array = Uint8Array::new_with_length(32);
+    let missing = |_| {
+        report::thrown(
+            Code::INTERNAL,
+            "globalThis.crypto.getRandomValues is missing or failed; Moorline needs it for its keys",
+        )
+    };
+    get_random_values(&array).map_err(missing)?;
+    let mut seed = [0; 32];
+    array.copy_to(&mut seed);
+    array.fill(0, 0, 32);
+    Ok(seed)
+}

@@ -1,0 +1,105 @@
+//! `CoreOptions`: read, checked, and made into the endpoint's configuration.
+//!
+//! The shell has resolved the URL and put in every default; here is checked what only the protocol can judge.
+
+use std::time::Duration;
+
+use moorline_protocol::{
+    backoff::BackoffConfig, client::ClientConfig, code::Code, key::InvalidKey, record::Suite, url::DialUrl,
+};
+use wasm_bindgen::JsValue;
+
+use crate::object::{field, texts};
+
+/// `CoreOptions` of `npm/src/boundary.ts`.
+pub(crate) struct Options {
+    url: String,
+    encryption: String,
+    server_keys: Vec<String>,
+    allow_insecure_discovery: bool,
+    connect_timeout: Duration,
+    call_timeout: Duration,
+    reconnect: bool,
+    reconnect_base: Duration,
+    reconnect_max: Duration,
+    client_version: String,
+}
+
+/// Which option is wrong, and how.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Invalid {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+}
+
+impl Invalid {
+    fn new(code: Code, message: impl ToString) -> Self {
+        Self { code, message: message.to_string() }
+    }
+
+    fn field(name: &str) -> Self {
+        Self::new(Code::INVALID_OPTION, ["the option ", name, " is missing or of another type"].concat())
+    }
+}
+
+impl Options {
+    /// Reads what the shell passes.
+    ///
+    /// # Errors
+    /// When a field is missing or of another type.
+    pub(crate) fn read(options: &JsValue) -> Result<Self, Invalid> {
+        let text = |name| field(options, name).as_string().ok_or_else(|| Invalid::field(name));
+        let flag = |name| field(options, name).as_bool().ok_or_else(|| Invalid::field(name));
+        let time = |name| match field(options, name).as_f64() {
+            Some(ms) => Ok(Duration::from_millis(ms as u64)),
+            None => Err(Invalid::field(name)),
+        };
+        Ok(Self {
+            url: text("url")?,
+            encryption: text("encryption")?,
+            server_keys: texts(&field(options, "serverKeys")).ok_or_else(|| Invalid::field("serverKeys"))?,
+            allow_insecure_discovery: flag("allowInsecureDiscovery")?,
+            connect_timeout: time("connectTimeoutMs")?,
+            call_timeout: time("callTimeoutMs")?,
+            reconnect: flag("reconnect")?,
+            reconnect_base: time("reconnectBaseMs")?,
+            reconnect_max: time("reconnectMaxMs")?,
+            client_version: text("clientVersion")?,
+        })
+    }
+
+    /// How long a call waits that does not say.
+    pub(crate) fn call_timeout(&self) -> Duration {
+        self.call_timeout
+    }
+
+    /// The endpoint's configuration.
+    ///
+    /// # Errors
+    /// When an option is wrong or does not go together with another.
+    pub(crate) fn config(self) -> Result<ClientConfig, Invalid> {
+        let url = DialUrl::parse(&self.url).map_err(|error| Invalid::new(Code::INVALID_URL, error))?;
+        let mut config = ClientConfig::new(url);
+        config.suite = Suite::from_name(&self.encryption);
+        if config.suite.is_none() && self.encryption != "off" {
+            return Err(Invalid::new(Code::INVALID_OPTION, "the option encryption names no known suite"));
+        }
+        let invalid_key = |error: InvalidKey| Invalid::new(Code::INVALID_SERVER_KEY, error);
+        for key in &self.server_keys {
+            config.server_keys.push(key.parse().map_err(invalid_key)?);
+        }
+        if config.suite.is_none() && !config.server_keys.is_empty() {
+            let message = "the option serverKey protects nothing while encryption is \"off\"";
+            return Err(Invalid::new(Code::INVALID_OPTION, message));
+        }
+        config.allow_insecure_discovery = self.allow_insecure_discovery;
+        config.connect_timeout = self.connect_timeout;
+        config.backoff = self.reconnect.then(|| BackoffConfig {
+            base: self.reconnect_base,
+            cap: self.reconnect_max,
+            ..BackoffConfig::default()
+        });
+        config.version = self.client_version;
+        Ok(config)
+    }
+}

@@ -1,0 +1,29 @@
+import { MoorlineClient } from "./client.js";
+import { ConnectError } from "./errors.js";
+import { loadCore } from "./instance.js";
+import { checkConnectOptions, checkPreloadOptions } from "./options.js";
+import { Settlement } from "./settlement.js";
+import { settingsFrom } from "./settings.js";
+import { findWebSocket } from "./socket.js";
+import type { Client, ConnectOptions, PreloadOptions } from "./types.js";
+import type { LocateWasm } from "./wasm.js";
+
+/** The body of every entry's `connect`; they differ only in how they find the wasm. */
+export function connectWith(locate: LocateWasm, url?: string | URL, options?: ConnectOptions): Client<any> {
+  const { wasm = locate, webSocket, ...rest } = checkConnectOptions(options);
+  return new MoorlineClient(settingsFrom(url, rest), {
+    findWebSocket: () => findWebSocket(webSocket),
+    loadCore: () => loadCore(wasm),
+  });
+}
+
+/** The body of every entry's `preload`. */
+export function preloadWith(locate: LocateWasm, options?: PreloadOptions): Promise<void> {
+  const { wasm = locate, timeoutMs = Infinity, signal } = checkPreloadOptions(options);
+  const timedOut = (): ConnectError => new ConnectError("timeout", `The wasm was not loaded within ${timeoutMs} ms`);
+  const settlement = new Settlement<void>({ timeoutMs, signal, timedOut });
+  loadCore(wasm).then(() => settlement.resolve(), (error) => settlement.reject(error));
+  // Most callers do not wait for it, and the client that needs the wasm reports what is wrong.
+  settlement.promise.catch(() => {});
+  return settlement.promise;
+}

@@ -1,0 +1,9 @@
+/** What every entry exports beside `connect` and `preload`. */
+export { CallError, ConnectError, Fail, MoorlineError } from "./errors.js";
+export type { ErrorDetails } from "./errors.js";
+export type { ApiShape, UntypedApi } from "./api.js";
+export type { Code } from "./codes.gen.js";
+export type {
+  CallOptions, Client, ClientEvents, Connect, ConnectOptions, Handler, HandlerContext, NotifyOptions, Preload,
+  PreloadOptions, Session, Stats, Status, Unsubscribe, WaitOptions, WasmSource, WebSocketClass,
+} from "./types.js";

@@ -1,0 +1,270 @@
+import assert from "node:assert/strict";
+import { mock, test } from "node:test";
+
+import { MoorlineClient } from "../dist/client.js";
+import { ConnectError } from "../dist/errors.js";
+import { environment, failure, session, settings, turn } from "./fake-core.mjs";
+
+function open(overrides, options) {
+  const around = environment(overrides);
+  const client = new MoorlineClient({ ...settings, ...options }, around);
+  return { around, client };
+}
+
+async function opened(overrides, options) {
+  const { around, client } = open(overrides, options);
+  await turn();
+  return { around, client, core: around.core };
+}
+
+test("nothing happens within the task of connect", async () => {
+  const { around, client } = open();
+  await Promise.resolve();
+  assert.equal(around.loads, 0);
+  assert.deepEqual({ ...client.status }, { status: "connecting", attempt: 1, retryInMs: undefined, error: undefined });
+  await turn();
+  assert.deepEqual(around.cores[0].log, [["start"]]);
+  client.close();
+});
+
+test("closing in the opening tick loads no wasm and asks for no socket", async () => {
+  let asked = 0;
+  const { around, client } = open({ findWebSocket: async () => void asked++ });
+  await client.close();
+  await turn();
+  assert.equal(around.loads + asked, 0);
+  assert.equal(client.status.status, "closed");
+  assert.equal(client.status.error, undefined);
+});
+
+test("closing while the wasm loads makes no core", async () => {
+  let finish;
+  const { around, client } = open({ loadCore: () => new Promise((resolve) => (finish = resolve)) });
+  await turn();
+  await client.close();
+  finish(class { constructor() { assert.fail("a core was made"); } });
+  await turn();
+  assert.equal(around.cores.length, 0);
+});
+
+test("status is the same frozen object until something changes", async () => {
+  const { client, core } = await opened();
+  const seen = [];
+  client.on("status", (status) => seen.push(status));
+  core.connected();
+  assert.equal(client.status, client.status);
+  assert.equal(client.status, seen[0]);
+  assert.ok(Object.isFrozen(client.status));
+  core.lost();
+  assert.equal(client.status.retryInMs, 100);
+  assert.ok(client.status.error instanceof ConnectError);
+  assert.equal(client.status.error.code, "connection_lost");
+  assert.match(client.status.error.remedy, /connects again by itself/);
+  client.close();
+});
+
+test("the session is there before the status says connected, and stays afterwards", async () => {
+  const { client, core } = await opened();
+  assert.equal(client.session, undefined);
+  const order = [];
+  client.on("session", ({ id }) => order.push(id));
+  client.on("status", ({ status }) => order.push(`${status} ${client.session?.id}`));
+  core.connected();
+  core.lost();
+  assert.deepEqual(order, ["s1", "connected s1", "connecting s1"]);
+  assert.deepEqual(client.session, session);
+  assert.ok(Object.isFrozen(client.session.encryption));
+  client.close();
+});
+
+test("ready waits for the connection, and is at once there when connected", async () => {
+  const { client, core } = await opened();
+  const ready = client.ready();
+  core.connected();
+  assert.equal((await ready).id, "s1");
+  assert.equal((await client.ready({ timeoutMs: 1 })).id, "s1");
+  client.close();
+});
+
+test("ready rejects with what closed the client, the abort's reason, or a timeout that names the cause", async () => {
+  const { client, core } = await opened();
+  const ready = client.ready();
+  const reason = new Error("changed my mind");
+  await assert.rejects(client.ready({ signal: AbortSignal.abort(reason) }), reason);
+  core.lost({ error: failure("server_unreachable") });
+  await assert.rejects(client.ready({ timeoutMs: 1 }), ({ code, message, remedy, cause }) => {
+    assert.equal(code, "timeout");
+    assert.equal(message, "Not connected within 1 ms: Nothing answers at the server's address.");
+    assert.equal(cause.code, "server_unreachable");
+    return remedy === cause.remedy;
+  });
+  core.closed(failure("unauthorized", { ref: "r-1" }));
+  await assert.rejects(ready, (error) => error instanceof ConnectError && error.code === "unauthorized" && error.ref === "r-1");
+  await assert.rejects(client.ready(), { code: "unauthorized" });
+});
+
+test("why the last try failed stays until a try succeeds", async () => {
+  const { client, core } = await opened();
+  core.lost({ error: failure("server_unreachable") });
+  core.lost({ attempt: 2, retryInMs: undefined, error: undefined });
+  assert.deepEqual([client.status.retryInMs, client.status.error.code], [undefined, "server_unreachable"]);
+  core.connected();
+  assert.equal(client.status.error, undefined);
+  client.close();
+});
+
+test("close says goodbye once, settles once and frees the core after the core has ended", async () => {
+  const { client, core } = await opened();
+  const first = client.close();
+  assert.equal(client.close(), first);
+  assert.deepEqual(core.only("close", "free"), [["close"]]);
+  assert.equal(client.status.status, "connecting", "the core tells when the end is reached");
+  core.closed();
+  assert.equal(core.freed, false, "not within the core's own call");
+  await first;
+  assert.equal(client.status.status, "closed");
+  assert.deepEqual(core.only("close", "free"), [["close"], ["free"]]);
+  assert.equal(client.stats().bytesSent, 3, "the last counters stay");
+  client.ping();
+  await client.close();
+});
+
+test("a core may close within the call of close", async () => {
+  const { client, core } = await opened();
+  core.close = () => core.closed();
+  await client.close();
+  assert.ok(core.freed);
+});
+
+test("a stop from the server ends the client with its error", async () => {
+  const { client, core } = await opened();
+  core.closed(failure("superseded"));
+  assert.deepEqual([client.status.status, client.status.error.code], ["closed", "superseded"]);
+  await client.close();
+  await assert.rejects(client.call("now"), ({ code, cause }) => code === "closed" && cause.code === "superseded");
+});
+
+test("a final failure to load closes the client and every waiting call", async () => {
+  const { client } = open({ loadCore: async () => { throw new ConnectError("wasm_blocked"); } });
+  const call = client.call("now");
+  const ready = client.ready();
+  await assert.rejects(ready, { code: "wasm_blocked" });
+  await assert.rejects(call, ({ code, remedy }) => code === "closed" && /wasm-unsafe-eval/.test(remedy));
+  assert.equal(client.status.error.code, "wasm_blocked");
+});
+
+test("an option that only the core can judge closes the client with its code", async () => {
+  const loadCore = async () => class { constructor() { throw failure("invalid_server_key"); } };
+  const { client } = open({ loadCore });
+  await assert.rejects(client.ready(), { code: "invalid_server_key", name: "ConnectError" });
+});
+
+test("a failed download is tried again, and the tries are counted on", async () => {
+  const good = environment();
+  let failures = 2;
+  const loadCore = async () => {
+    if (failures-- > 0) throw new ConnectError("wasm_not_found", "offline", { retryable: true });
+    return good.loadCore();
+  };
+  const { client } = open({ loadCore });
+  const seen = [];
+  client.on("status", ({ status, attempt, retryInMs, error }) => seen.push([status, attempt, retryInMs === undefined, error?.code]));
+  const now = client.call("now");
+  while (!good.core) await turn();
+  good.core.connected();
+  good.core.lost();
+  assert.deepEqual(seen, [
+    ["connecting", 2, false, "wasm_not_found"],
+    ["connecting", 2, true, "wasm_not_found"],
+    ["connecting", 3, false, "wasm_not_found"],
+    ["connecting", 3, true, "wasm_not_found"],
+    ["connected", 3, true, undefined],
+    ["connecting", 1, false, "connection_lost"],
+  ]);
+  good.core.answers(1, 42);
+  assert.equal(await now, 42, "the call has waited through all of it");
+  client.close();
+});
+
+test("without reconnect the first failed download closes", async () => {
+  const loadCore = async () => { throw new ConnectError("wasm_not_found", "offline", { retryable: true }); };
+  const { client } = open({ loadCore }, { reconnect: false });
+  await assert.rejects(client.ready(), { code: "wasm_not_found" });
+});
+
+test("a listener that throws is reported and does not keep the others from hearing", async () => {
+  const reported = [];
+  globalThis.reportError = (error) => reported.push(error.message);
+  const { client, core } = await opened();
+  let heard = 0;
+  client.on("status", () => { throw new Error("mine"); });
+  client.on("status", () => heard++);
+  core.connected();
+  delete globalThis.reportError;
+  assert.deepEqual([heard, reported], [1, ["mine"]]);
+  client.close();
+});
+
+test("a listener may close the client, and every unsubscribe is its own", async () => {
+  const { client, core } = await opened();
+  let heard = 0;
+  const listener = () => heard++;
+  const off = client.on("status", listener);
+  client.on("status", listener);
+  off();
+  off();
+  client.on("status", ({ status }) => { if (status === "connected") client.close(); });
+  core.connected();
+  assert.equal(heard, 1);
+  assert.deepEqual(core.only("close"), [["close"]]);
+});
+
+test("an unknown event is refused with the nearest name", async () => {
+  const { client } = open();
+  assert.throws(() => client.on("stauts", () => {}), { code: "invalid_option", remedy: /`status`/ });
+  client.close();
+});
+
+test("using and await using close", async () => {
+  const { client, core } = await opened();
+  client[Symbol.dispose]();
+  core.closed();
+  await client[Symbol.asyncDispose]();
+  assert.equal(client.status.status, "closed");
+});
+
+test("discovery hands over whatever came", async (t) => {
+  const { client, core } = await opened();
+  const answers = [
+    new Response('{"version":1}', { status: 200 }),
+    new Response("<!doctype html>", { status: 404 }),
+    new TypeError("fetch failed"),
+  ];
+  mock.method(globalThis, "fetch", async (url, { cache, credentials, signal }) => {
+    assert.deepEqual([url, cache, credentials, signal instanceof AbortSignal], ["http://test/moorline", "no-store", "omit", true]);
+    const answer = answers.shift();
+    if (answer instanceof Error) throw answer;
+    return answer;
+  });
+  t.after(() => mock.restoreAll());
+  for (const ticket of [7, 8, 9]) core.host.discover(ticket, "http://test/moorline");
+  await turn();
+  const told = core.only("discovered").sort((a, b) => a[1] - b[1]);
+  assert.deepEqual(told, [
+    ["discovered", 7, { kind: "answer", status: 200, document: { version: 1 } }],
+    ["discovered", 8, { kind: "answer", status: 404, document: undefined }],
+    ["discovered", 9, { kind: "unreachable" }],
+  ]);
+  core.host.discover(10, "http://test/moorline");
+  core.closed();
+  await turn();
+  assert.equal(core.only("discovered").length, 3, "a late answer finds no core");
+  assert.equal(client.status.status, "closed");
+});
+
+test("sockets are made by the class that was found", async () => {
+  const { client, core } = await opened();
+  const socket = core.host.openSocket("ws://test/moorline", ["moorline.v1"]);
+  assert.deepEqual({ ...socket }, { url: "ws://test/moorline", protocols: ["moorline.v1"] });
+  client.close();
+});

@@ -1,0 +1,110 @@
+/** A stand-in for the wasm class `Core`: records what the shell asks of it, and says what a test tells it to. */
+
+/** Waits until every task and microtask that is due has run. */
+export const turn = () => new Promise((resolve) => setTimeout(resolve, 5));
+
+export const bytes = (value) => new TextEncoder().encode(JSON.stringify(value));
+export const value = (body) => JSON.parse(new TextDecoder().decode(body));
+export const failure = (code, more) => ({ code, message: "", remedy: "", retryable: false, ...more });
+
+export const session = {
+  id: "s1",
+  encryption: { suite: "aes-256-gcm", trust: "pinned", serverKey: "mlpub_x" },
+  serverVersion: "0.1.0",
+  limits: { maxMessage: 64_512, maxCallsInFlight: 1024 },
+  heartbeatMs: 25_000,
+  serverTimeMs: 0,
+  url: "ws://test/moorline",
+};
+
+export class FakeCore {
+  /** What the shell did, in order: `[method, ...arguments]`. */
+  log = [];
+  /** Failures that the next call of a method throws, by method. */
+  throws = {};
+  freed = false;
+  #nextId = 1;
+
+  constructor(options, host) {
+    this.options = options;
+    this.host = host;
+  }
+
+  #record(method, ...args) {
+    if (this.freed) throw new Error(`${method}() on a freed core`);
+    this.log.push([method, ...args]);
+    const thrown = this.throws[method];
+    delete this.throws[method];
+    if (thrown) throw thrown;
+  }
+
+  start() { this.#record("start"); }
+  call(name, encoding, body, timeoutMs) {
+    this.#record("call", name, encoding === 1 ? value(body) : body, timeoutMs);
+    return this.#nextId++;
+  }
+  cancel(id) { this.#record("cancel", id); }
+  notify(name, encoding, body, volatile) { this.#record("notify", name, encoding === 1 ? value(body) : body, volatile); }
+  reply(id, encoding, body) { this.#record("reply", id, encoding === 1 ? value(body) : body); }
+  fail(id, code, message, encoding, data) { this.#record("fail", id, code, message, encoding === 1 ? value(data) : data); }
+  discovered(ticket, result) { this.#record("discovered", ticket, result); }
+  retryNow() { this.#record("retryNow"); }
+  ping() { this.#record("ping"); }
+  stats() { return { bytesSent: 3, bytesReceived: 4, rttMs: 5, buffered: 0 }; }
+  close() { this.#record("close"); }
+  free() { this.#record("free"); this.freed = true; }
+
+  /** The calls of these methods alone. */
+  only(...methods) { return this.log.filter(([method]) => methods.includes(method)); }
+
+  // What the server and the network do.
+  connected(info = session) {
+    this.host.onSession({ ...info });
+    this.host.onStatus({ status: "connected", attempt: 1 });
+  }
+  lost(more) { this.host.onStatus({ status: "connecting", attempt: 1, retryInMs: 100, error: failure("connection_lost"), ...more }); }
+  closed(error) { this.host.onStatus({ status: "closed", attempt: 1, error }); }
+  answers(id, result) {
+    if (result instanceof Uint8Array) this.host.onSettled(id, true, 0, result, undefined);
+    else this.host.onSettled(id, true, 1, bytes(result), undefined);
+  }
+  refuses(id, code, more) { this.host.onSettled(id, false, 1, undefined, failure(code, more)); }
+}
+
+/** Settings as `settingsFrom` makes them. */
+export const settings = {
+  url: "ws://test/moorline",
+  encryption: "aes-256-gcm",
+  serverKeys: [],
+  allowInsecureDiscovery: false,
+  connectTimeoutMs: 10_000,
+  callTimeoutMs: 10_000,
+  reconnect: true,
+  reconnectBaseMs: 1,
+  reconnectMaxMs: 1,
+  clientVersion: "0.1.0",
+};
+
+class FakeSocket {
+  constructor(url, protocols) { Object.assign(this, { url, protocols }); }
+}
+
+/** An environment whose core is fake; `core` is there once the client made it. */
+export function environment(overrides) {
+  const made = {
+    cores: [],
+    loads: 0,
+    get core() { return made.cores.at(-1); },
+    findWebSocket: async () => FakeSocket,
+    loadCore: async () => {
+      made.loads++;
+      return class extends FakeCore {
+        constructor(...args) {
+          super(...args);
+          made.cores.push(this);
+        }
+      };
+    },
+  };
+  return Object.assign(made, overrides);
+}

@@ -1,0 +1,140 @@
+/** Claims about the public types, checked by tsc alone: what compiles must, and each `@ts-expect-error` must not. */
+import { connect, Fail, MoorlineError, preload, type Client, type Session, type Status } from "moorline";
+import { connect as connectInline } from "moorline/inline";
+import { connect as connectSlim, preload as preloadSlim } from "moorline/slim";
+
+type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false;
+/** Compiles only if the value has exactly the type `T`. */
+declare function exactly<T>(): <U>(value: U, ...proof: Same<T, U> extends true ? [] : ["another type"]) => void;
+
+interface Move { from: string; to: string }
+
+/** An interface with named sections, as `moorline types` writes it, and one section of a later version. */
+interface Calls {
+  say(message: { room: string; text: string }): { id: number };
+  now(): number;
+  search(query?: { text: string }): Promise<string[]>;
+  upload(file: Uint8Array): void;
+}
+interface Api {
+  calls: Calls;
+  notifies: { cursor: { x: number; y: number }; poke: void };
+  handles: { pickMove(board: string[]): Move; forget(): void };
+  listens: { chat: { from: string; text: string } };
+  topics: { "room:{id}": { text: string } };
+}
+
+const client = connect<Api>("/moorline", { serverKey: ["mlpub_a", "mlpub_b"], callTimeoutMs: Infinity });
+exactly<Client<Api>>()(client);
+exactly<Status>()(client.status);
+exactly<Session | undefined>()(client.session);
+
+// Calls: argument, result, and whether the argument may be left out.
+exactly<Promise<{ id: number }>>()(client.call("say", { room: "lobby", text: "hi" }, { timeoutMs: 1_000 }));
+exactly<Promise<number>>()(client.call("now"));
+exactly<Promise<number>>()(client.call("now", undefined, { signal: AbortSignal.abort() }));
+exactly<Promise<string[]>>()(client.call("search"));
+exactly<Promise<void>>()(client.call("upload", new Uint8Array()));
+// @ts-expect-error: no such call
+client.call("sya", { room: "lobby", text: "hi" });
+// @ts-expect-error: the argument is required
+client.call("say");
+// @ts-expect-error: a part of the argument is missing
+client.call("say", { room: "lobby" });
+// @ts-expect-error: it takes no argument
+client.call("now", 1);
+// @ts-expect-error: the option is timeoutMs
+client.call("now", undefined, { timeout: 1 });
+
+// Notifications out.
+client.notify("cursor", { x: 1, y: 2 }, { volatile: true });
+client.notify("poke");
+// @ts-expect-error: y is missing
+client.notify("cursor", { x: 1 });
+// @ts-expect-error: it is a call, not a notification
+client.notify("say", { room: "lobby", text: "hi" });
+
+// Handlers of the server's calls.
+const dispose: () => void = client.handle("pickMove", (board, { signal, client: same }) => {
+  exactly<string[]>()(board);
+  exactly<AbortSignal>()(signal);
+  exactly<Client<Api>>()(same);
+  if (board.length === 0) throw new Fail("no_move", "The game is over", { data: { board } });
+  return { from: "a", to: "b" };
+});
+dispose();
+client.handle("pickMove", async () => ({ from: "a", to: "b" }));
+client.handle("forget", () => {});
+// @ts-expect-error: the answer has another shape
+client.handle("pickMove", () => ({ from: "a" }));
+// @ts-expect-error: no such call of the server's
+client.handle("pick", () => {});
+
+// Notifications in, and events.
+client.listen("chat", ({ from, text }) => exactly<string>()(from + text));
+// @ts-expect-error: no such part
+client.listen("chat", ({ sender }) => sender);
+client.on("status", (status) => exactly<Status>()(status));
+client.on("session", (session) => exactly<Session>()(session));
+client.on("error", (error) => exactly<MoorlineError>()(error));
+// @ts-expect-error: no such event
+client.on("stauts", () => {});
+
+// Waiting and ending.
+exactly<Promise<Session>>()(client.ready({ timeoutMs: 5_000 }));
+exactly<Promise<void>>()(client.close());
+exactly<Promise<void>>()(preload());
+async function scoped(): Promise<void> {
+  using brief = connect();
+  await using polite = connect();
+  brief.ping();
+  polite.ping();
+}
+void scoped;
+
+// Without an Api anything goes, also callbacks that say what they expect.
+const untyped = connect();
+untyped.call("anything", { at: "all" }).then((result) => result.some.thing);
+untyped.handle("anything", (data: { n: number }) => data.n + 1);
+untyped.listen("anything", (data: { text: string }) => data.text);
+untyped.notify("anything");
+
+// An Api with one section declares nothing of the others.
+const oneWay = connect<{ calls: { now(): number } }>();
+// @ts-expect-error: no notifications are declared
+oneWay.notify("poke");
+
+// Any client can be given to code that wants only the untyped part of it.
+function badge(some: Pick<Client, "status" | "on" | "close">): void { void some; }
+badge(client);
+
+// Errors.
+declare const thrown: unknown;
+if (MoorlineError.is(thrown)) {
+  exactly<string>()(thrown.remedy);
+  exactly<unknown>()(thrown.data);
+  switch (thrown.code) {
+    case "timeout":
+    case "name_required": // the application's own
+      break;
+  }
+}
+// @ts-expect-error: the helper of these tests does find a wrong type
+exactly<number>()("text");
+
+// Options.
+// @ts-expect-error: no such option
+connect("/moorline", { servrKey: "mlpub_a" });
+// @ts-expect-error: no such cipher
+connect("/moorline", { encryption: "aes" });
+// @ts-expect-error: not an Api
+connect<{ calls: 1 }>();
+
+// Entries: the same client, and moorline/slim asks for the wasm.
+exactly<Client<Api>>()(connectInline<Api>());
+exactly<Client<Api>>()(connectSlim<Api>(undefined, { wasm: fetch("/core.wasm") }));
+exactly<Promise<void>>()(preloadSlim({ wasm: new Uint8Array() }));
+// @ts-expect-error: where is the wasm?
+connectSlim("/moorline", {});
+// @ts-expect-error: where is the wasm?
+preloadSlim({});
