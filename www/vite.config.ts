@@ -22,7 +22,7 @@ const contentSecurityPolicy: Plugin = {
 
 export default defineConfig({
   plugins: [contentSecurityPolicy],
-  // Vite would move the package's JavaScript away from the wasm beside it.
+  // The package is replaced without a change of the lock file; Vite would go on with its copy of the old one.
   optimizeDeps: { exclude: ["moorline"] },
   // Files and no `data:` URLs, which the policy above refuses.
   build: { assetsInlineLimit: 0, modulePreload: { polyfill: false } },

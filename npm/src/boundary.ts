@@ -46,7 +46,6 @@ export interface SessionInfo {
 
 export interface CoreOptions {
   url: string;
-  origin?: string;
   encryption: "aes-256-gcm" | "chacha20-poly1305" | "off";
   serverKeys: string[];
   allowInsecureDiscovery: boolean;

@@ -131,8 +131,8 @@ export const codes = {
   encryption_mismatch: {
     number: 3008,
     retryable: true,
-    text: "One side has encryption on and the other has it off.",
-    remedy: "Set the same on both sides: the client's option encryption and the server's [server] encryption.",
+    text: "Client and server do not encrypt alike: one of them not at all, or with a suite that the server does not take.",
+    remedy: "Set the same on both sides: the client's option encryption, and the server's [server] encryption and suites.",
   },
   connect_timeout: {
     number: 3009,
@@ -162,7 +162,7 @@ export const codes = {
     number: 3103,
     retryable: false,
     text: "There is no WebSocket here.",
-    remedy: "In Node 20 run `npm install ws`, or pass the option webSocket.",
+    remedy: "In Node 20 run `npm install ws` and import from moorline, or pass the option webSocket.",
   },
   no_webassembly: {
     number: 3104,
@@ -234,7 +234,7 @@ export const codes = {
     number: 4007,
     retryable: true,
     text: "Too much came in too short a time.",
-    remedy: "Slow down; retryAfterMs tells when to try again.",
+    remedy: "Send less in the same time; the client tries again by itself.",
   },
   draining: {
     number: 4008,
@@ -258,7 +258,7 @@ export const codes = {
     number: 4500,
     retryable: false,
     text: "The server does not let this client in.",
-    remedy: "Check the credentials.",
+    remedy: "See the message; the server's log has the reason under the error's ref.",
   },
   version_unsupported: {
     number: 4501,
@@ -276,7 +276,7 @@ export const codes = {
     number: 4503,
     retryable: false,
     text: "The server asks for a token and none was sent.",
-    remedy: "Pass the option token.",
+    remedy: "Update the client: this version of it sends no token.",
   },
   superseded: {
     number: 4504,

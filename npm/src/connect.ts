@@ -4,15 +4,20 @@ import { loadCore } from "./instance.js";
 import { checkConnectOptions, checkPreloadOptions } from "./options.js";
 import { Settlement } from "./settlement.js";
 import { settingsFrom } from "./settings.js";
-import { findWebSocket } from "./socket.js";
+import { findWebSocket, type ImportWebSocket } from "./socket.js";
 import type { Client, ConnectOptions, PreloadOptions } from "./types.js";
 import type { LocateWasm } from "./wasm.js";
 
-/** The body of every entry's `connect`; they differ only in how they find the wasm. */
-export function connectWith(locate: LocateWasm, url?: string | URL, options?: ConnectOptions): Client<any> {
+/** The body of every entry's `connect`; they differ in how they find the wasm, and Node's also in its sockets. */
+export function connectWith(
+  locate: LocateWasm,
+  url?: string | URL,
+  options?: ConnectOptions,
+  importWebSocket?: ImportWebSocket,
+): Client<any> {
   const { wasm = locate, webSocket, ...rest } = checkConnectOptions(options);
   return new MoorlineClient(settingsFrom(url, rest), {
-    findWebSocket: () => findWebSocket(webSocket),
+    findWebSocket: () => findWebSocket(webSocket, importWebSocket),
     loadCore: () => loadCore(wasm),
   });
 }

@@ -7,10 +7,8 @@ import { version } from "./version.js";
 
 /** URL and options of `connect`, resolved and with every default. The defaults are written here and nowhere else. */
 export function settingsFrom(url: string | URL | undefined, options: ConnectOptions): CoreOptions {
-  const origin = globalThis.location?.origin;
   return {
     url: resolveUrl(url, globalThis.location),
-    ...(origin && { origin }),
     encryption: options.encryption ?? "aes-256-gcm",
     serverKeys: serverKeys(options.serverKey),
     allowInsecureDiscovery: options.allowInsecureDiscovery ?? false,

@@ -1,20 +1,23 @@
 import { ConnectError } from "./errors.js";
 import type { WebSocketClass } from "./types.js";
 
+/** How an entry comes to a WebSocket on a platform that may have none. */
+export type ImportWebSocket = () => Promise<WebSocketClass>;
+
 /**
- * The WebSocket to use: the option's, the platform's, or in Node 20 that of the optional package `ws`.
+ * The WebSocket to use: the option's, the platform's, or the one that the entry imports.
  *
  * @throws ConnectError `no_websocket`
  */
-export async function findWebSocket(option: WebSocketClass | undefined): Promise<WebSocketClass> {
+export async function findWebSocket(
+  option: WebSocketClass | undefined,
+  importWebSocket?: ImportWebSocket,
+): Promise<WebSocketClass> {
   const present = option ?? (globalThis.WebSocket as WebSocketClass | undefined);
   if (present) return present;
-  if (!globalThis.process?.versions?.node) throw new ConnectError("no_websocket");
+  if (!importWebSocket) throw new ConnectError("no_websocket");
   try {
-    // Not written in place, so that no bundler looks for a package that most do not have.
-    const name = "ws";
-    const ws = await import(/* webpackIgnore: true */ /* @vite-ignore */ name);
-    return ws.WebSocket ?? ws.default;
+    return await importWebSocket();
   } catch (cause) {
     throw new ConnectError("no_websocket", undefined, { cause });
   }

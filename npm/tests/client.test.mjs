@@ -235,31 +235,68 @@ test("using and await using close", async () => {
 
 test("discovery hands over whatever came", async (t) => {
   const { client, core } = await opened();
-  const answers = [
-    new Response('{"version":1}', { status: 200 }),
-    new Response("<!doctype html>", { status: 404 }),
-    new TypeError("fetch failed"),
-  ];
-  mock.method(globalThis, "fetch", async (url, { cache, credentials, signal }) => {
-    assert.deepEqual([url, cache, credentials, signal instanceof AbortSignal], ["http://test/moorline", "no-store", "omit", true]);
-    const answer = answers.shift();
-    if (answer instanceof Error) throw answer;
-    return answer;
+  const answers = {
+    7: new Response('{"version":1}', { status: 200 }),
+    8: new Response("<!doctype html>", { status: 404 }),
+  };
+  mock.method(globalThis, "fetch", async (url, { mode, cache, credentials, signal }) => {
+    const [, ticket] = url.match(/^http:\/\/test\/moorline\/(\d+)$/);
+    assert.deepEqual([cache, credentials, signal instanceof AbortSignal], ["no-store", "omit", true]);
+    // Nobody answers 9. Somebody answers 10, but without the header that lets a page read it.
+    if (mode === "no-cors" && ticket === "10") return { type: "opaque", status: 0 };
+    if (!answers[ticket]) throw new TypeError("fetch failed");
+    return answers[ticket];
   });
   t.after(() => mock.restoreAll());
-  for (const ticket of [7, 8, 9]) core.host.discover(ticket, "http://test/moorline");
+  for (const ticket of [7, 8, 9, 10]) core.host.discover(ticket, `http://test/moorline/${ticket}`);
   await turn();
   const told = core.only("discovered").sort((a, b) => a[1] - b[1]);
   assert.deepEqual(told, [
     ["discovered", 7, { kind: "answer", status: 200, document: { version: 1 } }],
     ["discovered", 8, { kind: "answer", status: 404, document: undefined }],
     ["discovered", 9, { kind: "unreachable" }],
+    ["discovered", 10, { kind: "answer", status: 0 }],
   ]);
-  core.host.discover(10, "http://test/moorline");
+  core.host.discover(7, "http://test/moorline/7");
   core.closed();
   await turn();
-  assert.equal(core.only("discovered").length, 3, "a late answer finds no core");
+  assert.equal(core.only("discovered").length, 4, "a late answer finds no core");
   assert.equal(client.status.status, "closed");
+});
+
+/** What discovery fetches and hands over, when `answer` answers. */
+async function discovered(t, answer) {
+  const { client, core } = await opened();
+  const asked = [];
+  mock.method(globalThis, "fetch", async (url) => (asked.push(url), answer()));
+  t.after(() => mock.restoreAll());
+  core.host.discover(1, "http://test/moorline");
+  await turn();
+  client.close();
+  return { asked, result: core.only("discovered")[0]?.[2] };
+}
+
+test("discovery says the page's origin, where it has one", async (t) => {
+  t.after(() => delete globalThis.location);
+  const origins = { "http://127.0.0.1:5173": "?origin=http%3A%2F%2F127.0.0.1%3A5173", null: "", "": "" };
+  for (const [origin, query] of Object.entries(origins)) {
+    globalThis.location = { origin };
+    const { asked } = await discovered(t, () => Response.json({}));
+    assert.deepEqual(asked, [`http://test/moorline${query}`], origin);
+    mock.restoreAll();
+  }
+});
+
+test("discovery reads no more than 64 KiB", async (t) => {
+  const padded = (length) => `{"a":"${" ".repeat(length - 8)}"}`;
+  const { result } = await discovered(t, () => new Response(padded(64 * 1024)));
+  assert.equal(result.document.a.length, 64 * 1024 - 8);
+  mock.restoreAll();
+  let pulled = 0;
+  const endless = new ReadableStream({ pull: (body) => { pulled++; body.enqueue(new Uint8Array(16 * 1024).fill(32)); } });
+  const { result: cut } = await discovered(t, () => new Response(endless));
+  assert.deepEqual(cut, { kind: "answer", status: 200, document: undefined });
+  assert.ok(pulled < 10, `${pulled} chunks were taken`);
 });
 
 test("sockets are made by the class that was found", async () => {

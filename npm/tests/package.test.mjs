@@ -8,7 +8,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
@@ -125,6 +125,37 @@ test("a browser's bundle asks for no module of Node's", async () => {
   for (const entry of ["moorline", "moorline/inline", "moorline/slim"]) {
     assert.doesNotMatch(await bundle(entry), /from "(node:|ws)|import\("(node:|ws)/);
   }
+});
+
+// `import(name)` with a constant beside it is `import("ws")` to a bundler that folds constants, as that of Vite 8 does;
+// its development server then failed over a package that no page has.
+test("regression: what a browser loads imports nothing that is not written out beside it", async () => {
+  for (const entry of ["moorline", "moorline/inline", "moorline/slim"]) {
+    const { metafile } = await build({
+      stdin: { contents: `export * from "${entry}";`, resolveDir: project },
+      bundle: true, write: false, format: "esm", platform: "browser", metafile: true, logLevel: "silent",
+    });
+    const modules = Object.keys(metafile.inputs).filter((path) => path.endsWith(".js"));
+    assert.ok(modules.some((path) => path.endsWith("dist/socket.js")));
+    for (const path of modules) {
+      assert.doesNotMatch(readFileSync(resolve(path), "utf8").replace(/^ *(\*|\/\/).*/gm, ""), /\bimport\s*\(/, path);
+    }
+  }
+});
+
+test("in a Node without WebSocket, moorline takes that of ws, and the other entries say what to do", () => {
+  const found = run("ws.mjs", `
+    delete globalThis.WebSocket;
+    const outcome = async (entry) => {
+      const { connect } = await import(entry);
+      // The WebSocket is looked for before the wasm.
+      const client = connect("ws://127.0.0.1:1/", { wasm: new Uint8Array(8) });
+      return client.ready().catch(({ code, remedy }) => [code, remedy]);
+    };
+    export default await Promise.all(["moorline", "moorline/inline", "moorline/slim"].map(outcome));
+  `);
+  assert.deepEqual(found.map(([code]) => code), ["wasm_invalid", "no_websocket", "no_websocket"]);
+  assert.match(found[1][1], /import from moorline/);
 });
 
 test("bundles stay within their size", async () => {

@@ -104,7 +104,7 @@ test("without WebAssembly the error says so", async (t) => {
   await assert.rejects(compile(EMPTY), { code: "no_webassembly", retryable: false, remedy: /lockdown/ });
 });
 
-test("the WebSocket is the option's, then the platform's, then that of ws", async (t) => {
+test("the WebSocket is the option's, then the platform's, then what the entry imports", async (t) => {
   class Mine {}
   class Global {}
   const present = Object.getOwnPropertyDescriptor(globalThis, "WebSocket");
@@ -113,18 +113,14 @@ test("the WebSocket is the option's, then the platform's, then that of ws", asyn
   assert.equal(await findWebSocket(Mine), Mine);
   assert.equal(await findWebSocket(), Global);
   delete globalThis.WebSocket;
-  assert.equal(await findWebSocket(), (await import("ws")).WebSocket);
+  assert.equal(await findWebSocket(undefined, async () => Mine), Mine);
 });
 
 test("no WebSocket anywhere is an error that helps", async (t) => {
-  const present = [Object.getOwnPropertyDescriptor(globalThis, "WebSocket"), globalThis.process];
-  t.after(() => {
-    globalThis.process = present[1];
-    if (present[0]) Object.defineProperty(globalThis, "WebSocket", present[0]);
-  });
+  const present = Object.getOwnPropertyDescriptor(globalThis, "WebSocket");
+  t.after(() => present && Object.defineProperty(globalThis, "WebSocket", present));
   delete globalThis.WebSocket;
-  globalThis.process = undefined;
-  const finding = findWebSocket();
-  globalThis.process = present[1];
-  await assert.rejects(finding, { name: "ConnectError", code: "no_websocket", remedy: /npm install ws/ });
+  const error = { name: "ConnectError", code: "no_websocket", remedy: /npm install ws/ };
+  await assert.rejects(findWebSocket(), error);
+  await assert.rejects(findWebSocket(undefined, () => import("not-installed")), error);
 });

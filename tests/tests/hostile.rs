@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use moorline_protocol::{
+    client::Status,
+    code::Code,
     limits::MAX_RECORD,
     record::{SUBPROTOCOL, SUBPROTOCOL_PLAIN},
 };
@@ -68,6 +70,14 @@ async fn every_wrong_request_has_its_status() -> TestResult {
     case(400, "encryption_mismatch", upgrade(&host, "Sec-WebSocket-Protocol", plain));
     case(400, "invalid_url", upgrade(&host, "", "").replace("/moorline ", "/moorline?token=x "));
     case(400, "", upgrade(&host, "Sec-WebSocket-Key", ""));
+    for bad in ["x", "dGhlIHNhbXBsZSBub25j", "dGhlIHNhbXBsZSBub25jZSE=", "dGhlIHNhbXBsZSBub25jZQ"] {
+        case(400, "", upgrade(&host, "Sec-WebSocket-Key", &format!("Sec-WebSocket-Key: {bad}")));
+    }
+    case(400, "", upgrade(&host, "Connection", ""));
+    case(400, "", upgrade(&host, "Connection", "Connection: keep-alive"));
+    case(400, "", upgrade(&host, "", "").replace("HTTP/1.1", "HTTP/1.0"));
+    case(400, "", upgrade(&host, "", &format!("Host: {host}")));
+    case(400, "", format!("GET /moorline HTTP/1.1\r\nHost: {host}\r\nHost: evil.example"));
     case(426, "", upgrade(&host, "Sec-WebSocket-Version", "Sec-WebSocket-Version: 8"));
     for (status, code, head) in cases {
         let answer = http(server.address(), &head).await?;
@@ -99,13 +109,25 @@ async fn a_full_server_says_so_and_when_to_come_back() -> TestResult {
     let server = TestServer::start_with(app(), |config| config.limits.connections = 1).await?;
     let client = server.client()?.connect()?;
     client.ready().await?;
-    let answer = http(server.address(), &upgrade(&server.address().to_string(), "", "")).await?;
-    assert_eq!(answer.status, 503);
-    assert!(
-        answer.text.to_lowercase().contains("retry-after: 5") && answer.text.contains("server_full"),
-        "{}",
-        answer.text
-    );
+    let host = server.address().to_string();
+    let question = format!("GET /moorline HTTP/1.1\r\nHost: {host}");
+    for head in [upgrade(&host, "", ""), question.clone()] {
+        let answer = http(server.address(), &head).await?;
+        assert_eq!(answer.status, 503);
+        assert!(
+            answer.text.to_lowercase().contains("retry-after: 5") && answer.text.contains("server_full"),
+            "{}",
+            answer.text
+        );
+    }
+    // So that a client whose socket was refused can say why.
+    let late = server.client()?.connect()?;
+    let told = late.wait_for(|status| matches!(status, Status::Connecting { error: Some(_), .. }));
+    let Status::Connecting { error: Some(failure), .. } = timeout(PATIENCE, told).await?? else {
+        return Err("not connecting".into());
+    };
+    assert_eq!(failure.code, Code::SERVER_FULL);
+    late.close().await;
     client.close().await;
     Ok(())
 }

@@ -22,8 +22,8 @@ use moorline_protocol::{
 use wasm_bindgen::JsValue;
 
 use crate::{
-    copy::array,
     host::{Host, console_error, now},
+    payload::array,
     report,
     socket::Socket,
     turn::Turn,

@@ -26,14 +26,14 @@
 //! | `host` | what the shell and the platform provide |
 //! | `options`, `discovery`, `object` | what comes in as objects |
 //! | `report` | what goes out as objects |
-//! | `copy` | bytes in and out |
+//! | `payload` | bytes in and out |
 
-mod copy;
 mod discovery;
 mod driver;
 mod host;
 mod object;
 mod options;
+mod payload;
 mod report;
 mod socket;
 mod turn;
@@ -46,7 +46,7 @@ use moorline_protocol::{
     code::Code,
     error::Refused,
     frame::{CallId, Failure},
-    payload::{Encoding, Name, Payload},
+    payload::{Name, Payload},
 };
 use wasm_bindgen::prelude::*;
 
@@ -186,9 +186,7 @@ fn message(name: &str, encoding: u8, body: &Uint8Array) -> Result<(Name, Payload
 }
 
 fn payload(encoding: u8, body: &Uint8Array) -> Result<Payload, JsValue> {
-    let encoding =
-        Encoding::from_number(encoding).ok_or_else(|| report::thrown(Code::UNREADABLE, "the encoding is unknown"))?;
-    Ok(Payload { encoding, bytes: copy::payload(body) })
+    payload::read(encoding, body).ok_or_else(|| report::thrown(Code::UNREADABLE, "the encoding is unknown"))
 }
 
 fn refused(refused: Refused) -> JsValue {

@@ -2,17 +2,20 @@
 //!
 //! Only what browsers and the package `ws` have in common is used. Dropping it takes the listeners off and closes it.
 
+use std::cell::RefCell;
+
+use bytes::Bytes;
 use gloo_timers::callback::Timeout;
 use js_sys::Uint8Array;
 use moorline_protocol::{
     client::{SocketId, SocketInput},
     code::Code,
+    limits::MAX_RECORD,
 };
-use std::cell::RefCell;
 use wasm_bindgen::prelude::*;
 use web_sys::{BinaryType, CloseEvent, MessageEvent, WebSocket};
 
-use crate::copy;
+use crate::payload::array;
 
 thread_local! {
     /// Listens to nothing. `ws` in Node throws an error that nobody listens for.
@@ -47,9 +50,9 @@ impl Socket {
         Self { id, socket, _opened: opened, _message: message, _closed: closed, congestion: RefCell::default() }
     }
 
-    pub(crate) fn send(&self, record: &bytes::Bytes) {
+    pub(crate) fn send(&self, record: &Bytes) {
         // A copy of its own, because who sends later than now (a polyfill, a compressing `ws`) would find other bytes.
-        if self.socket.send_with_js_u8_array(&copy::array(record)).is_err() {
+        if self.socket.send_with_js_u8_array(&array(record)).is_err() {
             self.close(Code::NORMAL);
         }
     }
@@ -89,5 +92,14 @@ fn be_quiet_on_error(socket: &WebSocket) {
 }
 
 fn input_of(data: &JsValue) -> SocketInput {
-    if data.is_object() { SocketInput::Record(copy::record(&Uint8Array::new(data))) } else { SocketInput::Text }
+    if !data.is_object() {
+        return SocketInput::Text;
+    }
+    let array = Uint8Array::new(data);
+    // Judged before it is copied: no peer makes the memory grow, which in WebAssembly never shrinks again.
+    if array.length() as usize > MAX_RECORD {
+        SocketInput::Oversized
+    } else {
+        SocketInput::Record(array.to_vec().into())
+    }
 }

@@ -74,6 +74,7 @@ impl Socket {
                     self.flushed = false;
                     continue;
                 }
+                Some(Err(WsError::Capacity(_))) => SocketInput::Oversized,
                 Some(Ok(Message::Close(frame))) => SocketInput::Closed(frame.map_or(1005, |frame| frame.code.into())),
                 Some(Err(_)) | None => SocketInput::Closed(ABNORMAL),
             });

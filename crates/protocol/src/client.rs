@@ -304,7 +304,7 @@ impl ClientEndpoint {
                 Err(code) => self.fail(now, ConnectFailure::of(code)),
             },
             Phase::Diagnosing { ticket, failure, .. } if ticket == answered => {
-                let code = discovery.diagnose(failure, self.config.suite.is_some(), &self.config.server_keys);
+                let code = discovery.diagnose(failure, self.config.suite, &self.config.server_keys);
                 self.diagnosed(now, code, discovery.keys());
             }
             _ => {}
@@ -324,6 +324,7 @@ impl ClientEndpoint {
             SocketInput::Opened => self.handle_opened(socket),
             SocketInput::Record(record) => self.handle_record(now, socket, record),
             SocketInput::Text => self.violate(now, socket, Violation::TextMessage),
+            SocketInput::Oversized => self.violate(now, socket, Violation::OversizedRecord),
             SocketInput::Congested(congested) => self.congested = congested,
             SocketInput::Closed(number) => match self.phase {
                 Phase::Opening { .. } => self.diagnose(now, Code::UPGRADE_REFUSED),

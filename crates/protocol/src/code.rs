@@ -129,8 +129,8 @@ registry! {
         "The connection was lost."
         "Nothing to do: the client connects again by itself."
     3008 ENCRYPTION_MISMATCH "encryption_mismatch" retry
-        "One side has encryption on and the other has it off."
-        "Set the same on both sides: the client's option encryption and the server's [server] encryption."
+        "Client and server do not encrypt alike: one of them not at all, or with a suite that the server does not take."
+        "Set the same on both sides: the client's option encryption, and the server's [server] encryption and suites."
     3009 CONNECT_TIMEOUT "connect_timeout" retry
         "The server did not answer in time."
         "Check the network; connectTimeoutMs sets how long one try may take."
@@ -145,13 +145,13 @@ registry! {
         "Copy the whole line that `moorline identity show` prints; it begins with mlpub_."
     3103 NO_WEBSOCKET "no_websocket" final
         "There is no WebSocket here."
-        "In Node 20 run `npm install ws`, or pass the option webSocket."
+        "In Node 20 run `npm install ws` and import from moorline, or pass the option webSocket."
     3104 NO_WEBASSEMBLY "no_webassembly" final
         "There is no WebAssembly here."
         "Use a browser or runtime with WebAssembly; lockdown modes switch it off."
     3105 WASM_NOT_FOUND "wasm_not_found" final
         "The file core.wasm is not where the page looks for it."
-        "Import from moorline/inline, or let the bundler ship the file (Vite in development: optimizeDeps.exclude = [\"moorline\"])."
+        "Import from moorline/inline, or let the bundler ship the file (Vite before 8, in development: optimizeDeps.exclude = [\"moorline\"])."
     3106 WASM_BLOCKED "wasm_blocked" final
         "The page's Content-Security-Policy does not allow WebAssembly."
         "Add 'wasm-unsafe-eval' to script-src."
@@ -182,7 +182,7 @@ registry! {
         "Wait, or raise [limits] connections."
     4007 RATE_LIMITED "rate_limited" retry
         "Too much came in too short a time."
-        "Slow down; retryAfterMs tells when to try again."
+        "Send less in the same time; the client tries again by itself."
     4008 DRAINING "draining" retry
         "The server is about to stop and takes no new connections."
         "Nothing to do: the client tries again."
@@ -194,7 +194,7 @@ registry! {
         "Nothing to do: the client connects again by itself."
     4500 UNAUTHORIZED "unauthorized" final
         "The server does not let this client in."
-        "Check the credentials."
+        "See the message; the server's log has the reason under the error's ref."
     4501 VERSION_UNSUPPORTED "version_unsupported" final
         "Client and server have no protocol version in common."
         "Update the older of the two."
@@ -203,7 +203,7 @@ registry! {
         "Add the dialled URL to [server] public_urls, or connect to one that is there."
     4503 TOKEN_MISSING "token_missing" final
         "The server asks for a token and none was sent."
-        "Pass the option token."
+        "Update the client: this version of it sends no token."
     4504 SUPERSEDED "superseded" final
         "A newer connection of the same session took over."
         "Nothing to do here: the newer one goes on."

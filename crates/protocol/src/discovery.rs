@@ -30,7 +30,7 @@ impl Trust {
 /// What came of the GET.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Discovery {
-    /// Nothing answered, or the browser did not let the page read the answer.
+    /// Nothing answered.
     Unreachable,
     /// Something answered that is not an identity document.
     NotMoorline,
@@ -89,14 +89,17 @@ impl Discovery {
 
     /// Names the cause of a try that failed with `failure`. Nobody has proven to be the server here, so this helps a
     /// person and decides nothing else.
-    pub(crate) fn diagnose(&self, failure: Code, sealed: bool, pins: &[ServerKey]) -> Code {
+    pub(crate) fn diagnose(&self, failure: Code, suite: Option<Suite>, pins: &[ServerKey]) -> Code {
         match self {
             Self::Unreachable => Code::SERVER_UNREACHABLE,
             Self::NotMoorline => Code::NOT_MOORLINE,
             Self::Refuses(code) => *code,
-            Self::Document { encryption, .. } if *encryption != sealed => Code::ENCRYPTION_MISMATCH,
+            Self::Document { encryption, .. } if *encryption != suite.is_some() => Code::ENCRYPTION_MISMATCH,
             Self::Document { keys, .. } if !pins.is_empty() && !pins.iter().any(|pin| keys.contains(pin)) => {
                 Code::SERVER_KEY_CHANGED
+            }
+            Self::Document { suites, .. } if suite.is_some_and(|suite| !suites.contains(&suite)) => {
+                Code::ENCRYPTION_MISMATCH
             }
             Self::Document { .. } => failure,
         }

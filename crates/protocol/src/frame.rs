@@ -129,7 +129,7 @@ impl fmt::Debug for Failure {
 
 /// As much of a text as may travel, cut at a character.
 pub(crate) fn cut(text: &str, most: usize) -> &str {
-    &text[..text.floor_char_boundary(most)]
+    text.get(..text.floor_char_boundary(most)).unwrap_or_default()
 }
 
 fn read_code(reader: &mut Reader<'_>) -> Result<Code, Malformed> {

@@ -53,40 +53,41 @@ impl DialUrl {
         if text.len() > MAX_URL || text.bytes().any(|byte| !byte.is_ascii_graphic()) {
             return Err(InvalidUrl::Text);
         }
-        let (scheme, rest) = text.split_once("://").ok_or(InvalidUrl::Scheme)?;
-        let (scheme, default_port) = match scheme.to_ascii_lowercase().as_str() {
-            "ws" | "http" => ("ws", 80),
-            "wss" | "https" => ("wss", 443),
-            _ => return Err(InvalidUrl::Scheme),
+        let (scheme, rest) = text.split_once(':').ok_or(InvalidUrl::Scheme)?;
+        let rest = rest.strip_prefix("//").ok_or(InvalidUrl::Scheme)?;
+        let is = |name: &str| scheme.eq_ignore_ascii_case(name);
+        let (scheme, default_port) = match (is("ws") || is("http"), is("wss") || is("https")) {
+            (true, _) => ("ws://", 80),
+            (_, true) => ("wss://", 443),
+            (false, false) => return Err(InvalidUrl::Scheme),
         };
         if rest.contains(['@', '?', '#']) {
             return Err(InvalidUrl::Extra);
         }
-        let (authority, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         // An IPv6 address has colons of its own, in brackets.
-        let port_at = authority.rfind(':').filter(|colon| authority.rfind(']').is_none_or(|end| end < *colon));
-        let (host, port) = match port_at {
-            Some(colon) => {
-                let digits = &authority[colon + 1..];
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, digits)) if !digits.ends_with(']') => {
                 // Rust takes a sign before a number; a URL does not.
                 let port = digits.parse::<u16>().ok().filter(|_| !digits.starts_with('+')).ok_or(InvalidUrl::Port)?;
-                (&authority[..colon], port)
+                (host, port)
             }
-            None => (authority, default_port),
+            _ => (authority, default_port),
         };
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-        let valid = match host.strip_prefix('[') {
-            Some(rest) => rest.strip_suffix(']').is_some_and(|ip| ip.parse::<std::net::Ipv6Addr>().is_ok()),
-            None => !host.is_empty() && host.bytes().all(plain),
-        };
-        if !valid {
+        if !is_host(host) {
             return Err(InvalidUrl::Host);
         }
-        let mut normal = format!("{scheme}://{}", host.to_ascii_lowercase());
-        let host = scheme.len() + 3..normal.len();
+        let mut normal = String::with_capacity(text.len() + 1);
+        normal.push_str(scheme);
+        let from = normal.len();
+        normal.push_str(host);
+        normal.make_ascii_lowercase();
+        let host = from..normal.len();
         if port != default_port {
-            normal.push_str(&format!(":{port}"));
+            normal.push(':');
+            normal.push_str(&port.to_string());
         }
+        normal.push('/');
         normal.push_str(path);
         if normal.len() > MAX_URL {
             return Err(InvalidUrl::Text);
@@ -106,7 +107,8 @@ impl DialUrl {
 
     /// The host, IPv6 in brackets.
     pub fn host(&self) -> &str {
-        &self.text[self.host.clone()]
+        // The range was measured on this very text.
+        self.text.get(self.host.clone()).unwrap_or_default()
     }
 
     /// Whether the way stays on this machine.
@@ -116,23 +118,37 @@ impl DialUrl {
 
     /// The host and port part, as a `Host` header has it.
     pub fn authority(&self) -> &str {
-        let from = self.host.start;
-        let length = self.text[from..].find('/').unwrap_or(self.text.len() - from);
-        &self.text[from..from + length]
+        let rest = self.text.get(self.host.start..).unwrap_or_default();
+        rest.split_once('/').map_or(rest, |(authority, _)| authority)
     }
 
     /// The same place for a plain GET.
     pub fn http(&self) -> String {
-        format!("http{}", &self.text[2..])
+        ["http", self.text.strip_prefix("ws").unwrap_or_default()].concat()
     }
 }
 
-/// Whether a host name or address, IPv6 in brackets, means this machine.
+/// Whether it looks like a host. That it is one, whoever resolves it will find out.
+fn is_host(host: &str) -> bool {
+    let all = |text: &str, fits: fn(u8) -> bool| !text.is_empty() && text.bytes().all(fits);
+    match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').is_some_and(|address| {
+            address.contains(':') && all(address, |byte| byte.is_ascii_hexdigit() || b":.".contains(&byte))
+        }),
+        None => all(host, |byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte)),
+    }
+}
+
+/// Whether a host name or address, IPv6 in brackets, means this machine. Other ways to write `::1` do not count.
+// By hand, because the standard library's parser of addresses is kilobytes in a page.
 pub fn is_loopback_host(host: &str) -> bool {
-    let name = host.trim_start_matches('[').trim_end_matches(']');
-    name == "localhost"
-        || name.ends_with(".localhost")
-        || name.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+    let is_byte =
+        |part: &str| part.len() <= 3 && part.bytes().all(|byte| byte.is_ascii_digit()) && part.parse::<u8>().is_ok();
+    let is_loopback_v4 = || {
+        let mut parts = host.split('.');
+        parts.next() == Some("127") && parts.clone().count() == 3 && parts.all(is_byte)
+    };
+    host == "localhost" || host.ends_with(".localhost") || host == "[::1]" || is_loopback_v4()
 }
 
 impl fmt::Debug for DialUrl {
@@ -187,7 +203,8 @@ mod tests {
         for host in ["localhost", "app.localhost", "127.0.0.1", "127.9.9.9", "[::1]"] {
             assert!(is_loopback_host(host), "{host}");
         }
-        for host in ["localhost.example.com", "10.0.0.1", "example.com", "0.0.0.0"] {
+        let near = ["127.0.0.1.example.com", "127.0.0", "127.0.0.256", "127.0.0.", "127.0.0.+1", "[::2]", "::1", ""];
+        for host in ["localhost.example.com", "10.0.0.1", "example.com", "0.0.0.0"].into_iter().chain(near) {
             assert!(!is_loopback_host(host), "{host}");
         }
         let url = DialUrl::parse("ws://LOCALHOST:2667/moorline");

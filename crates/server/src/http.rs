@@ -5,11 +5,12 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::any,
 };
+use base64ct::{Base64, Encoding as _};
 use hyper_util::rt::TokioIo;
 use moorline_protocol::{
     code::Code,
@@ -74,6 +75,10 @@ fn is_hashed(path: &str) -> bool {
 }
 
 async fn check_host(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    // RFC 9112 § 3.2: of several the proxy in front may have believed another one than we would.
+    if request.headers().get_all(header::HOST).iter().nth(1).is_some() {
+        return StatusCode::BAD_REQUEST.into_response();
+    }
     match shared.access.check_host(request.headers()) {
         Ok(()) => next.run(request).await,
         Err(denied) => refuse_request(denied),
@@ -124,7 +129,11 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
     words.any(|word| word.trim().eq_ignore_ascii_case(token))
 }
 
+/// A full server has nothing to offer to who reads the document; and whoever asks why its socket was refused hears it.
 fn document(shared: &Shared) -> Response {
+    if shared.connections.available_permits() == 0 {
+        return refuse_for_lack_of_room();
+    }
     (JSON, shared.document.clone()).into_response()
 }
 
@@ -144,8 +153,23 @@ fn refuse(status: StatusCode, code: Code, remedy: &str) -> Response {
     (status, JSON, body.to_string()).into_response()
 }
 
+fn refuse_for_lack_of_room() -> Response {
+    let mut response =
+        refuse(StatusCode::SERVICE_UNAVAILABLE, Code::SERVER_FULL, "Wait, or raise [limits] connections.");
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(FULL_RETRY.as_secs()));
+    response
+}
+
+/// Whether this is what a client of RFC 6455 § 4.1 sends: 16 bytes in base64.
+fn is_websocket_key(key: &[u8]) -> bool {
+    Base64::decode(key, &mut [0; 16]).is_ok_and(|decoded| decoded.len() == 16)
+}
+
 fn upgrade(shared: Arc<Shared>, mut request: Request) -> Response {
     let headers = request.headers();
+    if request.version() != Version::HTTP_11 || !has_token(headers, header::CONNECTION, "upgrade") {
+        return StatusCode::BAD_REQUEST.into_response();
+    }
     if request.uri().query().is_some() {
         return refuse(
             StatusCode::BAD_REQUEST,
@@ -166,15 +190,13 @@ fn upgrade(shared: Arc<Shared>, mut request: Request) -> Response {
         let code = if mismatch { Code::ENCRYPTION_MISMATCH } else { Code::VERSION_UNSUPPORTED };
         return refuse(StatusCode::BAD_REQUEST, code, &format!("This server speaks the subprotocol {subprotocol}."));
     }
-    let Some(key) = headers.get(header::SEC_WEBSOCKET_KEY).cloned() else {
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|key| is_websocket_key(key.as_bytes()));
+    let Some(key) = key.cloned() else {
         return StatusCode::BAD_REQUEST.into_response();
     };
     let Ok(permit) = shared.connections.clone().try_acquire_owned() else {
         tracing::warn!("a connection was refused: the server is full");
-        let mut response =
-            refuse(StatusCode::SERVICE_UNAVAILABLE, Code::SERVER_FULL, "Wait, or raise [limits] connections.");
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(FULL_RETRY.as_secs()));
-        return response;
+        return refuse_for_lack_of_room();
     };
     let Some(Remote(address)) = request.extensions().get::<Remote>().copied() else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
@@ -212,6 +234,21 @@ mod tests {
         }
         for path in ["/index.html", "/assets/logo.svg", "/assets/my-logo.svg", "/index-B2xk9_aQ.js"] {
             assert!(!is_hashed(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_websocket_key_is_16_bytes_in_base64() {
+        assert!(is_websocket_key(b"dGhlIHNhbXBsZSBub25jZQ=="));
+        for bad in [
+            "",
+            "x",
+            "dGhlIHNhbXBsZSBub25jZQ",
+            "dGhlIHNhbXBsZSBub25jZSE=",
+            "dGhlIHNhbXBsZSBub25j",
+            "____________________-Q==",
+        ] {
+            assert!(!is_websocket_key(bad.as_bytes()), "{bad}");
         }
     }
 

@@ -296,6 +296,15 @@ impl Peers {
         Ok(())
     }
 
+    /// Sends a notification to everybody, and drops it for whom cannot take it at once.
+    ///
+    /// # Errors
+    /// As [`Self::broadcast`].
+    pub fn broadcast_volatile(&self, name: &str, data: &impl Serialize) -> Result<(), SendError> {
+        self.send(&message(name, data, true)?, None);
+        Ok(())
+    }
+
     /// Sends a notification to everybody but one, and drops it for whom cannot take it at once.
     ///
     /// # Errors
@@ -336,5 +345,36 @@ impl Peers {
         let mut present = self.0.write().unwrap_or_else(PoisonError::into_inner);
         present.closing = Some(code);
         present.by_session.values().for_each(|peer| peer.close_with(code, ""));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client whose task takes nothing: its queue of commands is full after [`COMMANDS`] messages.
+    fn enter(peers: &Peers, id: u8) -> Mailbox {
+        let (peer, mailbox) = Peer::new(SessionId([id; 16]), SocketAddr::from(([127, 0, 0, 1], 1)));
+        peers.enter(peer);
+        mailbox
+    }
+
+    fn is_closing(mailbox: &mut Mailbox) -> bool {
+        (&mut mailbox.closing).now_or_never().is_some()
+    }
+
+    #[test]
+    fn a_volatile_broadcast_reaches_everybody_and_is_dropped_where_there_is_no_room() -> Result<(), SendError> {
+        let peers = Peers::default();
+        let (mut reading, mut stuck) = (enter(&peers, 1), enter(&peers, 2));
+        for _ in 0..2 * COMMANDS {
+            peers.broadcast_volatile("cursor", &1)?;
+            assert!(reading.commands.try_recv().is_ok());
+        }
+        assert_eq!(stuck.commands.len(), COMMANDS);
+        assert!(!is_closing(&mut reading) && !is_closing(&mut stuck));
+        peers.broadcast("news", &1)?;
+        assert!(!is_closing(&mut reading) && is_closing(&mut stuck), "only a gap closes");
+        Ok(())
     }
 }

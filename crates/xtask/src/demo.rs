@@ -1,20 +1,19 @@
 //! `cargo xtask demo`: from a fresh clone to two windows that talk.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 
 use crate::run::{cargo, cmd};
 use crate::stamp::{Inputs, Stamp};
 use crate::{expect_no_more, node, pack, repo};
 
-const URL: &str = "http://127.0.0.1:2667";
 const PROGRAM: &str = "moorline-demo";
 
 pub(crate) fn command(args: &[String]) -> Result<()> {
     expect_no_more("demo", args)?;
     pages()?;
     cargo("build").args(["--package", PROGRAM]).step("the demo's server")?;
-
-    eprintln!("\nThe demo is at {URL}: open it in two windows. Ctrl-C ends it.\n");
     serve()
 }
 
@@ -23,12 +22,28 @@ fn pages() -> Result<()> {
     let tarball = pack::make()?;
     let www = repo::path("www");
     node::install(&www)?;
+    install_package(&www, &tarball)?;
     let inputs = Inputs::new().folder(&www, &["node_modules", "dist", "server"])?.file(&tarball)?;
     let stamp = Stamp::named("www", inputs);
     if stamp.is_fresh(&[www.join("dist/index.html")]) {
         return Ok(());
     }
     node::npm(&www).args(["run", "build"]).step("the demo's pages")?;
+    stamp.write()
+}
+
+/// Lays the packed package beside what `npm ci` installed. It is not in the lock file, which would hold the hash of one
+/// build; the stamp lies where `npm ci` removes it with the package.
+fn install_package(www: &Path, tarball: &Path) -> Result<()> {
+    let modules = www.join("node_modules");
+    let stamp = Stamp::new(modules.join(".xtask-package-stamp"), Inputs::new().file(tarball)?);
+    if stamp.is_fresh(&[modules.join("moorline/package.json")]) {
+        return Ok(());
+    }
+    node::npm(www)
+        .args(["install", "--no-save", "--no-audit", "--no-fund"])
+        .arg(tarball)
+        .step("the package, as the demo's page gets it")?;
     stamp.write()
 }
 

@@ -34,12 +34,7 @@ struct Command {
 }
 
 const COMMANDS: &[Command] = &[
-    Command {
-        name: "demo",
-        usage: "",
-        about: "build everything and serve the demo at http://127.0.0.1:2667",
-        run: demo::command,
-    },
+    Command { name: "demo", usage: "", about: "build everything and serve the demo", run: demo::command },
     Command {
         name: "test",
         usage: "[rust] [wasm] [npm] [browser]",
@@ -68,7 +63,7 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "codes",
         usage: "[--check]",
-        about: "write npm/src/codes.gen.ts from the registry of codes (--check: only compare)",
+        about: "write npm/src/codes.gen.ts and the table in docs/PROTOCOL.md from the registry of codes (--check: only compare)",
         run: codes::command,
     },
     Command {

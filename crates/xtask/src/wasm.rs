@@ -29,6 +29,18 @@ const FEATURES: &[(&str, &[&str])] = &[
     ("sign-ext", &["--enable-sign-ext"]),
 ];
 
+/// How wasm-opt makes it small. What counts is the size after gzip: functions that stay apart and stand beside their
+/// like compress better than ones merged into their only caller.
+const SMALL: &[&str] = &[
+    "--one-caller-inline-max-function-size",
+    "10",
+    "-Oz",
+    "--low-memory-unused",
+    "--reorder-functions-by-name",
+    "--strip-debug",
+    "--strip-producers",
+];
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub(crate) enum Build {
     /// What is published: small.
@@ -102,8 +114,20 @@ fn compile(build: Build) -> Result<PathBuf> {
     };
     cargo("build")
         .args(["--package", PACKAGE, "--target", TARGET, "--profile", profile])
+        .env("CARGO_ENCODED_RUSTFLAGS", short_paths()?)
         .step("the browser driver, compiled")?;
     Ok(repo::target().join(TARGET).join(folder).join(ARTIFACT))
+}
+
+/// The places of panics stand in the module with the paths of the sources: short ones, and not those of this machine.
+fn short_paths() -> Result<String> {
+    let cargo_home = match std::env::var_os("CARGO_HOME") {
+        Some(home) => PathBuf::from(home),
+        None => std::env::home_dir().context("there is no home directory")?.join(".cargo"),
+    };
+    let sources = [(cargo_home.join("registry/src"), "crates"), (repo::path(""), ".")];
+    let remap = |(from, to): &(PathBuf, &str)| format!("--remap-path-prefix={}={to}", from.display());
+    Ok(sources.iter().map(remap).collect::<Vec<_>>().join("\u{1f}"))
 }
 
 fn bind(compiled: &Path, build: Build) -> Result<()> {
@@ -142,13 +166,7 @@ fn optimise(module: &Path, wasm_opt: Cmd) -> Result<()> {
     check_features()?;
     let small = module.with_extension("small");
     let flags = FEATURES.iter().flat_map(|(_, flags)| flags.iter());
-    wasm_opt
-        .args(["-Oz", "--strip-debug", "--strip-producers"])
-        .args(flags)
-        .arg(module)
-        .arg("-o")
-        .arg(&small)
-        .step("the browser driver, made small")?;
+    wasm_opt.args(SMALL).args(flags).arg(module).arg("-o").arg(&small).step("the browser driver, made small")?;
     fs::rename(&small, module).context("replacing the module by the small one")
 }
 

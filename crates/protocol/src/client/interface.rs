@@ -90,6 +90,8 @@ pub enum SocketInput {
     Record(Bytes),
     /// A text message came, which is always wrong.
     Text,
+    /// A message came that was too large to be read.
+    Oversized,
     /// It takes no more for now (`true`), or takes more again.
     Congested(bool),
     /// It is gone or never opened. The number is WebSocket's and only a hint: anybody on the way can write it.

@@ -167,6 +167,19 @@ fn a_discovered_key_that_no_longer_fits_is_asked_for_anew() {
     assert!(pair.is_connected());
 }
 
+/// Whoever pins asks nobody beforehand; that the server does not take the suite was called a failed handshake.
+#[test]
+fn regression_a_suite_that_the_server_lacks_is_named_to_a_pinned_client() {
+    let mut setup = Setup::default();
+    let Encryption::On { identity, .. } = setup.server.encryption else { panic!("encryption is on by default") };
+    setup.server.encryption = Encryption::On { identity, suites: vec![Suite::ChaCha20Poly1305] };
+    let document = Discovery::document([server_key().to_string().as_str()], ["chacha20-poly1305"], "on");
+    let mut pair = discovering(setup, document);
+    assert_eq!(pair.failure().map(|failure| failure.code), Some(Code::ENCRYPTION_MISMATCH));
+    pair.advance(Duration::from_secs(30));
+    assert!(!pair.arrived());
+}
+
 fn two_pins() -> Setup {
     let mut setup = Setup::default();
     setup.client.server_keys = vec![StaticKey::from_private([9; 32]).public(), server_key()];

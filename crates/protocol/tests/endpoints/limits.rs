@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use moorline_protocol::{
     PeerEvent,
-    client::ClientInput,
+    client::{ClientInput, SocketInput},
     code::Code,
     error::{Malformed, Violation},
     frame::{CallId, Failure},
@@ -68,6 +68,17 @@ fn an_oversized_record_is_a_violation() {
     assert_eq!(pair.server_closed, [Code::PROTOCOL_VIOLATION]);
 }
 
+/// The native client's WebSocket library stops at the cap; that counted as a connection that was merely lost.
+#[test]
+fn regression_a_record_too_large_to_be_read_is_a_violation_for_the_client_too() {
+    let mut pair = Setup::default().connect();
+    let oversized = ClientInput::Socket(pair.socket_id(), SocketInput::Oversized);
+    pair.client.handle_input(pair.now, oversized);
+    pair.run();
+    assert_eq!(pair.client_closed, [Code::PROTOCOL_VIOLATION]);
+    assert_eq!(pair.failure().map(|failure| failure.code), Some(Code::PROTOCOL_VIOLATION));
+}
+
 #[test]
 fn a_record_of_the_full_size_is_taken() {
     // A notification: name "n", encoding, and as many bytes as fill the record, in two frames.
@@ -101,7 +112,7 @@ fn a_text_message_is_a_violation() {
     assert_eq!(pair.server_closed, [Code::PROTOCOL_VIOLATION]);
 
     let mut pair = Setup::default().connect();
-    let text = ClientInput::Socket(pair.socket_id(), moorline_protocol::client::SocketInput::Text);
+    let text = ClientInput::Socket(pair.socket_id(), SocketInput::Text);
     pair.client.handle_input(pair.now, text);
     pair.run();
     assert_eq!(pair.client_closed, [Code::PROTOCOL_VIOLATION]);

@@ -53,6 +53,7 @@ fn what_an_older_socket_says_is_passed_over() {
             SocketInput::Opened,
             SocketInput::Record(record.clone()),
             SocketInput::Text,
+            SocketInput::Oversized,
             SocketInput::Congested(true),
             SocketInput::Closed(1006),
         ] {

@@ -113,6 +113,16 @@ mod tests {
     }
 
     #[test]
+    fn every_setting_that_a_code_advises_exists() {
+        for entry in moorline_protocol::code::ALL {
+            for (section, rest) in entry.remedy.split('[').skip(1).filter_map(|text| text.split_once("] ")) {
+                let name = rest.split(|c: char| c != '_' && !c.is_ascii_lowercase()).next().unwrap_or_default();
+                assert!(find(section, name).is_some(), "{:?} advises [{section}] {name}", entry.code);
+            }
+        }
+    }
+
+    #[test]
     fn no_setting_stands_in_the_table_twice() {
         for (place, key) in KEYS.iter().enumerate() {
             assert!(KEYS[place + 1..].iter().all(|other| other.name != key.name), "{}", key.name);

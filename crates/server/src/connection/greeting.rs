@@ -8,7 +8,7 @@ use std::{
 use futures_util::{SinkExt, StreamExt};
 use moorline_protocol::{
     code::Code,
-    server::{ServerEndpoint, ServerEvent, ServerInput, ServerOutput},
+    server::{HandshakeFailure, ServerEndpoint, ServerEvent, ServerInput, ServerOutput},
     time::UnixMillis,
 };
 use tokio::{
@@ -60,7 +60,7 @@ where
                     return Some((websocket, endpoint));
                 }
                 ServerOutput::Event(ServerEvent::HandshakeFailed(failure)) => {
-                    tracing::info!(%address, reason = ?failure, "a handshake failed");
+                    log_failure(address, failure);
                 }
                 ServerOutput::Event(_) => {}
                 ServerOutput::Wait(deadline) => break deadline,
@@ -79,6 +79,18 @@ where
             Err(_) => ServerInput::Wake,
         };
         endpoint.handle_input(shared.now(), input);
+    }
+}
+
+/// Who merely goes away (a page that is reloaded, a port that is probed) is nothing that an operator must read of.
+fn log_failure(address: SocketAddr, failure: HandshakeFailure) {
+    match failure {
+        HandshakeFailure::SocketClosed => tracing::debug!(%address, reason = ?failure, "a handshake failed"),
+        HandshakeFailure::ClientHello
+        | HandshakeFailure::ClientFinish
+        | HandshakeFailure::Record
+        | HandshakeFailure::Deadline
+        | HandshakeFailure::WrongEndpoint(_) => tracing::info!(%address, reason = ?failure, "a handshake failed"),
     }
 }
 
@@ -107,4 +119,45 @@ pub(super) async fn close<S: AsyncRead + AsyncWrite + Unpin>(websocket: &mut Web
         Ok::<(), WsError>(())
     };
     let _ = timeout(CLOSE_WAIT, farewell).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing::{Event, Level, Metadata, Subscriber, span};
+
+    use super::*;
+
+    /// Keeps the levels of what is logged.
+    #[derive(Clone, Default)]
+    struct Levels(Arc<Mutex<Vec<Level>>>);
+
+    impl Subscriber for Levels {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+        fn event(&self, event: &Event<'_>) {
+            self.0.lock().unwrap().push(*event.metadata().level());
+        }
+        fn enter(&self, _: &span::Id) {}
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    #[test]
+    fn who_merely_goes_away_is_logged_below_who_does_something_wrong() {
+        let levels = Levels::default();
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        tracing::subscriber::with_default(levels.clone(), || {
+            log_failure(address, HandshakeFailure::SocketClosed);
+            log_failure(address, HandshakeFailure::ClientHello);
+            log_failure(address, HandshakeFailure::Deadline);
+        });
+        assert_eq!(*levels.0.lock().unwrap(), [Level::DEBUG, Level::INFO, Level::INFO]);
+    }
 }

@@ -1,0 +1,602 @@
+// The compiled driver in Node, against a host and sockets of the test's own: `node --test crates/client-wasm/tests/`
+// after `cargo xtask wasm`. The wire is the plain one, so that the test can play the server byte by byte.
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { afterEach, beforeEach, mock, test } from "node:test";
+
+const npm = new URL("../../../npm/", import.meta.url);
+const { Core, initSync } = await import(new URL("generated/core.js", npm));
+initSync({ module: new WebAssembly.Module(readFileSync(new URL("generated/core_bg.wasm", npm))) });
+
+const PLAIN = { encryption: "off", serverKeys: [] };
+// RFC 7748's Alice, as docs/PROTOCOL.md § Keys as text writes her.
+const alice = Buffer.from("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a", "hex");
+const sum = createHash("sha256").update("mlpub_").update(alice).digest().subarray(0, 4);
+const KEY = `mlpub_${Buffer.concat([alice, sum]).toString("base64url")}`;
+const text = (value) => new TextEncoder().encode(value);
+
+// ---- the wire, as far as the test plays it (docs/PROTOCOL.md § Frames) ----
+
+const frame = (kind, ...body) => [kind, 0, body.length, ...body];
+const record = (...frames) => Uint8Array.from([0x11, ...frames.flat()]);
+const bytes = (value) => [value.length, ...value];
+const FIELDS = {
+  session: [1, ...bytes(Array(16).fill(0xab))],
+  serverTime: [2, 1, 7],
+  heartbeat: [3, 1, 25],
+  maxMessage: [4, 2, 0x80, 0x08],
+  maxCalls: [5, 1, 9],
+  version: [6, ...bytes(text("test/1"))],
+};
+const WELCOME = frame(0x01, ...Object.values(FIELDS).flat());
+const CALL = 0x10, REPLY = 0x11, FAIL = 0x12, CANCEL = 0x13, NOTIFY = 0x14, VOLATILE = 0x15, BYE = 0x04, PING = 0x07;
+
+/** The frames of what the client sent, without its pings. */
+function frames(sent) {
+  const found = [];
+  for (const record of sent.filter((record) => record[0] === 0x11)) {
+    for (let at = 1; at < record.length; ) {
+      const [kind, , length] = record.subarray(at);
+      assert.ok(length < 128, "the test reads short frames only");
+      if (kind !== PING) found.push({ kind, body: [...record.subarray(at + 3, at + 3 + length)] });
+      at += 3 + length;
+    }
+  }
+  return found;
+}
+
+// ---- the other side of the boundary ----
+
+class FakeSocket {
+  sent = [];
+  closedWith = undefined;
+  bufferedAmount = 0;
+  onopen = null;
+  onmessage = null;
+  onclose = null;
+  onerror = null;
+
+  constructor(url, protocols) {
+    Object.assign(this, { url, protocols });
+  }
+  send(data) {
+    this.sent.push(new Uint8Array(data));
+  }
+  close(code = 1000) {
+    if (code !== 1000 && code < 3000) throw new DOMException("bad code", "InvalidAccessError");
+    this.closedWith ??= code;
+  }
+  receive(data) {
+    this.onmessage({ data: data instanceof Uint8Array ? data.buffer : data });
+  }
+  end(code = 1006) {
+    const { onclose } = this;
+    onclose?.({ code });
+  }
+  get isDetached() {
+    return !this.onopen && !this.onmessage && !this.onclose;
+  }
+}
+
+let errors;
+beforeEach(() => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  errors = mock.method(console, "error", () => {}).mock;
+});
+afterEach(() => {
+  mock.timers.reset();
+  mock.restoreAll();
+});
+
+/** A client, what its host heard in order, and its sockets. `on` lets a test act within a callback. */
+function client({ options = {}, on = {} } = {}) {
+  const log = [];
+  const sockets = [];
+  const heard = (name) => (...values) => {
+    log.push([name, ...values]);
+    return on[name]?.(...values);
+  };
+  const host = Object.fromEntries(
+    ["discover", "onStatus", "onSession", "onSettled", "onCall", "onCancelled", "onMessage"].map((name) => [name, heard(name)]),
+  );
+  host.openSocket = (url, protocols) => {
+    on.openSocket?.();
+    sockets.push(new FakeSocket(url, protocols));
+    return sockets.at(-1);
+  };
+  const core = new Core(
+    {
+      url: "ws://localhost:2667/moorline",
+      encryption: "aes-256-gcm",
+      serverKeys: [KEY],
+      allowInsecureDiscovery: false,
+      connectTimeoutMs: 10_000,
+      callTimeoutMs: 10_000,
+      reconnect: true,
+      reconnectBaseMs: 200,
+      reconnectMaxMs: 20_000,
+      clientVersion: "moorline/0.0.0",
+      ...options,
+    },
+    host,
+  );
+  return { core, log, sockets, of: (name) => log.filter(([heard]) => heard === name).map(([, ...values]) => values) };
+}
+
+/** A client in plain mode that is connected. */
+function connected(setup = {}) {
+  const it = client({ ...setup, options: { ...PLAIN, ...setup.options } });
+  it.core.start();
+  const socket = it.sockets[0];
+  socket.onopen({});
+  socket.receive(record(WELCOME));
+  return { ...it, socket };
+}
+
+const call = (core, name = "echo", timeoutMs) => core.call(name, 1, text("1"), timeoutMs);
+
+// ---- connecting ----
+
+test("a pinned client opens one socket and sends HS1 when it is open", () => {
+  const { core, sockets, of } = client();
+  core.start();
+  assert.deepEqual(of("onStatus"), [[{ status: "connecting", attempt: 1, retryInMs: undefined, error: undefined }]]);
+  const [socket] = sockets;
+  assert.equal(socket.url, "ws://localhost:2667/moorline");
+  assert.deepEqual(socket.protocols, ["moorline.v1"]);
+  assert.equal(socket.binaryType, "arraybuffer");
+  assert.equal(socket.sent.length, 0);
+  socket.onopen({});
+  assert.equal(socket.sent.length, 1);
+  assert.deepEqual([...socket.sent[0].subarray(0, 4)], [0x01, 1, 1, 0]); // HS1, version 1, AES-256-GCM, XK
+  assert.equal(socket.sent[0].length, 12 + 32 + 16);
+  assert.equal(core.stats().bytesSent, 60);
+  core.free();
+});
+
+test("two clients never send the same HS1", () => {
+  const [one, other] = [client(), client()].map(({ core, sockets }) => {
+    core.start();
+    sockets[0].onopen({});
+    return String(sockets[0].sent[0]);
+  });
+  assert.notEqual(one, other);
+});
+
+test("without a pin the host is asked for the document, and its key is used", () => {
+  const { core, sockets, of } = client({ options: { serverKeys: [] } });
+  core.start();
+  const [[ticket, url]] = of("discover");
+  assert.equal(url, "http://localhost:2667/moorline");
+  assert.equal(sockets.length, 0);
+  const document = { version: 1, keys: [KEY], suites: ["aes-256-gcm"], encryption: "on" };
+  core.discovered(ticket + 1, { kind: "answer", status: 200, document });
+  assert.equal(sockets.length, 0, "an answer to another ticket");
+  core.discovered(ticket, { kind: "answer", status: 200, document });
+  sockets[0].onopen({});
+  assert.equal(sockets[0].sent[0][0], 0x01);
+  core.free();
+});
+
+test("whatever discovery answers gets a name", () => {
+  const error = (result) => {
+    const { core, of } = client({ options: { serverKeys: [] } });
+    core.start();
+    core.discovered(of("discover")[0][0], result);
+    const code = of("onStatus").at(-1)[0].error.code;
+    core.free();
+    return code;
+  };
+  const answer = (document) => error({ kind: "answer", status: 200, document });
+  assert.equal(error({ kind: "unreachable" }), "server_unreachable");
+  assert.equal(answer({ error: { code: "origin_refused" } }), "origin_refused");
+  assert.equal(answer({ error: { code: "who knows" } }), "not_moorline");
+  assert.equal(answer({ keys: [], suites: [], encryption: "off" }), "encryption_mismatch");
+  for (const document of [undefined, null, 1, "text", [], {}, { error: 404 }, { keys: 1, suites: {}, encryption: "on" }]) {
+    assert.equal(answer(document), "not_moorline", JSON.stringify(document));
+  }
+  for (const result of [undefined, null, 7, "answer", {}]) assert.equal(error(result), "server_unreachable");
+});
+
+test("a key that is only asked for over an insecure way is refused", () => {
+  const { core, of } = client({ options: { serverKeys: [], url: "ws://example.com/moorline" } });
+  core.start();
+  assert.equal(of("onStatus").at(-1)[0].status, "closed");
+  assert.equal(of("onStatus").at(-1)[0].error.code, "server_key_required");
+});
+
+test("wrong options are thrown as failures with their code", () => {
+  const wrong = (options, code) => assert.throws(() => client({ options }), (failure) => failure.code === code);
+  wrong({ url: "ftp://x" }, "invalid_url");
+  wrong({ serverKeys: ["mlpub_abc"] }, "invalid_server_key");
+  wrong({ serverKeys: [KEY.slice(0, -1) + "A"] }, "invalid_server_key");
+  wrong({ encryption: "rot13", serverKeys: [] }, "invalid_option");
+  wrong({ encryption: "off" }, "invalid_option");
+  wrong({ serverKeys: "text" }, "invalid_option");
+  wrong({ connectTimeoutMs: "10s" }, "invalid_option");
+  assert.throws(() => new Core(undefined, {}), (failure) => failure.code === "invalid_option");
+});
+
+test("without random bytes there is a clear error", () => {
+  const crypto = Object.getOwnPropertyDescriptor(globalThis, "crypto");
+  delete globalThis.crypto;
+  try {
+    assert.throws(() => client(), (failure) => /globalThis\.crypto/.test(failure.message));
+  } finally {
+    Object.defineProperty(globalThis, "crypto", crypto);
+  }
+});
+
+test("a socket that cannot be made is a failed attempt", () => {
+  const { core, of } = client({ on: { openSocket: () => { throw new Error("blocked"); } } });
+  core.start();
+  const [[ticket]] = of("discover"); // The SDK asks why.
+  core.discovered(ticket, { kind: "unreachable" });
+  const { status, attempt, retryInMs, error } = of("onStatus").at(-1)[0];
+  assert.deepEqual([status, attempt, error.code], ["connecting", 2, "server_unreachable"]);
+  assert.ok(retryInMs >= 0 && retryInMs <= 200);
+  assert.equal(errors.callCount(), 1);
+  core.free();
+});
+
+test("the session is told before the state", () => {
+  const { core, log, socket } = connected();
+  assert.deepEqual(log.map(([name]) => name), ["onStatus", "onSession", "onStatus"]);
+  assert.deepEqual(log[1][1], {
+    id: "ab".repeat(16),
+    encryption: { suite: "off", trust: "none", serverKey: undefined },
+    serverVersion: "test/1",
+    limits: { maxMessage: 1024, maxCallsInFlight: 9 },
+    heartbeatMs: 25,
+    serverTimeMs: 7,
+    url: "ws://localhost:2667/moorline",
+  });
+  assert.deepEqual(log[2][1], { status: "connected", attempt: 1, retryInMs: undefined, error: undefined });
+  assert.deepEqual(socket.protocols, ["moorline.v1.plain"]);
+  core.free();
+});
+
+test("a lost connection waits, and retryNow tries at once", () => {
+  const { core, sockets, socket, of } = connected();
+  socket.end();
+  const { status, error } = of("onStatus").at(-1)[0];
+  assert.deepEqual([status, error.code], ["connecting", "connection_lost"]);
+  assert.equal(error.retryable, undefined, "left to the registry of the shell");
+  assert.ok(socket.isDetached);
+  assert.equal(sockets.length, 1);
+  core.retryNow();
+  assert.equal(sockets.length, 2);
+  core.free();
+});
+
+// ---- messages ----
+
+test("calls settle with their reply, failure, or as unknown", () => {
+  const { core, socket, of } = connected();
+  const [ok, failed, own, lost] = [1, 2, 3, 4].map(() => call(core));
+  assert.deepEqual(frames(socket.sent).map(({ kind }) => kind), [CALL, CALL, CALL, CALL]);
+  socket.receive(record(
+    frame(REPLY, ok, 1, ...text("42")),
+    frame(FAIL, failed, 0xcd, 0x08, 0, ...bytes(text("no such"))), // 1101
+    frame(FAIL, own, 0xcc, 0x08, ...bytes(text("sold_out")), 0, 0, 9, 8), // 1100, with data
+  ));
+  socket.end();
+  const settled = of("onSettled");
+  assert.deepEqual(settled[0], [ok, true, 1, text("42"), undefined]);
+  assert.deepEqual(settled[1].slice(0, 2), [failed, false]);
+  assert.deepEqual([settled[1][4].code, settled[1][4].message], ["not_found", "no such"]);
+  assert.deepEqual([settled[2][4].code, settled[2][4].encoding, settled[2][4].data], ["sold_out", 0, Uint8Array.of(9, 8)]);
+  assert.equal(settled[3][0], lost);
+  assert.equal(settled[3][4].code, "unknown");
+  assert.equal(settled.length, 4);
+  core.free();
+});
+
+test("what cannot be sent is thrown and never settles", () => {
+  const { core, of } = connected();
+  const refused = (act, code) => assert.throws(act, (failure) => failure.code === code && failure.message === "");
+  refused(() => core.call("", 1, text("1")), "invalid_name");
+  refused(() => core.call("a\nb", 1, text("1")), "invalid_name");
+  refused(() => core.call("big", 0, new Uint8Array(1025)), "too_large");
+  refused(() => core.notify("huge", 0, new Uint8Array(50_000_000), false), "too_large");
+  assert.throws(() => core.call("x", 7, text("1")), (failure) => failure.code === "unreadable");
+  core.close();
+  refused(() => call(core), "closed");
+  assert.deepEqual(of("onSettled"), []);
+});
+
+test("a cancelled call is never settled, not even when its reply is in the queue", () => {
+  const { core, socket, of } = connected({ on: { onMessage: () => core.cancel(2) } });
+  const [first, second] = [call(core), call(core)];
+  core.cancel(first);
+  socket.receive(record(frame(REPLY, first, 1, 0x31), frame(NOTIFY, ...bytes(text("n")), 1, 0x31), frame(REPLY, second, 1, 0x31)));
+  assert.equal(of("onMessage").length, 1);
+  assert.deepEqual(of("onSettled"), []);
+  assert.ok(frames(socket.sent).some(({ kind }) => kind === CANCEL));
+  core.free();
+});
+
+test("the server's calls and messages reach the host, and its answers the server", () => {
+  const { core, socket, of } = connected();
+  const name = bytes(text("move"));
+  socket.receive(record(
+    frame(CALL, 1, ...name, 1, ...text("{}")), frame(CALL, 2, ...name, 0), frame(CALL, 3, ...name, 0),
+    frame(CANCEL, 3), frame(NOTIFY, ...name, 0, 7), frame(VOLATILE, ...name, 1, 0x31),
+  ));
+  assert.deepEqual(of("onCall"), [
+    [1, "move", 1, text("{}")], [2, "move", 0, new Uint8Array()], [3, "move", 0, new Uint8Array()],
+  ]);
+  assert.deepEqual(of("onCancelled"), [[3]]);
+  assert.deepEqual(of("onMessage"), [["move", 0, Uint8Array.of(7), false], ["move", 1, text("1"), true]]);
+  core.reply(1, 0, Uint8Array.of(5));
+  core.fail(2, "no_move", "over", 1, text("[]"));
+  core.reply(3, 0, Uint8Array.of(6));
+  const [reply, fail, ...rest] = frames(socket.sent);
+  assert.deepEqual(reply, { kind: REPLY, body: [1, 0, 5] });
+  assert.deepEqual(fail, { kind: FAIL, body: [2, 0xcc, 0x08, ...bytes(text("no_move")), ...bytes(text("over")), 1, ...text("[]")] });
+  assert.deepEqual(rest, []);
+  core.free();
+});
+
+test("a text, an empty and an oversized message end the connection and nothing else", () => {
+  for (const message of ["text", new Uint8Array(), new Uint8Array(65_537), 7, null]) {
+    const { core, socket, of } = connected();
+    socket.receive(message);
+    assert.equal(socket.closedWith, 4001);
+    assert.equal(of("onStatus").at(-1)[0].error.code, "protocol_violation");
+    core.free();
+  }
+});
+
+test("volatile messages are dropped while there is no connection", () => {
+  const { core, sockets } = client({ options: PLAIN });
+  core.start();
+  core.notify("cursor", 1, text("1"), true);
+  core.notify("kept", 1, text("1"), false);
+  sockets[0].onopen({});
+  sockets[0].receive(record(WELCOME));
+  assert.deepEqual(frames(sockets[0].sent).map(({ kind }) => kind), [NOTIFY]);
+  core.free();
+});
+
+// ---- time and room ----
+
+test("a call that nobody answers times out, by the one timer", () => {
+  const { core, of } = connected();
+  let now = performance.now();
+  mock.method(performance, "now", () => now);
+  const id = call(core, "slow", 500);
+  now += 500;
+  mock.timers.tick(500);
+  const [[settled, ok, , , failure]] = of("onSettled");
+  assert.deepEqual([settled, ok, failure.code], [id, false, "timeout"]);
+  core.free();
+});
+
+test("a wait beyond what setTimeout can count does not fire at once", () => {
+  const { core, of } = connected();
+  const set = mock.method(globalThis, "setTimeout");
+  call(core, "patient", Infinity);
+  call(core, "patient", 1e12);
+  mock.timers.tick(1);
+  assert.ok(set.mock.calls.every(({ arguments: [, ms] }) => ms > 0 && ms <= 2 ** 31 - 1));
+  assert.deepEqual(of("onSettled"), []);
+  core.free();
+});
+
+test("a full socket gets nothing more until it has room", () => {
+  const { core, socket, of } = connected();
+  socket.bufferedAmount = 300_000;
+  core.notify("first", 1, text("1"), false);
+  const sent = socket.sent.length;
+  core.notify("second", 1, text("1"), false);
+  assert.equal(socket.sent.length, sent);
+  assert.ok(core.stats().buffered > 300_000);
+  socket.bufferedAmount = 100_000;
+  mock.timers.tick(50);
+  assert.equal(socket.sent.length, sent, "not below the low mark yet");
+  socket.bufferedAmount = 1_000;
+  mock.timers.tick(50);
+  assert.equal(socket.sent.length, sent + 1);
+  assert.deepEqual(of("onStatus").at(-1)[0].status, "connected");
+  core.free();
+});
+
+// ---- the drain contract ----
+
+test("calls from within a callback are sent in order, and close() within one lets the queue run out", () => {
+  const order = [];
+  let core;
+  const on = {
+    onStatus: ({ status }) => {
+      order.push(status);
+      if (status === "connected") order.push(`call ${call(core)}`, `call ${call(core)}`);
+    },
+    onMessage: (name) => {
+      order.push(name);
+      if (name === "a") core.close();
+    },
+    onSettled: (id, ok, _encoding, _body, failure) => order.push(`settled ${id} ${ok || failure.code}`),
+  };
+  const it = client({ options: PLAIN, on });
+  core = it.core;
+  core.start();
+  const [socket] = it.sockets;
+  socket.onopen({});
+  socket.receive(record(WELCOME));
+  assert.deepEqual(frames(socket.sent).map(({ kind }) => kind), [CALL, CALL]);
+  const message = (name) => frame(NOTIFY, ...bytes(text(name)), 1, 0x31);
+  socket.receive(record(message("a"), frame(REPLY, 1, 1, 0x31), message("b")));
+  assert.deepEqual(order, [
+    "connecting", "connected", "call 1", "call 2",
+    "a", "settled 1 true", "b", "settled 2 unknown", "closed",
+  ]);
+  assert.deepEqual(frames(socket.sent).at(-1), { kind: BYE, body: [] });
+  assert.ok(socket.isDetached);
+});
+
+test("a host that throws everywhere stops nothing", () => {
+  const thrower = () => { throw new Error("host"); };
+  const names = ["onStatus", "onSession", "onSettled", "onCall", "onCancelled", "onMessage"];
+  const { core, socket, log } = connected({ on: Object.fromEntries(names.map((name) => [name, thrower])) });
+  const id = call(core);
+  socket.receive(record(frame(NOTIFY, ...bytes(text("n")), 1, 0x31), frame(CALL, 1, ...bytes(text("c")), 0), frame(CANCEL, 1)));
+  socket.receive(record(frame(REPLY, id, 1, 0x31)));
+  core.close();
+  const heard = ["onStatus", "onSession", "onStatus", "onMessage", "onCall", "onCancelled", "onSettled", "onStatus"];
+  assert.deepEqual(log.map(([name]) => name), heard);
+  assert.equal(errors.callCount(), heard.length);
+  assert.match(String(errors.calls[0].arguments[0]), /host/);
+});
+
+test("a host whose discover throws is one that reaches nobody", () => {
+  const { core, of } = client({ options: { serverKeys: [] }, on: { discover: () => { throw new Error("no fetch"); } } });
+  core.start();
+  assert.equal(of("onStatus").at(-1)[0].error.code, "server_unreachable");
+  core.free();
+});
+
+test("a socket whose send throws is closed, and the call settles later", () => {
+  const { core, socket, of } = connected();
+  socket.send = () => { throw new DOMException("not now", "InvalidStateError"); };
+  const id = call(core);
+  assert.deepEqual(of("onSettled"), []);
+  assert.equal(socket.closedWith, 1000);
+  socket.end();
+  assert.equal(of("onSettled")[0][0], id);
+  core.free();
+});
+
+// ---- the end ----
+
+test("close says good-bye, settles what is open, and is final", () => {
+  const { core, socket, log } = connected();
+  const id = call(core);
+  core.close();
+  core.close();
+  assert.deepEqual(frames(socket.sent).at(-1), { kind: BYE, body: [] });
+  assert.equal(socket.closedWith, 1000);
+  assert.ok(socket.isDetached);
+  const [settled, status] = log.slice(-2);
+  assert.deepEqual([settled[0], settled[1], settled[5].code], ["onSettled", id, "unknown"]);
+  assert.deepEqual([status[0], status[1].status, status[1].error], ["onStatus", "closed", undefined]);
+  core.free();
+});
+
+test("close before start opens no socket, and a call that never left is told so", () => {
+  const { core, sockets, of } = client();
+  const id = call(core);
+  core.close();
+  core.start();
+  assert.equal(sockets.length, 0);
+  assert.deepEqual([of("onSettled")[0][0], of("onSettled")[0][4].code], [id, "closed"]);
+  assert.deepEqual(of("onStatus").map(([{ status }]) => status), ["closed"]);
+});
+
+test("free in flight says good-bye and is silent from then on", () => {
+  const { core, socket, log } = connected();
+  call(core);
+  const { onmessage, onclose, onerror } = socket;
+  log.length = 0;
+  core.free();
+  assert.deepEqual(frames(socket.sent).at(-1), { kind: BYE, body: [] });
+  assert.equal(socket.closedWith, 1000);
+  assert.ok(socket.isDetached);
+  onerror({});
+  socket.onerror({}); // `ws` reports an error after close(): somebody must listen.
+  for (const late of [() => onmessage({ data: record(WELCOME).buffer }), () => onclose({ code: 1006 })]) {
+    try { late(); } catch { /* wasm-bindgen's word that the closure is gone */ }
+  }
+  mock.timers.runAll();
+  assert.deepEqual(log, []);
+});
+
+test("free at every stage is safe", () => {
+  const stages = [
+    () => {},
+    ({ core }) => core.start(),
+    ({ core, sockets }) => { core.start(); sockets[0].onopen({}); },
+    ({ core, sockets }) => { core.start(); sockets[0].end(); }, // asking why
+    ({ core, sockets, of }) => { core.start(); sockets[0].end(); core.discovered(of("discover")[0][0], {}); }, // waiting
+  ];
+  for (const stage of stages) {
+    const it = client();
+    stage(it);
+    const heard = it.log.length;
+    it.core.free();
+    mock.timers.runAll();
+    assert.equal(it.log.length, heard);
+    assert.ok(it.sockets.every((socket) => socket.isDetached));
+  }
+});
+
+test("free within a callback is safe", () => {
+  let it;
+  const on = { onMessage: () => it.core.free() };
+  it = client({ options: PLAIN, on });
+  it.core.start();
+  const [socket] = it.sockets;
+  socket.onopen({});
+  socket.receive(record(WELCOME));
+  const message = frame(NOTIFY, ...bytes(text("n")), 1, 0x31);
+  socket.receive(record(message, message, message));
+  assert.equal(it.of("onMessage").length, 1);
+  assert.ok(socket.isDetached);
+  assert.equal(it.of("onStatus").at(-1)[0].status, "connected");
+});
+
+test("late events of an old socket are passed over", () => {
+  const { core, sockets, socket, of } = connected();
+  const { onopen, onmessage, onclose } = socket;
+  socket.end();
+  core.retryNow();
+  const heard = of("onStatus").length;
+  for (const late of [() => onopen({}), () => onmessage({ data: record(WELCOME).buffer }), () => onclose({ code: 1006 })]) {
+    try { late(); } catch { /* wasm-bindgen's word that the closure is gone */ }
+  }
+  assert.equal(of("onStatus").length, heard);
+  assert.equal(sockets[1].sent.length, 0);
+  core.free();
+});
+
+// ---- the package `ws` ----
+
+const require = createRequire(new URL("package.json", npm));
+let ws;
+try {
+  ws = require("ws");
+} catch {
+  // npm's packages are not installed; `cargo xtask npm` does it.
+}
+
+test("the package ws does as a socket, also when it is closed while it connects", { skip: !ws }, async () => {
+  mock.timers.reset();
+  const server = new ws.WebSocketServer({ port: 0, handleProtocols: () => "moorline.v1.plain" });
+  server.on("connection", (peer) => peer.on("message", (data) => {
+    if (data[0] === 0x04) peer.send(record(WELCOME));
+    for (const { kind, body } of frames([new Uint8Array(data)])) {
+      if (kind === CALL) peer.send(record(frame(REPLY, body[0], 1, 0x31)));
+    }
+  }));
+  const { port } = server.address();
+  const settled = await new Promise((resolve) => {
+    const host = {
+      openSocket: (url, protocols) => new ws.WebSocket(url, protocols),
+      onStatus: ({ status }) => { if (status === "connected") call(core); },
+      onSession() {},
+      onSettled: (...values) => resolve(values),
+    };
+    const options = { ...PLAIN, url: `ws://127.0.0.1:${port}/`, allowInsecureDiscovery: false, connectTimeoutMs: 5_000,
+      callTimeoutMs: 5_000, reconnect: false, reconnectBaseMs: 1, reconnectMaxMs: 1, clientVersion: "test" };
+    const core = new Core(options, host);
+    core.start();
+    const hasty = new Core(options, { ...host, onStatus() {} });
+    hasty.start();
+    hasty.close();
+  });
+  assert.deepEqual(settled.slice(0, 4), [1, true, 1, text("1")]);
+  for (const peer of server.clients) peer.terminate();
+  await new Promise((resolve) => server.close(resolve));
+});

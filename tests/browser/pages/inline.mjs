@@ -1,0 +1,3 @@
+import * as moorline from "moorline/inline";
+
+globalThis.moorline = moorline;

@@ -1,0 +1,139 @@
+/** A test is a claim, shown on a stage: servers and pages that go when it ends, and that must have been quiet. */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { chromium } from "playwright-core";
+
+import * as environment from "./environment.mjs";
+import { startFixture, startMoorline, startNode } from "./processes.mjs";
+import { project } from "./project.mjs";
+import { startRecorder } from "./recorder.mjs";
+import { startSite } from "./site.mjs";
+
+// Longer than anything here takes on a busy machine; reaching it fails the test.
+const PATIENCE_MS = 60_000;
+
+const ARGUMENTS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  // Names that are not this machine to whoever reads them, and are nevertheless.
+  "--host-resolver-rules=MAP *.test 127.0.0.1",
+];
+
+/** What Chromium itself writes to the console about a server that does not answer as it should. */
+export const NETWORK = /Failed to load resource|WebSocket connection to .* failed|blocked by CORS policy/;
+
+let browser;
+after(async () => (await browser)?.close());
+
+function launch() {
+  return (browser ??= chromium.launch({ executablePath: environment.chromium, args: ARGUMENTS }));
+}
+
+/**
+ * @param name a sentence that is true when the test passes
+ * @param show gets a {@link Stage}
+ * @param tolerated what may be on a page's console and be an error
+ */
+export function claim(name, show, { tolerated } = {}) {
+  test(name, async () => {
+    const stage = new Stage();
+    // Not the runner's own time limit, which would leave the stage as it is.
+    const impatience = new AbortController();
+    const tooLong = sleep(PATIENCE_MS, undefined, impatience).then(() => assert.fail("it takes too long"));
+    try {
+      await Promise.race([show(stage), tooLong]);
+    } finally {
+      impatience.abort();
+      tooLong.catch(() => {});
+      await stage.end();
+    }
+    const loud = stage.complaints.filter((text) => !tolerated?.test(text));
+    assert.deepEqual(loud, [], "errors on the console, or exceptions and rejections that nobody handled");
+  });
+}
+
+class Stage {
+  complaints = [];
+  #endings = [];
+
+  /** Runs when the test is over, before what was there earlier ends. */
+  onEnd(end) {
+    this.#endings.push(end);
+  }
+
+  /** Where the project's folders are. */
+  project() {
+    return project();
+  }
+
+  /** `tests/src/bin/fixture.rs`, by default with the pages that Vite built. */
+  async fixture({ public: folder, ...options } = {}) {
+    const served = folder ?? (await project()).vite;
+    const fixture = await startFixture({ public: served, ...options });
+    this.#endings.push(() => fixture.stop("SIGKILL"));
+    return fixture;
+  }
+
+  async moorline() {
+    const moorline = await startMoorline();
+    this.#endings.push(() => moorline.stop("SIGKILL"));
+    return moorline;
+  }
+
+  node(folder, source) {
+    const running = startNode(folder, source);
+    this.#endings.push(() => running.stop("SIGKILL"));
+    return running;
+  }
+
+  async site(routes, options) {
+    const site = await startSite(routes, options);
+    this.#endings.push(() => site.stop());
+    return site;
+  }
+
+  async recorder(url) {
+    const recorder = await startRecorder(url);
+    this.#endings.push(() => recorder.stop());
+    return recorder;
+  }
+
+  /** A page of its own context, opened at this URL. `init` runs in it before every script of its own. */
+  async page(url, init) {
+    const context = await (await launch()).newContext();
+    this.#endings.push(() => context.close());
+    await context.addInitScript({ path: join(environment.here, "support/kit.js") });
+    if (init) await context.addInitScript(init);
+    const page = await context.newPage();
+    page.on("console", (message) => message.type() === "error" && this.complaints.push(message.text()));
+    page.on("pageerror", (error) => this.complaints.push(String(error)));
+    page.requested = [];
+    page.on("request", (request) => page.requested.push(request.url()));
+    page.sockets = [];
+    page.on("websocket", (socket) => page.sockets.push(socket.url()));
+    if (url) await page.goto(url);
+    return page;
+  }
+
+  /** Later endings first: pages leave before their servers do. */
+  async end() {
+    for (const end of this.#endings.reverse()) await end();
+  }
+}
+
+/** An error that helps: the code for the program, a text and a way out for a person. */
+export function assertHelps(error, code) {
+  assert(error, `there is no error, ${code} was expected`);
+  assert.equal(error.code, code, JSON.stringify(error));
+  assert(error.isOurs, "MoorlineError.is knows it");
+  assert(error.message.length > 10, error.message);
+  assert(error.remedy.length > 10, error.remedy);
+}

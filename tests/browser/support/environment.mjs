@@ -1,0 +1,27 @@
+/** Where things are. `cargo xtask test browser` says so; the defaults are for `node --test` by hand. */
+import { existsSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+
+export const here = fileURLToPath(new URL("../", import.meta.url));
+const repository = join(here, "../..");
+const target = resolve(repository, process.env.CARGO_TARGET_DIR ?? "target");
+
+/** The packed npm package. */
+export const tarball = present(process.env.MOORLINE_TARBALL ?? join(target, "npm/moorline-0.1.0.tgz"), "cargo xtask npm");
+
+export const chromium = present(process.env.MOORLINE_CHROMIUM ?? "/usr/bin/chromium", "apt-get install chromium");
+
+/** Where the tests make their projects: never in the repository's own folders. */
+export const scratch = join(target, "browser-tests");
+
+/** A program of ours that cargo has built. */
+export function program(name) {
+  const folder = process.env.MOORLINE_BIN ?? join(target, "debug");
+  return present(join(folder, name), "cargo build -p moorline -p moorline-tests --bins");
+}
+
+function present(path, remedy) {
+  if (!existsSync(path)) throw new Error(`${path} is missing: run \`${remedy}\` first`);
+  return path;
+}

@@ -1,0 +1,104 @@
+/** Programs that a test starts: their lines as they come, and an end to them. */
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { join } from "node:path";
+
+import { program, scratch } from "./environment.mjs";
+
+/** A program that runs. Its standard input stays open as long as this process lives, and ends with it. */
+export class Running {
+  #stdout = "";
+  #stderr = "";
+
+  constructor(command, args, options = {}) {
+    this.child = spawn(command, args, { ...options, stdio: "pipe" });
+    this.ended = new Promise((resolve) => this.child.once("close", (code, signal) => resolve({ code, signal })));
+    this.child.stderr.on("data", (text) => (this.#stderr += text));
+    this.child.stdin.on("error", () => {}); // It may be gone already.
+    this.child.stdout.setEncoding("utf8").on("data", (text) => (this.#stdout += text));
+  }
+
+  get errors() {
+    return this.#stderr;
+  }
+
+  /** The next line of JSON on its standard output. */
+  async next() {
+    await this.#until(this.child.stdout, () => this.#stdout.includes("\n"));
+    const end = this.#stdout.indexOf("\n");
+    const line = this.#stdout.slice(0, end);
+    this.#stdout = this.#stdout.slice(end + 1);
+    return JSON.parse(line);
+  }
+
+  /** The first line on its standard error. */
+  async firstError() {
+    await this.#until(this.child.stderr, () => this.#stderr.includes("\n"));
+    return this.#stderr.slice(0, this.#stderr.indexOf("\n"));
+  }
+
+  async #until(stream, passes) {
+    while (!passes()) {
+      const ended = await Promise.race([once(stream, "data").then(() => undefined), this.ended]);
+      if (ended && !passes()) assert.fail(`it ended early: ${JSON.stringify(ended)}\n${this.#stderr}`);
+    }
+  }
+
+  send(value) {
+    this.child.stdin.write(`${JSON.stringify(value)}\n`);
+  }
+
+  /** Sends a signal and waits for the end. */
+  async stop(signal = "SIGTERM") {
+    this.child.kill(signal);
+    return this.ended;
+  }
+}
+
+/** `tests/src/bin/fixture.rs`. Options are its flags in camelCase; an array for one that stands several times. */
+export async function startFixture(options = {}) {
+  const flags = Object.entries(options).flatMap(([name, values]) => {
+    const flag = `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+    return [values].flat().flatMap((value) => [flag, String(value)]);
+  });
+  const running = new Running(program("fixture"), flags);
+  const { url, http, key } = await running.next();
+  return Object.assign(running, { url, http, key, port: Number(new URL(http).port) });
+}
+
+const keys = new Map();
+
+/** The key of a fixture with this seed. */
+export async function keyOf(seed) {
+  if (!keys.has(seed)) {
+    const fixture = await startFixture({ keySeed: seed });
+    keys.set(seed, fixture.key);
+    await fixture.stop("SIGKILL");
+  }
+  return keys.get(seed);
+}
+
+/** `moorline serve` in a directory of its own, which goes with it. */
+export async function startMoorline() {
+  const cwd = await mkdtemp(join(scratch, "serve-"));
+  const env = { MOORLINE__LOG__FORMAT: "json" };
+  const running = new Running(program("moorline"), ["serve", "--listen", "127.0.0.1:0"], { cwd, env });
+  void running.ended.then(() => rm(cwd, { recursive: true, force: true }));
+  const banner = JSON.parse(await running.firstError());
+  const url = banner.listen[0].replace(/^http/, "ws");
+  const shown = async () => {
+    const shows = new Running(program("moorline"), ["identity", "show"], { cwd, env });
+    let text = "";
+    shows.child.stdout.on("data", (data) => (text += data));
+    await shows.ended;
+    return text.trim();
+  };
+  return Object.assign(running, { url, banner, identityShow: shown });
+}
+
+/** A module that Node runs in a project's folder. It talks by lines of JSON. */
+export function startNode(folder, source) {
+  return new Running(process.execPath, ["--input-type=module", "--eval", source], { cwd: folder });
+}

@@ -1,0 +1,184 @@
+//! A small server for the browser tests: one handler for each thing that they look at.
+//!
+//! It prints one line of JSON, `{ "url", "http", "key" }`, and runs until SIGTERM or the end of its standard input, so
+//! that it never outlives the test that started it.
+//!
+//! | flag | |
+//! |---|---|
+//! | `--port N` | default 0: a free one |
+//! | `--key-seed N` | the identity, 1 to 255; default 1. The same number gives the same key |
+//! | `--encryption off` | default on |
+//! | `--public DIR` | static files |
+//! | `--allowed-origin ORIGIN`, `--public-url URL` | may stand several times; the latter lets everybody in |
+
+use std::{error::Error, io::Read as _, time::Duration};
+
+use moorline_protocol::{
+    key::{Identity, StaticKey},
+    payload::{Encoding, Payload},
+};
+use moorline_server::{SendError, prelude::*};
+use serde_json::{Value, json};
+use tokio::{signal::unix, sync::oneshot};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let (config, identity) = arguments(std::env::args().skip(1))?;
+    let key = config.server.encryption.then(|| identity.public_keys().next().map(|key| key.to_string())).flatten();
+    let mut terminate = unix::signal(unix::SignalKind::terminate())?;
+    let server = handlers(Server::builder()).config(config).identity(identity).build().await?;
+    let authority = server.local_addr();
+    let (url, http) = (format!("ws://{authority}/moorline"), format!("http://{authority}"));
+    println!("{}", json!({ "url": url, "http": http, "key": key }));
+
+    let input_ends = end_of_input();
+    server
+        .serve(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = input_ends => {}
+            }
+        })
+        .await?;
+    Ok(())
+}
+
+/// Ready when whoever started us has gone. A thread, because standard input cannot be waited for otherwise.
+fn end_of_input() -> oneshot::Receiver<()> {
+    let (ended, ends) = oneshot::channel();
+    std::thread::spawn(move || {
+        let mut input = std::io::stdin().lock();
+        while input.read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
+        ended.send(())
+    });
+    ends
+}
+
+fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<(Config, Identity), Box<dyn Error>> {
+    let mut config = Config::default();
+    config.server.listen = ([127, 0, 0, 1], 0).into();
+    let mut seed = 1;
+    while let Some(flag) = arguments.next() {
+        let value = arguments.next().ok_or_else(|| format!("{flag} needs a value"))?;
+        let server = &mut config.server;
+        match flag.as_str() {
+            "--port" => server.listen.set_port(value.parse()?),
+            "--key-seed" => seed = value.parse()?,
+            "--encryption" => server.encryption = value != "off",
+            "--public" => server.public = Some(value.into()),
+            "--allowed-origin" => server.allowed_origins.push(value.parse()?),
+            "--public-url" => {
+                server.public_urls.push(moorline_protocol::url::DialUrl::parse(&value)?);
+                config.auth.anonymous = true;
+            }
+            unknown => return Err(format!("unknown flag {unknown}").into()),
+        }
+    }
+    Ok((config, Identity::new(StaticKey::from_private([seed; 32]))))
+}
+
+fn handlers(builder: ServerBuilder) -> ServerBuilder {
+    builder
+        .handler("echo", echo)
+        .handler("reverse", reverse)
+        .handler("describe", describe)
+        .handler("bytes", bytes)
+        .handler("double", double)
+        .handler("hang", hang)
+        .handler("fail", fail)
+        .handler("broken", broken)
+        .handler("panic", panics)
+        .handler("whoami", whoami)
+        .handler("say", say)
+        .handler("ask", ask)
+        .handler("close_me", close_me)
+        .listener("note", note)
+}
+
+async fn echo(payload: Payload) -> Payload {
+    payload
+}
+
+/// Only bytes come back the other way round.
+async fn reverse(data: Bytes) -> Bytes {
+    data.iter().rev().copied().collect()
+}
+
+/// What really arrived.
+async fn describe(payload: Payload) -> Json<Value> {
+    let encoding = match payload.encoding {
+        Encoding::Bytes => "bytes",
+        Encoding::Json => "json",
+    };
+    Json(json!({ "encoding": encoding, "length": payload.bytes.len() }))
+}
+
+/// As many bytes as asked for.
+async fn bytes(Json(length): Json<usize>) -> Bytes {
+    vec![7; length].into()
+}
+
+async fn double(Json(n): Json<i64>) -> Json<i64> {
+    Json(2 * n)
+}
+
+/// Tells that it began, and that it was dropped, which is the only way it ends.
+async fn hang(peer: Peer, Json(label): Json<Value>) -> Result<(), Fail> {
+    struct TellDropped(Peer, Value);
+    impl Drop for TellDropped {
+        fn drop(&mut self) {
+            // The connection may be what ended.
+            let _ = self.0.notify("hang.dropped", &self.1);
+        }
+    }
+    peer.notify("hang.started", &label)?;
+    let _dropped = TellDropped(peer, label);
+    std::future::pending().await
+}
+
+/// Fails as it is told to.
+async fn fail(Json(failure): Json<Value>) -> Result<(), Fail> {
+    let text = |name: &str| failure[name].as_str().unwrap_or_default().to_owned();
+    Err(Fail::new(&text("code"), text("message")).data(&failure["data"]))
+}
+
+async fn broken() -> Result<(), Fail> {
+    Err(std::io::Error::other("the password is swordfish"))?;
+    Ok(())
+}
+
+async fn panics() -> Json<i64> {
+    panic!("a bug of the fixture's, on purpose")
+}
+
+async fn whoami(peer: Peer, peers: Peers) -> Json<Value> {
+    Json(json!({ "id": peer.id().to_string(), "connected": peers.count() }))
+}
+
+/// A chat: everybody hears it, who said it too.
+async fn say(peers: Peers, Json(message): Json<Value>) -> Result<(), Fail> {
+    Ok(peers.broadcast("said", &message)?)
+}
+
+/// Calls back: `{ name, data, timeoutMs }`. Answers with what came of it.
+async fn ask(peer: Peer, Json(question): Json<Value>) -> Json<Value> {
+    let name = question["name"].as_str().unwrap_or_default();
+    let timeout = Duration::from_millis(question["timeoutMs"].as_u64().unwrap_or(10_000));
+    Json(match peer.call_within::<Value>(name, &question["data"], timeout).await {
+        Ok(value) => json!({ "ok": value }),
+        Err(SendError::Failed(failure)) => {
+            let data = failure.data.as_ref().and_then(|data| serde_json::from_slice::<Value>(&data.bytes).ok());
+            json!({ "failed": { "code": failure.name(), "message": failure.message, "data": data } })
+        }
+        Err(error) => json!({ "error": error.to_string() }),
+    })
+}
+
+async fn close_me(peer: Peer, Json(text): Json<String>) {
+    peer.close(&text);
+}
+
+/// A notification comes back as one.
+async fn note(peer: Peer, Json(value): Json<Value>) -> Result<(), Fail> {
+    Ok(peer.notify("noted", &value)?)
+}
