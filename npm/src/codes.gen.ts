@@ -174,7 +174,7 @@ export const codes = {
     number: 3105,
     retryable: false,
     text: "The file core.wasm is not where the page looks for it.",
-    remedy: "Import from moorline/inline, or let the bundler ship the file (Vite in development: optimizeDeps.exclude = [\"moorline\"]).",
+    remedy: "Import from moorline/inline, or let the bundler ship the file (Vite before 8, in development: optimizeDeps.exclude = [\"moorline\"]).",
   },
   wasm_blocked: {
     number: 3106,

@@ -46,7 +46,7 @@ export interface ConnectOptions {
   reconnectBaseMs?: number | undefined;
   /** Upper bound of every wait before a new try, in ms. Default: 20,000. */
   reconnectMaxMs?: number | undefined;
-  /** The WebSocket to use. Default: the global one; in Node without one, that of the package `ws` if it is installed. */
+  /** The WebSocket to use. Default: the global one; without one the entry `moorline` takes that of `ws` in Node. */
   webSocket?: WebSocketClass | undefined;
   /**
    * Where the wasm comes from, instead of where the entry looks for it (`moorline/slim` looks nowhere and needs it). A
