@@ -3,14 +3,13 @@ import assert from "node:assert/strict";
 import { cp, mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 
-import * as vite8 from "vite";
-import * as vite7 from "vite-7";
+import { createServer } from "vite";
 
 import { assertHelps, claim, NETWORK } from "./support/claim.mjs";
 import { scratch } from "./support/environment.mjs";
 
 /** A page from a development server, in a copy of the project, since Vite keeps its cache in `node_modules`. */
-async function develop(stage, { createServer }, optimizeDeps) {
+async function develop(stage, optimizeDeps) {
   const { root } = await stage.project();
   const folder = await mkdtemp(join(scratch, "vite-"));
   stage.onEnd(() => rm(folder, { recursive: true, force: true }));
@@ -33,26 +32,14 @@ async function develop(stage, { createServer }, optimizeDeps) {
   return page;
 }
 
-/** The way out that the README shows works everywhere; Vite 8 needs none. */
-const works = {
-  "8_as_it_is": [vite8, {}],
-  "8_with_the_package_excluded": [vite8, { exclude: ["moorline"] }],
-  "7_with_the_package_excluded": [vite7, { exclude: ["moorline"] }],
-};
-
-for (const [name, [vite, optimizeDeps]] of Object.entries(works)) {
-  claim(`the_development_server_of_vite_${name}_serves_the_wasm_and_proxies_the_socket`, async (stage) => {
-    const page = await develop(stage, vite, optimizeDeps);
+// Vite 8 writes the right address into what it moves. Vite 7 does not: its server answers with the index page, which
+// wasm.test.mjs shows, and the package has to be excluded.
+for (const [name, optimizeDeps] of Object.entries({ as_it_is: {}, with_the_package_excluded: { exclude: ["moorline"] } })) {
+  claim(`vites_development_server_${name}_serves_the_wasm_and_proxies_the_socket`, async (stage) => {
+    const page = await develop(stage, optimizeDeps);
     assert.equal(await page.evaluate(() => moorline.connect().call("double", 21)), 42);
   });
 }
-
-claim("the_development_server_of_vite_7_as_it_is_loses_the_wasm_and_the_error_says_what_to_set", async (stage) => {
-  const page = await develop(stage, vite7, {});
-  const { error } = await page.evaluate(() => kit.outcome(moorline.connect().ready()));
-  assertHelps(error, "wasm_not_found");
-  assert.match(error.remedy, /optimizeDeps\.exclude = \["moorline"\]/);
-}, { tolerated: NETWORK });
 
 claim("a_bundle_of_esbuild_that_lacks_the_wasm_says_what_to_import_instead", async (stage) => {
   const { esbuild } = await stage.project();

@@ -177,7 +177,7 @@ claim("a_client_may_be_closed_from_every_one_of_its_own_listeners", async (stage
   }
 });
 
-claim("a_page_that_goes_says_good_bye", async (stage) => {
+claim("a_page_that_goes_is_gone_for_the_server_too", async (stage) => {
   const { http } = await stage.fixture();
   const [going, staying] = [await stage.page(http), await stage.page(http)];
   for (const page of [going, staying]) {

@@ -55,6 +55,7 @@ claim("a_host_that_answers_everything_with_its_index_page_is_wasm_not_found", as
   const ended = await refusal(await open(stage, { "/moorline/dist/core.wasm": indexPage }));
   assertClosed(ended, "wasm_not_found");
   assert.match(ended.status.error.message, /web page/);
+  assert.match(ended.status.error.remedy, /optimizeDeps\.exclude = \["moorline"\]/, "Vite 7 in development is such a host");
 });
 
 claim("a_server_in_trouble_is_asked_for_the_wasm_again", async (stage) => {
