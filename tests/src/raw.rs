@@ -103,7 +103,7 @@ impl RawSocket {
     }
 }
 
-/// What passed a [`RecordingProxy`], each way, WebSocket's masking undone.
+/// What passed a [`recording_proxy`], each way, WebSocket's masking undone.
 #[derive(Clone, Default)]
 pub struct Recording(Arc<Mutex<(Vec<u8>, Vec<u8>)>>);
 

@@ -116,6 +116,8 @@ impl Driver {
         loop {
             let effect = self.turn.borrow_mut().next();
             match effect {
+                ClientOutput::OpenSocket { .. } | ClientOutput::Discover(..) | ClientOutput::Event(_)
+                    if self.abandoned.get() => {}
                 ClientOutput::OpenSocket { socket, url, subprotocol } => self.open(socket, url.as_str(), subprotocol),
                 ClientOutput::Transmit(socket, record) => self.transmit(socket, &record),
                 ClientOutput::CloseSocket(id, code) => {
@@ -152,7 +154,7 @@ impl Driver {
         match &input {
             SocketInput::Record(record) => self.received.set(self.received.get() + record.len() as f64),
             SocketInput::Closed(_) => drop(self.take_socket(id)),
-            _ => {}
+            SocketInput::Opened | SocketInput::Text | SocketInput::Oversized | SocketInput::Congested(_) => {}
         }
         self.handle(ClientInput::Socket(id, input));
     }
@@ -199,9 +201,6 @@ impl Driver {
     }
 
     fn tell(&self, event: ClientEvent) {
-        if self.abandoned.get() {
-            return;
-        }
         let host = &self.host;
         check(match event {
             ClientEvent::Status(status) => {
@@ -222,7 +221,7 @@ impl Driver {
                 let failure = report::failure_of(&outcome);
                 let (encoding, body) = match outcome {
                     Outcome::Reply(payload) => (payload.encoding as u8, Some(array(&payload.bytes))),
-                    _ => (0, None),
+                    Outcome::Failed(_) | Outcome::TimedOut | Outcome::Unknown | Outcome::NotSent => (0, None),
                 };
                 host.on_settled(id.0 as f64, body.is_some(), encoding, body, failure.unwrap_or_default())
             }

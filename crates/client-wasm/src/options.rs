@@ -103,3 +103,53 @@ impl Options {
         Ok(config)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> Options {
+        Options {
+            url: "wss://app.example.com/moorline".into(),
+            encryption: "chacha20-poly1305".into(),
+            server_keys: Vec::new(),
+            allow_insecure_discovery: false,
+            connect_timeout: Duration::from_secs(3),
+            call_timeout: Duration::from_secs(4),
+            reconnect: true,
+            reconnect_base: Duration::from_millis(5),
+            reconnect_max: Duration::from_millis(6),
+            client_version: "test/1".into(),
+        }
+    }
+
+    fn code(options: Options) -> Option<Code> {
+        options.config().err().map(|invalid| invalid.code)
+    }
+
+    #[test]
+    fn options_arrive_in_the_configuration() {
+        let config = options().config().unwrap();
+        assert_eq!(config.suite, Some(Suite::ChaCha20Poly1305));
+        assert_eq!(config.connect_timeout, Duration::from_secs(3));
+        assert_eq!(config.backoff.map(|backoff| backoff.base), Some(Duration::from_millis(5)));
+        assert_eq!(config.backoff.map(|backoff| backoff.cap), Some(Duration::from_millis(6)));
+        assert!(Options { reconnect: false, ..options() }.config().unwrap().backoff.is_none());
+        assert!(Options { encryption: "off".into(), ..options() }.config().unwrap().suite.is_none());
+    }
+
+    #[test]
+    fn what_is_wrong_has_its_code() {
+        assert_eq!(code(Options { url: "/moorline".into(), ..options() }), Some(Code::INVALID_URL));
+        assert_eq!(code(Options { encryption: "rot13".into(), ..options() }), Some(Code::INVALID_OPTION));
+        let keys = vec!["mlpub_short".to_owned()];
+        assert_eq!(code(Options { server_keys: keys, ..options() }), Some(Code::INVALID_SERVER_KEY));
+    }
+
+    #[test]
+    fn a_pin_without_encryption_is_refused_because_it_would_protect_nothing() {
+        let key = moorline_protocol::key::StaticKey::from_private([3; 32]).public().to_string();
+        let options = Options { encryption: "off".into(), server_keys: vec![key], ..options() };
+        assert_eq!(code(options), Some(Code::INVALID_OPTION));
+    }
+}

@@ -65,3 +65,72 @@ impl Turn {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use moorline_protocol::{
+        client::{ClientConfig, ClientInput, SocketInput, Status},
+        payload::{Name, Payload},
+        url::DialUrl,
+    };
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(0);
+
+    fn turn() -> Turn {
+        let mut config = ClientConfig::new(DialUrl::parse("ws://localhost/moorline").unwrap());
+        config.suite = None;
+        Turn::new(ClientEndpoint::new(config, [7; 32]))
+    }
+
+    #[test]
+    fn effects_from_within_come_after_those_that_wait_and_nobody_else_carries_them_out() {
+        let mut turn = turn();
+        turn.change(|endpoint| endpoint.start(NOW));
+        assert!(turn.begin());
+        assert!(matches!(turn.next(), ClientOutput::Event(ClientEvent::Status(Status::Connecting { .. }))));
+        turn.change(ClientEndpoint::close);
+        assert!(!turn.begin());
+        let ClientOutput::OpenSocket { socket, .. } = turn.next() else { panic!("what came first is first") };
+        assert!(matches!(turn.next(), ClientOutput::CloseSocket(closed, _) if closed == socket));
+        assert!(matches!(turn.next(), ClientOutput::Event(ClientEvent::Status(Status::Closed(None)))));
+        assert!(matches!(turn.next(), ClientOutput::Wait(None)));
+        assert!(turn.begin());
+    }
+
+    #[test]
+    fn a_cancelled_call_takes_its_outcome_out_of_the_queue() {
+        let mut turn = turn();
+        let payload = Payload::bytes(Vec::new());
+        let mut call = || turn.change(|endpoint| endpoint.call(NOW, Name::new("x").unwrap(), payload.clone(), None));
+        let (kept, cancelled) = (call().unwrap(), call().unwrap());
+        turn.change(ClientEndpoint::close);
+        turn.cancel(cancelled);
+        turn.begin();
+        let settled = turn.next();
+        assert!(matches!(settled, ClientOutput::Event(ClientEvent::Peer(PeerEvent::Settled { id, .. })) if id == kept));
+        assert!(matches!(turn.next(), ClientOutput::Event(ClientEvent::Status(Status::Closed(None)))));
+    }
+
+    #[test]
+    fn the_deadline_is_the_one_of_the_last_drain() {
+        let mut turn = turn();
+        turn.change(|endpoint| endpoint.start(NOW));
+        turn.begin();
+        let mut socket = None;
+        let deadline = loop {
+            match turn.next() {
+                ClientOutput::OpenSocket { socket: opened, .. } => socket = Some(opened),
+                ClientOutput::Wait(deadline) => break deadline,
+                _ => {}
+            }
+        };
+        assert_eq!(deadline, Some(Timestamp::from_millis(10_000)));
+        let gone = ClientInput::Socket(socket.unwrap(), SocketInput::Closed(1006));
+        turn.change(|endpoint| endpoint.handle_input(Timestamp::from_millis(5), gone));
+        turn.begin();
+        assert!(matches!(turn.next(), ClientOutput::Discover(..)));
+        assert!(matches!(turn.next(), ClientOutput::Wait(Some(later)) if Some(later) > deadline));
+    }
+}

@@ -547,6 +547,18 @@ test("free within a callback is safe", () => {
   assert.equal(it.of("onStatus").at(-1)[0].status, "connected");
 });
 
+test("free before a queued socket is opened opens none", () => {
+  let it;
+  const on = { onStatus: ({ attempt, retryInMs }) => { if (attempt === 2 && retryInMs === undefined) it.core.free(); } };
+  it = client({ on, options: { reconnectBaseMs: 0 } });
+  it.core.start();
+  it.sockets[0].end();
+  it.core.discovered(it.of("discover")[0][0], { kind: "unreachable" });
+  mock.timers.runAll(); // The wait is over: the next try is told, its socket is in the queue.
+  assert.equal(it.of("onStatus").at(-1)[0].attempt, 2);
+  assert.equal(it.sockets.length, 1);
+});
+
 test("late events of an old socket are passed over", () => {
   const { core, sockets, socket, of } = connected();
   const { onopen, onmessage, onclose } = socket;
