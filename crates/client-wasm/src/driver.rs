@@ -19,10 +19,10 @@ use moorline_protocol::{
     session::Outcome,
     time::Timestamp,
 };
-use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::*;
 
 use crate::{
-    host::{Host, console_error, now},
+    host::{Host, console_error, now, queue_microtask},
     payload::array,
     report,
     socket::Socket,
@@ -75,28 +75,32 @@ impl Driver {
         })
     }
 
-    /// One command to the endpoint, and what follows from it.
+    /// One command of the host's, and what follows from it. What there is to tell is told when the host has returned:
+    /// no callback runs within a method of `Core`, so each may call `free()`.
     pub(crate) fn command<T>(self: &Rc<Self>, command: impl FnOnce(&mut ClientEndpoint, Timestamp) -> T) -> T {
-        let now = now();
-        let result = self.turn.borrow_mut().change(|endpoint| command(endpoint, now));
-        self.carry_out();
+        let result = self.change(command);
+        self.act();
+        self.tell_later();
         result
     }
 
-    /// Something happened.
-    pub(crate) fn handle(self: &Rc<Self>, input: ClientInput) {
+    /// [`Self::command`], with something that happened outside of this module.
+    pub(crate) fn take(self: &Rc<Self>, input: ClientInput) {
         self.command(|endpoint, now| endpoint.handle_input(now, input));
     }
 
     pub(crate) fn cancel(self: &Rc<Self>, id: CallId) {
         self.turn.borrow_mut().cancel(id);
-        self.carry_out();
+        self.act();
+        self.tell_later();
     }
 
     /// Says good-bye; the host hears nothing of it.
     pub(crate) fn abandon(self: &Rc<Self>) {
         self.abandoned.set(true);
-        self.command(|endpoint, _| endpoint.close());
+        self.change(|endpoint, _| endpoint.close());
+        self.turn.borrow_mut().forget_events();
+        self.act();
     }
 
     pub(crate) fn stats(&self) -> JsValue {
@@ -109,15 +113,30 @@ impl Driver {
         report::stats(self.sent.get(), self.received.get(), rtt, buffered)
     }
 
-    fn carry_out(self: &Rc<Self>) {
-        if !self.turn.borrow_mut().begin() {
+    fn change<T>(&self, change: impl FnOnce(&mut ClientEndpoint, Timestamp) -> T) -> T {
+        let now = now();
+        self.turn.borrow_mut().change(|endpoint| change(endpoint, now))
+    }
+
+    /// Within [`Self::act`], which goes on with what follows.
+    fn note(&self, input: ClientInput) {
+        self.change(|endpoint, now| endpoint.handle_input(now, input));
+    }
+
+    /// Something happened on the socket or the clock.
+    fn handle(self: &Rc<Self>, input: ClientInput) {
+        self.note(input);
+        self.act();
+        self.tell();
+    }
+
+    fn act(self: &Rc<Self>) {
+        if !self.turn.borrow_mut().begin_effects() {
             return;
         }
         loop {
-            let effect = self.turn.borrow_mut().next();
+            let effect = self.turn.borrow_mut().next_effect();
             match effect {
-                ClientOutput::OpenSocket { .. } | ClientOutput::Discover(..) | ClientOutput::Event(_)
-                    if self.abandoned.get() => {}
                 ClientOutput::OpenSocket { socket, url, subprotocol } => self.open(socket, url.as_str(), subprotocol),
                 ClientOutput::Transmit(socket, record) => self.transmit(socket, &record),
                 ClientOutput::CloseSocket(id, code) => {
@@ -126,13 +145,39 @@ impl Driver {
                     }
                 }
                 ClientOutput::Discover(ticket, url) => self.discover(ticket, &url),
-                ClientOutput::Event(event) => self.tell(event),
+                // The turn keeps them apart.
+                ClientOutput::Event(_) => {}
                 ClientOutput::Wait(deadline) => return self.wait_until(deadline),
             }
         }
     }
 
+    fn tell_later(self: &Rc<Self>) {
+        if self.turn.borrow().has_untold_events() {
+            let driver = Rc::downgrade(self);
+            queue_microtask(&Closure::once_into_js(move || {
+                if let Some(driver) = driver.upgrade() {
+                    driver.tell();
+                }
+            }));
+        }
+    }
+
+    fn tell(&self) {
+        if !self.turn.borrow_mut().begin_events() {
+            return;
+        }
+        loop {
+            let event = self.turn.borrow_mut().next_event();
+            let Some(event) = event else { return };
+            self.tell_one(event);
+        }
+    }
+
     fn open(self: &Rc<Self>, id: SocketId, url: &str, subprotocol: &str) {
+        if self.abandoned.get() {
+            return;
+        }
         match self.host.open_socket(url, Array::of1(&subprotocol.into())) {
             Ok(socket) if socket.is_object() => {
                 let driver = Rc::downgrade(self);
@@ -145,7 +190,7 @@ impl Driver {
             }
             opened => {
                 check(opened.map(drop));
-                self.handle(ClientInput::Socket(id, SocketInput::Closed(ABNORMAL)));
+                self.note(ClientInput::Socket(id, SocketInput::Closed(ABNORMAL)));
             }
         }
     }
@@ -173,7 +218,7 @@ impl Driver {
         socket.send(record);
         if socket.buffered() > CONGESTED_ABOVE && !socket.is_watched() {
             self.watch(&socket);
-            self.handle(ClientInput::Socket(id, SocketInput::Congested(true)));
+            self.note(ClientInput::Socket(id, SocketInput::Congested(true)));
         }
     }
 
@@ -196,11 +241,11 @@ impl Driver {
     fn discover(self: &Rc<Self>, ticket: Ticket, url: &str) {
         if let Err(thrown) = self.host.discover(ticket.0 as f64, url) {
             console_error(&thrown);
-            self.handle(ClientInput::Discovered(ticket, Discovery::Unreachable));
+            self.note(ClientInput::Discovered(ticket, Discovery::Unreachable));
         }
     }
 
-    fn tell(&self, event: ClientEvent) {
+    fn tell_one(&self, event: ClientEvent) {
         let host = &self.host;
         check(match event {
             ClientEvent::Status(status) => {

@@ -58,6 +58,9 @@ extern "C" {
     #[wasm_bindgen(catch, js_namespace = ["globalThis", "crypto"], js_name = getRandomValues)]
     fn get_random_values(array: &Uint8Array) -> Result<(), JsValue>;
 
+    #[wasm_bindgen(js_name = queueMicrotask)]
+    pub(crate) fn queue_microtask(callback: &JsValue);
+
     /// Tells a developer what the host threw; the driver goes on.
     #[wasm_bindgen(js_namespace = console, js_name = error)]
     pub(crate) fn console_error(thrown: &JsValue);

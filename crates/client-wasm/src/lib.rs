@@ -11,16 +11,16 @@
 //!
 //! # The drain contract
 //!
-//! Every entry point changes the endpoint and drains it in one short borrow; JavaScript is called afterwards, with no
-//! borrow held, so any callback may call back into [`Core`]. Whoever is outermost carries out what is to be done, in
-//! order; calls from inside only add to the queue. `free()` at any time is safe: it says good-bye, and from then on
-//! the host is not called any more.
+//! Every entry point changes the endpoint and drains it in one short borrow. JavaScript is called afterwards, with no
+//! borrow held: first sockets and discovery, then the host's callbacks, each in order; what comes from inside adds to the
+//! queue. After a method of [`Core`] the callbacks follow in a microtask, so none runs within one, and each may call
+//! back or `free()`. That is safe at any time: it says good-bye, and from then on the host is not called any more.
 //!
 //! # Modules
 //!
 //! | module | what it owns |
 //! |---|---|
-//! | `turn` | the endpoint and the queue of what is to be done; no JavaScript |
+//! | `turn` | the endpoint and the queues of what is to be done and told; no JavaScript |
 //! | `driver` | carrying it out; the one timer |
 //! | `socket` | one WebSocket and its listeners |
 //! | `host` | what the shell and the platform provide |
@@ -145,7 +145,7 @@ impl Core {
     /// The answer to `host.discover`.
     pub fn discovered(&self, ticket: f64, result: JsValue) {
         let input = ClientInput::Discovered(Ticket(ticket as u64), discovery::read(&result));
-        self.driver.handle(input);
+        self.driver.take(input);
     }
 
     /// The network is back or the page is shown again: a wait for the next try ends now.

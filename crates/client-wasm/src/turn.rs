@@ -1,4 +1,4 @@
-//! The endpoint and the queue of what it wants done, so that the drain contract is kept in one place.
+//! The endpoint and the queues of what it wants done, so that the drain contract is kept in one place.
 //!
 //! It never calls JavaScript, and whoever borrows it never does while the borrow lasts.
 
@@ -13,15 +13,27 @@ use moorline_protocol::{
 
 pub(crate) struct Turn {
     endpoint: ClientEndpoint,
+    /// What concerns sockets and discovery.
     effects: VecDeque<ClientOutput>,
+    /// What the host is to hear once the effects are carried out.
+    events: VecDeque<ClientEvent>,
     deadline: Option<Timestamp>,
-    /// Somebody is carrying out effects: whoever comes meanwhile leaves theirs in the queue.
-    taken: bool,
+    /// Somebody carries out effects: whoever comes meanwhile leaves theirs in the queue.
+    acting: bool,
+    /// Somebody tells events.
+    telling: bool,
 }
 
 impl Turn {
     pub(crate) fn new(endpoint: ClientEndpoint) -> Self {
-        Self { endpoint, effects: VecDeque::new(), deadline: None, taken: false }
+        Self {
+            endpoint,
+            effects: VecDeque::new(),
+            events: VecDeque::new(),
+            deadline: None,
+            acting: false,
+            telling: false,
+        }
     }
 
     pub(crate) fn endpoint(&self) -> &ClientEndpoint {
@@ -39,6 +51,7 @@ impl Turn {
         loop {
             match self.endpoint.poll_output() {
                 ClientOutput::Wait(deadline) => return self.deadline = deadline,
+                ClientOutput::Event(event) => self.events.push_back(event),
                 effect => self.effects.push_back(effect),
             }
         }
@@ -47,22 +60,42 @@ impl Turn {
     /// Gives up on a call, also where its outcome is in the queue already.
     pub(crate) fn cancel(&mut self, call: CallId) {
         self.change(|endpoint| endpoint.cancel(call));
-        self.effects.retain(|effect| {
-            !matches!(effect, ClientOutput::Event(ClientEvent::Peer(PeerEvent::Settled { id, .. })) if *id == call)
-        });
+        self.events.retain(|event| !matches!(event, ClientEvent::Peer(PeerEvent::Settled { id, .. }) if *id == call));
     }
 
-    /// Whether the caller is the one to carry out effects: with [`Self::next`], until it says `Wait`.
-    pub(crate) fn begin(&mut self) -> bool {
-        !mem::replace(&mut self.taken, true)
+    /// The host is not to hear anything any more.
+    pub(crate) fn forget_events(&mut self) {
+        self.events.clear();
     }
 
-    /// The next thing to do. `Wait` ends what [`Self::begin`] began.
-    pub(crate) fn next(&mut self) -> ClientOutput {
+    /// Whether the caller is the one to carry out effects: with [`Self::next_effect`], until it says `Wait`.
+    pub(crate) fn begin_effects(&mut self) -> bool {
+        !mem::replace(&mut self.acting, true)
+    }
+
+    /// The next thing to do. `Wait` ends what [`Self::begin_effects`] began.
+    pub(crate) fn next_effect(&mut self) -> ClientOutput {
         self.effects.pop_front().unwrap_or_else(|| {
-            self.taken = false;
+            self.acting = false;
             ClientOutput::Wait(self.deadline)
         })
+    }
+
+    /// Whether there are events and the caller is the one to tell them: with [`Self::next_event`], until it says `None`.
+    pub(crate) fn begin_events(&mut self) -> bool {
+        !self.events.is_empty() && !mem::replace(&mut self.telling, true)
+    }
+
+    /// Whether there are events that nobody tells.
+    pub(crate) fn has_untold_events(&self) -> bool {
+        !self.events.is_empty() && !self.telling
+    }
+
+    /// The next thing to tell. `None` ends what [`Self::begin_events`] began.
+    pub(crate) fn next_event(&mut self) -> Option<ClientEvent> {
+        let event = self.events.pop_front();
+        self.telling = event.is_some();
+        event
     }
 }
 
@@ -88,15 +121,26 @@ mod tests {
     fn effects_from_within_come_after_those_that_wait_and_nobody_else_carries_them_out() {
         let mut turn = turn();
         turn.change(|endpoint| endpoint.start(NOW));
-        assert!(turn.begin());
-        assert!(matches!(turn.next(), ClientOutput::Event(ClientEvent::Status(Status::Connecting { .. }))));
+        assert!(turn.begin_effects());
         turn.change(ClientEndpoint::close);
-        assert!(!turn.begin());
-        let ClientOutput::OpenSocket { socket, .. } = turn.next() else { panic!("what came first is first") };
-        assert!(matches!(turn.next(), ClientOutput::CloseSocket(closed, _) if closed == socket));
-        assert!(matches!(turn.next(), ClientOutput::Event(ClientEvent::Status(Status::Closed(None)))));
-        assert!(matches!(turn.next(), ClientOutput::Wait(None)));
-        assert!(turn.begin());
+        assert!(!turn.begin_effects());
+        let ClientOutput::OpenSocket { socket, .. } = turn.next_effect() else { panic!("what came first is first") };
+        assert!(matches!(turn.next_effect(), ClientOutput::CloseSocket(closed, _) if closed == socket));
+        assert!(matches!(turn.next_effect(), ClientOutput::Wait(None)));
+        assert!(turn.begin_effects());
+    }
+
+    #[test]
+    fn events_are_told_in_order_by_one_at_a_time() {
+        let mut turn = turn();
+        assert!(!turn.begin_events());
+        turn.change(|endpoint| endpoint.start(NOW));
+        assert!(turn.has_untold_events() && turn.begin_events());
+        assert!(matches!(turn.next_event(), Some(ClientEvent::Status(Status::Connecting { .. }))));
+        turn.change(ClientEndpoint::close);
+        assert!(!turn.has_untold_events() && !turn.begin_events());
+        assert_eq!(turn.next_event(), Some(ClientEvent::Status(Status::Closed(None))));
+        assert_eq!(turn.next_event(), None);
     }
 
     #[test]
@@ -107,30 +151,24 @@ mod tests {
         let (kept, cancelled) = (call().unwrap(), call().unwrap());
         turn.change(ClientEndpoint::close);
         turn.cancel(cancelled);
-        turn.begin();
-        let settled = turn.next();
-        assert!(matches!(settled, ClientOutput::Event(ClientEvent::Peer(PeerEvent::Settled { id, .. })) if id == kept));
-        assert!(matches!(turn.next(), ClientOutput::Event(ClientEvent::Status(Status::Closed(None)))));
+        turn.begin_events();
+        let settled = turn.next_event();
+        assert!(matches!(settled, Some(ClientEvent::Peer(PeerEvent::Settled { id, .. })) if id == kept));
+        assert_eq!(turn.next_event(), Some(ClientEvent::Status(Status::Closed(None))));
     }
 
     #[test]
     fn the_deadline_is_the_one_of_the_last_drain() {
         let mut turn = turn();
         turn.change(|endpoint| endpoint.start(NOW));
-        turn.begin();
-        let mut socket = None;
-        let deadline = loop {
-            match turn.next() {
-                ClientOutput::OpenSocket { socket: opened, .. } => socket = Some(opened),
-                ClientOutput::Wait(deadline) => break deadline,
-                _ => {}
-            }
-        };
-        assert_eq!(deadline, Some(Timestamp::from_millis(10_000)));
-        let gone = ClientInput::Socket(socket.unwrap(), SocketInput::Closed(1006));
+        turn.begin_effects();
+        let ClientOutput::OpenSocket { socket, .. } = turn.next_effect() else { panic!("plain mode opens at once") };
+        let ClientOutput::Wait(Some(deadline)) = turn.next_effect() else { panic!("a try has a deadline") };
+        assert_eq!(deadline, Timestamp::from_millis(10_000));
+        let gone = ClientInput::Socket(socket, SocketInput::Closed(1006));
         turn.change(|endpoint| endpoint.handle_input(Timestamp::from_millis(5), gone));
-        turn.begin();
-        assert!(matches!(turn.next(), ClientOutput::Discover(..)));
-        assert!(matches!(turn.next(), ClientOutput::Wait(Some(later)) if Some(later) > deadline));
+        turn.begin_effects();
+        assert!(matches!(turn.next_effect(), ClientOutput::Discover(..)));
+        assert!(matches!(turn.next_effect(), ClientOutput::Wait(Some(later)) if later > deadline));
     }
 }

@@ -11,7 +11,7 @@ const KB: u64 = 1000;
 const BUDGET: Budget = Budget {
     // The step for what there is now is 60, and it is not reached yet: this holds what has been reached, so that it gets
     // no worse on the way. Later steps: 70 with sessions that resume, 85 with topics and stores, 95 with feeds and state.
-    wasm: 80 * KB,
+    wasm: 81 * KB,
     javascript: 15 * KB, // then 20 from topics on
 };
 

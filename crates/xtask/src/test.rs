@@ -35,6 +35,8 @@ pub(crate) const NATIVE: &[&str] = &["--workspace", "--exclude", "moorline-clien
 
 fn rust() -> Result<()> {
     cargo("test").args(NATIVE).run()?;
+    // What of the browser's driver needs no browser.
+    cargo("test").args(["--package", "moorline-client-wasm", "--lib"]).run()?;
     cargo("test").args(["--package", "xtask"]).run()
 }
 
@@ -53,7 +55,8 @@ fn package() -> Result<()> {
     for script in ["check", "test", "publint"] {
         node::npm(&pack::folder()).args(["run", script]).run()?;
     }
-    Ok(())
+    // The compiled driver by itself, with a socket and a host that the test plays.
+    cmd("node").args(["--test", "crates/client-wasm/tests/smoke.mjs"]).dir(&repo::path("")).run()
 }
 
 /// Real pages in Chromium. The tests find what they need in the environment:
