@@ -244,9 +244,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     Ok(id) => {
                         self.asked.insert(id, (ticket, settled));
                     }
-                    Err(Refused::TooLarge) => {
-                        let _ = settled.send(Outcome::Failed(Failure::of(Code::TOO_LARGE)));
-                    }
                     Err(refused) => {
                         let _ = settled.send(Outcome::Failed(Failure::of(refused.code())));
                     }
