@@ -12,19 +12,22 @@ use bytes::Bytes;
 pub use interface::*;
 
 use crate::{
-    auth::Auth,
+    auth::{Auth, Resume},
     backoff::Backoff,
     code::Code,
-    connection::{Connection, Link, PeerEvent},
+    connection::{Connection, Link},
     discovery::{Discovery, Trust},
     entropy::Entropy,
     error::{Refused, Violation},
-    frame::{CallId, ClientFrame, Failure, Goaway, RawFrame, Reject, ServerFrame, Welcome},
+    frame::{
+        self, CallId, ClientFrame, Epoch, Failure, Goaway, RawFrame, Reject, ResetReason, ResumeSecret, Resumption,
+        ServerFrame, SessionId, Welcome,
+    },
     key::{ServerKey, StaticKey},
     noise::Initiator,
     payload::{Name, Payload},
     record::{SUBPROTOCOL, SUBPROTOCOL_PLAIN, VERSION, kind},
-    session::{Broadcast, Outcome, Session},
+    session::{Broadcast, CallOptions, Outcome, PeerEvent, Receipt, Session},
     time::Timestamp,
 };
 
@@ -72,14 +75,23 @@ enum Phase {
     Closed,
 }
 
+/// A session that the server knows, or has known.
+struct Known {
+    id: SessionId,
+    epoch: Epoch,
+    secret: Option<ResumeSecret>,
+}
+
 /// The client's end as a state machine: hand in what happened, then drain what is to be done.
 pub struct ClientEndpoint {
     config: ClientConfig,
     entropy: Entropy,
+    /// The client's key, for as long as it lives: a session belongs to it.
+    key: StaticKey,
     phase: Phase,
     session: Session,
-    /// The newest number that the application knows a call of the server's by.
-    served: u64,
+    /// The session that the next connection asks to go on with.
+    known: Option<Known>,
     /// The socket takes no more for now.
     congested: bool,
     backoff: Option<Backoff>,
@@ -97,13 +109,15 @@ pub struct ClientEndpoint {
 impl ClientEndpoint {
     /// An endpoint that waits for [`Self::start`]. `seed` is 32 secret random bytes, new for each.
     pub fn new(config: ClientConfig, seed: [u8; 32]) -> Self {
+        let mut entropy = Entropy::new(seed);
         Self {
+            key: StaticKey::generate(&mut entropy),
             session: Session::new(config.limits.clone()),
-            served: 0,
+            known: None,
             congested: false,
             backoff: config.backoff.map(Backoff::new),
             config,
-            entropy: Entropy::new(seed),
+            entropy,
             phase: Phase::Idle,
             attempt: 1,
             last_number: 0,
@@ -156,10 +170,15 @@ impl ClientEndpoint {
         now: Timestamp,
         name: Name,
         payload: Payload,
-        timeout: Option<Duration>,
+        options: CallOptions,
     ) -> Result<CallId, Refused> {
         self.open()?;
-        self.session.call(now, name, payload, timeout)
+        self.session.call(now, name, payload, options)
+    }
+
+    /// Takes more items of a stream.
+    pub fn grant(&mut self, id: CallId, more: u64) {
+        self.session.grant(id, more);
     }
 
     /// Gives up on a call; its outcome is not reported any more.
@@ -173,21 +192,46 @@ impl ClientEndpoint {
     /// When nothing was sent and nothing will be, and why. A volatile message that is dropped is no error.
     pub fn notify(&mut self, name: Name, payload: Payload, volatile: bool) -> Result<(), Refused> {
         self.open()?;
+        let message = Broadcast::new(name, payload, volatile)?;
         if volatile && !matches!(self.phase, Phase::Connected { .. }) {
-            return Broadcast::new(name, payload, volatile).map(|_| ());
+            return Ok(());
         }
-        self.session.notify(name, payload, volatile)
+        self.session.send(&message)
     }
 
-    /// Answers a call of the server; one that is not open any more is passed over.
+    /// Sends a notification whose arrival is told by [`PeerEvent::Confirmed`]: the server has handed it on. Where a
+    /// reset comes first, the receipt stands among what is unconfirmed.
+    ///
+    /// # Errors
+    /// When nothing was sent and nothing will be, and why.
+    pub fn notify_confirmed(&mut self, name: Name, payload: Payload) -> Result<Receipt, Refused> {
+        self.open()?;
+        self.session.notify_confirmed(name, payload)
+    }
+
+    /// Answers a call of the server; one that is not open any more is passed over. Without a connection the answer
+    /// waits for the next one.
     ///
     /// # Errors
     /// [`Refused::TooLarge`] when the result is above the limit; the server has been told by a failure.
-    pub fn answer(&mut self, id: CallId, result: Result<Payload, Failure>) -> Result<(), Refused> {
-        match &mut self.phase {
-            Phase::Connected { connection, .. } => connection.answer(id, result, &mut self.session),
-            _ => Ok(()),
-        }
+    pub fn answer(&mut self, now: Timestamp, id: CallId, result: Result<Payload, Failure>) -> Result<(), Refused> {
+        let answered = self.session.answer(id, result);
+        self.check_overflow(now);
+        answered
+    }
+
+    /// Sends an item of a stream that the server asked for; one that is over is passed over.
+    ///
+    /// # Errors
+    /// [`Refused::Backpressure`] when the server takes none now; [`PeerEvent::Credit`] tells when it does.
+    /// [`Refused::TooLarge`].
+    pub fn item(&mut self, id: CallId, payload: Payload) -> Result<(), Refused> {
+        self.session.item(id, payload)
+    }
+
+    /// Ends a stream that the server asked for.
+    pub fn end(&mut self, id: CallId) {
+        self.session.end(id);
     }
 
     /// The network is back or the page is shown again: a wait for the next try ends now.
@@ -224,11 +268,10 @@ impl ClientEndpoint {
             return;
         }
         if let Phase::Connected { socket, connection, .. } = &mut self.phase {
-            let records = connection.flush(&mut self.session, ClientFrame::Bye.encode()).unwrap_or_default();
+            let records = connection.flush(&mut self.session, &ClientFrame::Bye.encode()).unwrap_or_default();
             let transmit = records.into_iter().map(|record| ClientOutput::Transmit(*socket, record));
             self.outputs.extend(transmit);
         }
-        self.abandon_served();
         self.stop(Code::NORMAL, None);
     }
 
@@ -349,16 +392,21 @@ impl ClientEndpoint {
             self.phase = Phase::AwaitingWelcome { socket, key, link: Box::new(Link::Plain), deadline };
             return;
         };
-        let client_key = StaticKey::generate(&mut self.entropy);
         // Starting cannot fail: the parameters are constant and the keys of their length. The deadline covers the rest.
-        if let Ok((initiator, hello)) = Initiator::start(suite, &key, &client_key, &mut self.entropy) {
+        if let Ok((initiator, hello)) = Initiator::start(suite, &key, &self.key, &mut self.entropy) {
             self.outputs.push_back(ClientOutput::Transmit(socket, hello.into()));
             self.phase = Phase::AwaitingHello { socket, key, initiator: Box::new(initiator), deadline };
         }
     }
 
     fn auth(&self) -> Vec<u8> {
-        Auth { url: self.config.url.clone(), client_version: self.config.version.clone() }.encode()
+        let resume = self.known.as_ref().map(|Known { id, epoch, secret }| Resume {
+            session: *id,
+            received: self.session.received(),
+            epoch: *epoch,
+            secret: secret.clone(),
+        });
+        Auth { url: self.config.url.clone(), client_version: self.config.version.clone(), resume }.encode()
     }
 
     fn handle_record(&mut self, now: Timestamp, socket: SocketId, record: Bytes) {
@@ -375,7 +423,7 @@ impl ClientEndpoint {
                 self.phase = Phase::AwaitingWelcome { socket, key: Some(key), link, deadline };
             }
             Phase::AwaitingWelcome { key, link, .. } => {
-                let connection = Connection::new(*link, self.config.heartbeat, &self.config.limits, self.served, now);
+                let connection = Connection::new(*link, self.config.heartbeat, now);
                 self.phase = Phase::Connected { socket, connection: Box::new(connection), since: now };
                 self.handle_frames(now, socket, record, Some(key));
             }
@@ -399,22 +447,35 @@ impl ClientEndpoint {
         mut awaiting: Option<Option<ServerKey>>,
     ) {
         let Phase::Connected { mut connection, since, .. } = mem::replace(&mut self.phase, Phase::Idle) else { return };
-        let mut refusal = None;
-        let handled = connection.handle_record(now, record, |connection, raw| {
-            refusal = self.handle_frame(now, connection, &raw, &mut awaiting)?;
-            Ok(refusal.is_none())
-        });
-        let overfull = self.congested && self.session.is_overfull();
+        let handled = self.handle_plaintext(now, &mut connection, record, &mut awaiting);
         self.phase = Phase::Connected { socket, connection, since };
-        match (handled, refusal) {
-            (Err(violation), _) => self.violate(now, socket, violation),
-            (Ok(()), Some(failure)) => {
+        match handled {
+            Err(violation) => self.violate(now, socket, violation),
+            Ok(Some(failure)) => {
                 self.outputs.push_back(ClientOutput::CloseSocket(socket, Code::NORMAL));
                 self.lose(now, failure);
             }
-            (Ok(()), None) if overfull => self.close_socket_and_lose(now, socket, Code::SLOW_CONSUMER),
-            (Ok(()), None) => {}
+            Ok(None) => self.check_overflow(now),
         }
+    }
+
+    /// `Some` where the server does not want the client.
+    fn handle_plaintext(
+        &mut self,
+        now: Timestamp,
+        connection: &mut Connection,
+        record: Bytes,
+        awaiting: &mut Option<Option<ServerKey>>,
+    ) -> Result<Option<ConnectFailure>, Violation> {
+        let mut plaintext = connection.open(now, record)?;
+        while let Some(raw) = frame::next_frame(&mut plaintext)? {
+            if let Some(raw) = self.session.take(now, raw)?
+                && let Some(failure) = self.handle_frame(now, connection, &raw, awaiting)?
+            {
+                return Ok(Some(failure));
+            }
+        }
+        Ok(None)
     }
 
     fn handle_frame(
@@ -426,7 +487,7 @@ impl ClientEndpoint {
     ) -> Result<Option<ConnectFailure>, Violation> {
         match (ServerFrame::read(raw)?, awaiting.take()) {
             (ServerFrame::Welcome(welcome), Some(key)) => {
-                self.welcome(connection, welcome, key, now);
+                self.welcome(connection, welcome, key, now)?;
                 Ok(None)
             }
             (ServerFrame::Reject(Reject { code, reference, retry_after_ms, name, message }), Some(_)) => {
@@ -436,8 +497,8 @@ impl ClientEndpoint {
                 Ok(Some(ConnectFailure::told(code, reference, retry_after_ms, String::new(), message)))
             }
             (ServerFrame::Peer(frame), None) => {
-                let event = connection.handle_frame(now, frame, &mut self.session)?;
-                self.outputs.extend(event.map(|event| ClientOutput::Event(ClientEvent::Peer(event))));
+                let tell = |event| self.outputs.push_back(ClientOutput::Event(ClientEvent::Peer(event)));
+                connection.handle_frame(now, frame, &mut self.session, tell)?;
                 Ok(None)
             }
             (ServerFrame::Welcome(_) | ServerFrame::Reject(_), None)
@@ -445,7 +506,32 @@ impl ClientEndpoint {
         }
     }
 
-    fn welcome(&mut self, connection: &mut Connection, welcome: Welcome, key: Option<ServerKey>, now: Timestamp) {
+    fn welcome(
+        &mut self,
+        connection: &mut Connection,
+        welcome: Welcome,
+        key: Option<ServerKey>,
+        now: Timestamp,
+    ) -> Result<(), Violation> {
+        let resumed = match (welcome.resumption, &self.known) {
+            (Resumption::Resumed(received), Some(known)) if known.id == welcome.session => {
+                for receipt in self.session.resume(received)? {
+                    self.event(ClientEvent::Peer(PeerEvent::Confirmed(receipt)));
+                }
+                true
+            }
+            (Resumption::Resumed(_), _) => return Err(Violation::WrongSequence),
+            (Resumption::New, None) => false,
+            (Resumption::New, Some(_)) => {
+                self.reset(ResetReason::Unknown);
+                false
+            }
+            (Resumption::Reset(reason), _) => {
+                self.reset(reason);
+                false
+            }
+        };
+        self.known = Some(Known { id: welcome.session, epoch: welcome.epoch, secret: welcome.secret.clone() });
         for id in self.session.learn_limit(welcome.max_message) {
             let outcome = Outcome::Failed(Failure::of(Code::TOO_LARGE));
             self.event(ClientEvent::Peer(PeerEvent::Settled { id, outcome }));
@@ -456,14 +542,44 @@ impl ClientEndpoint {
             Some(_) if self.config.server_keys.is_empty() => Trust::Discovered,
             Some(_) => Trust::Pinned,
         };
-        let suite = self.config.suite;
-        self.event(ClientEvent::Session(SessionInfo { id: welcome.session, suite, server_key: key, trust, welcome }));
+        let (id, suite) = (welcome.session, self.config.suite);
+        self.event(ClientEvent::Session(Box::new(SessionInfo { id, resumed, suite, server_key: key, trust, welcome })));
         self.event(ClientEvent::Status(Status::Connected));
         // The first round trip is worth knowing at once.
         connection.ping(now, &mut self.session);
+        Ok(())
+    }
+
+    /// The session that was known is no more: tells what that means, before anything of the next one.
+    fn reset(&mut self, reason: ResetReason) {
+        if self.known.take().is_none() {
+            return;
+        }
+        let lost = self.session.reset();
+        self.event(ClientEvent::Reset(Reset { reason, unconfirmed: lost.unconfirmed }));
+        for id in lost.unknown {
+            self.event(ClientEvent::Peer(PeerEvent::Settled { id, outcome: Outcome::Unknown }));
+        }
+        for id in lost.abandoned {
+            self.event(ClientEvent::Peer(PeerEvent::Cancelled(id)));
+        }
+    }
+
+    /// Answers that nobody takes cannot be kept for ever, and one that is missing is a lost session.
+    fn check_overflow(&mut self, now: Timestamp) {
+        if !self.session.is_overfull() {
+            return;
+        }
+        self.reset(ResetReason::Overflow);
+        if let Some(socket) = self.socket() {
+            self.close_socket_and_lose(now, socket, Code::SLOW_CONSUMER);
+        }
     }
 
     fn violate(&mut self, now: Timestamp, socket: SocketId, violation: Violation) {
+        if violation.spoils_session() {
+            self.reset(ResetReason::Unknown);
+        }
         self.close_socket_and_lose(now, socket, violation.code());
     }
 
@@ -483,20 +599,8 @@ impl ClientEndpoint {
         if let (Phase::Connected { since, .. }, Some(backoff)) = (&self.phase, &mut self.backoff) {
             backoff.ended_after(now - *since);
         }
-        self.abandon_served();
-        for id in self.session.lose_connection() {
-            self.event(ClientEvent::Peer(PeerEvent::Settled { id, outcome: Outcome::Unknown }));
-        }
+        self.session.disconnect();
         self.fail(now, failure);
-    }
-
-    /// Nobody waits any more for what the application was to answer.
-    fn abandon_served(&mut self) {
-        if let Phase::Connected { connection, .. } = &mut self.phase {
-            self.served = connection.served();
-            let cancelled = connection.abandon().into_iter().map(PeerEvent::Cancelled);
-            self.outputs.extend(cancelled.map(ClientEvent::Peer).map(ClientOutput::Event));
-        }
     }
 
     /// Waits for the next try, or stops where a next try is of no use or not wanted.
@@ -523,6 +627,9 @@ impl ClientEndpoint {
             self.outputs.push_back(ClientOutput::CloseSocket(socket, code));
         }
         self.phase = Phase::Closed;
+        for id in self.session.abandon() {
+            self.event(ClientEvent::Peer(PeerEvent::Cancelled(id)));
+        }
         for (id, outcome) in self.session.close() {
             self.event(ClientEvent::Peer(PeerEvent::Settled { id, outcome }));
         }
@@ -568,7 +675,7 @@ impl ClientEndpoint {
             | Phase::Opening { deadline, .. }
             | Phase::AwaitingHello { deadline, .. }
             | Phase::AwaitingWelcome { deadline, .. } => Some(*deadline),
-            Phase::Connected { connection, .. } => Some(connection.deadline()),
+            Phase::Connected { connection, .. } => Some(connection.deadline(&self.session)),
             Phase::Waiting { until, .. } => Some(*until),
             Phase::Idle | Phase::Closed => None,
         };

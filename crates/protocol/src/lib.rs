@@ -89,4 +89,4 @@ pub mod time;
 pub mod url;
 mod wire;
 
-pub use connection::PeerEvent;
+pub use session::PeerEvent;

@@ -35,8 +35,32 @@ pub const MAX_VERSION: usize = 64;
 /// Body of every Reject, in bytes: padded, so that its length tells nothing.
 pub const REJECT_BODY: usize = 1_024;
 
-/// Largest payload of one message, in bytes. It leaves room in a record for the largest head of a frame.
-pub const MAX_PAYLOAD: usize = MAX_PLAINTEXT - 1_024;
+/// Largest that a message may be allowed to be, in bytes of payload.
+pub const MAX_PAYLOAD: usize = 16 * 1024 * 1024;
+
+/// Largest message unless a side says otherwise, in bytes of payload. A client takes this much and says nothing of it.
+pub const DEFAULT_MAX_MESSAGE: usize = 4 * 1024 * 1024;
+
+/// Most that stands in a frame beside the payload, in bytes.
+pub(crate) const MAX_HEAD: usize = 1_024;
+
+/// Largest payload that travels in one frame, and largest part of a larger one, in bytes.
+pub const PART: usize = 16 * 1024;
+
+/// Parts in one record, so that a large message leaves room for others.
+pub(crate) const PARTS_A_RECORD: usize = 3;
+
+/// Reliable frames after which an acknowledgement is sent at once.
+pub(crate) const ACK_FRAMES: usize = 64;
+
+/// Bytes of reliable frames after which an acknowledgement is sent at once.
+pub(crate) const ACK_BYTES: usize = 64 * 1024;
+
+/// How long an acknowledgement may wait for a record that goes out anyway.
+pub(crate) const ACK_AFTER: Duration = Duration::from_millis(500);
+
+/// How much a stream may send ahead of who reads it, in items, unless the reader says otherwise.
+pub const DEFAULT_CREDIT: u64 = 64;
 
 /// Caps that a server may tune. The client learns the server's from Welcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,9 +70,10 @@ pub struct Limits {
     pub max_message: usize,
     /// Calls of one peer that may be open at once; one more fails with `too_many_calls`.
     pub max_calls_in_flight: usize,
-    /// Bytes of frames that wait for the socket; beyond it calls and notifications fail with `backpressure`.
+    /// Bytes of messages that the other side has not confirmed; from there on calls and notifications fail with
+    /// `backpressure`. The last message may stand out beyond it.
     pub max_outgoing_bytes: usize,
-    /// Frames that wait for the socket; beyond it calls and notifications fail with `backpressure`.
+    /// Frames that the other side has not confirmed; from there on calls and notifications fail with `backpressure`.
     pub max_outgoing_frames: usize,
     /// Bytes that wait for the socket beyond which volatile messages are dropped; so they are when half of
     /// `max_outgoing_frames` wait, so that they never take the place of others.
@@ -58,7 +83,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_message: MAX_PAYLOAD,
+            max_message: DEFAULT_MAX_MESSAGE,
             max_calls_in_flight: 1_024,
             max_outgoing_bytes: 1024 * 1024,
             max_outgoing_frames: 2_048,
