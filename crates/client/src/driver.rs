@@ -15,16 +15,18 @@ use futures_util::{
 };
 use moorline_protocol::{
     PeerEvent,
-    client::{ClientConfig, ClientEndpoint, ClientEvent, ClientInput, ClientOutput, SocketId, SocketInput, Status},
+    client::{
+        ClientConfig, ClientEndpoint, ClientEvent, ClientInput, ClientOutput, Reset, SocketId, SocketInput, Status,
+    },
     error::Refused,
     frame::{CallId, Failure},
     payload::{Name, Payload},
-    session::Outcome,
+    session::{CallOptions, Outcome, Receipt},
     time::Timestamp,
     url::DialUrl,
 };
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{broadcast, mpsc, oneshot, watch},
     time::{Instant, Sleep, sleep},
 };
 
@@ -35,8 +37,9 @@ const NEVER: Duration = Duration::from_secs(31_536_000);
 
 /// What a [`Client`](crate::Client) asks for.
 pub(crate) enum Command {
-    Call { name: Name, payload: Payload, timeout: Duration, settled: oneshot::Sender<Result<Outcome, Refused>> },
+    Call { name: Name, payload: Payload, options: CallOptions, settled: oneshot::Sender<Result<Outcome, Refused>> },
     Notify { name: Name, payload: Payload, volatile: bool, queued: oneshot::Sender<Result<(), Refused>> },
+    Confirm { name: Name, payload: Payload, confirmed: oneshot::Sender<Result<bool, Refused>> },
     Ping,
     Close,
 }
@@ -64,6 +67,9 @@ struct Driver {
     socket: Option<Socket>,
     running: FuturesUnordered<BoxFuture<'static, Done>>,
     asked: HashMap<CallId, oneshot::Sender<Result<Outcome, Refused>>>,
+    /// Who waits for the confirmation of a notification: `true` when it has come, `false` when it never will.
+    confirming: HashMap<Receipt, oneshot::Sender<Result<bool, Refused>>>,
+    resets: broadcast::Sender<Reset>,
     view: watch::Sender<View>,
     handlers: Arc<Handlers>,
     origin: Instant,
@@ -75,11 +81,21 @@ pub(crate) async fn run(
     seed: [u8; 32],
     mut commands: mpsc::Receiver<Command>,
     view: watch::Sender<View>,
+    resets: broadcast::Sender<Reset>,
     handlers: Arc<Handlers>,
 ) {
-    let (running, asked, origin) = (FuturesUnordered::new(), HashMap::new(), Instant::now());
-    let endpoint = ClientEndpoint::new(config, seed);
-    let mut driver = Driver { endpoint, opening: None, socket: None, running, asked, view, handlers, origin };
+    let mut driver = Driver {
+        endpoint: ClientEndpoint::new(config, seed),
+        opening: None,
+        socket: None,
+        running: FuturesUnordered::new(),
+        asked: HashMap::new(),
+        confirming: HashMap::new(),
+        resets,
+        view,
+        handlers,
+        origin: Instant::now(),
+    };
     driver.endpoint.start(driver.now());
     let mut timer = pin!(sleep(Duration::ZERO));
     loop {
@@ -128,14 +144,20 @@ impl Driver {
     fn handle(&mut self, step: Step) {
         let now = self.now();
         match step {
-            Step::Command(Some(Command::Call { name, payload, timeout, settled })) => {
-                match self.endpoint.call(now, name, payload, Some(timeout)) {
+            Step::Command(Some(Command::Call { name, payload, options, settled })) => {
+                match self.endpoint.call(now, name, payload, options) {
                     Ok(id) => self.await_outcome(id, settled),
                     Err(refused) => drop(settled.send(Err(refused))),
                 }
             }
             Step::Command(Some(Command::Notify { name, payload, volatile, queued })) => {
                 let _ = queued.send(self.endpoint.notify(name, payload, volatile));
+            }
+            Step::Command(Some(Command::Confirm { name, payload, confirmed })) => {
+                match self.endpoint.notify_confirmed(name, payload) {
+                    Ok(receipt) => drop(self.confirming.insert(receipt, confirmed)),
+                    Err(refused) => drop(confirmed.send(Err(refused))),
+                }
             }
             Step::Command(Some(Command::Ping)) => self.endpoint.ping(now),
             Step::Command(Some(Command::Close) | None) => self.endpoint.close(),
@@ -147,7 +169,7 @@ impl Driver {
             }
             Step::Done(Done::Input(input)) => self.endpoint.handle_input(now, input),
             // An answer that is too large has been told to the server as a failure.
-            Step::Done(Done::Answer(id, result)) => drop(self.endpoint.answer(id, result)),
+            Step::Done(Done::Answer(id, result)) => drop(self.endpoint.answer(now, id, result)),
             Step::Done(Done::CallerGone(id)) => {
                 self.asked.remove(&id);
                 self.endpoint.cancel(id);
@@ -176,6 +198,12 @@ impl Driver {
             }
             Done::Nothing
         }));
+    }
+
+    fn confirm(&mut self, receipt: Receipt, arrived: bool) {
+        if let Some(confirmed) = self.confirming.remove(&receipt) {
+            let _ = confirmed.send(Ok(arrived));
+        }
     }
 
     fn drain(&mut self) -> Option<Timestamp> {
@@ -217,8 +245,16 @@ impl Driver {
     fn deliver(&mut self, event: ClientEvent) {
         match event {
             ClientEvent::Status(status) => self.view.send_modify(|view| view.status = status),
-            ClientEvent::Session(session) => self.view.send_modify(|view| view.session = Some(session)),
-            ClientEvent::Peer(PeerEvent::Call { id, name, payload }) => {
+            ClientEvent::Session(session) => self.view.send_modify(|view| view.session = Some(*session)),
+            ClientEvent::Reset(reset) => {
+                for receipt in reset.unconfirmed.iter().filter_map(|unconfirmed| unconfirmed.receipt) {
+                    self.confirm(receipt, false);
+                }
+                // Nobody has to listen.
+                let _ = self.resets.send(reset);
+            }
+            ClientEvent::Peer(PeerEvent::Confirmed(receipt)) => self.confirm(receipt, true),
+            ClientEvent::Peer(PeerEvent::Call { id, name, payload, .. }) => {
                 let run = self.handlers.run(name.as_str(), payload);
                 self.running.push(run.map(move |result| Done::Answer(id, result)).boxed());
             }
@@ -233,6 +269,8 @@ impl Driver {
             }
             // The handler goes on; its answer will be passed over.
             ClientEvent::Peer(PeerEvent::Cancelled(_)) => {}
+            // This client asks for no streams and answers with none.
+            ClientEvent::Peer(PeerEvent::Item { .. } | PeerEvent::Credit(_)) => {}
         }
     }
 }

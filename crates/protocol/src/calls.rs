@@ -93,6 +93,11 @@ impl Asked {
         Ok(true)
     }
 
+    /// Whether it is an open call for one reply.
+    pub(crate) fn is_unary(&mut self, id: CallId) -> bool {
+        self.find(id).is_some_and(|open| open.credit.is_none())
+    }
+
     /// The application takes more items; `false` when the stream is over.
     pub(crate) fn grant(&mut self, id: CallId, more: u64) -> bool {
         let credit = self.find(id).and_then(|open| open.credit.as_mut());

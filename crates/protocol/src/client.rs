@@ -267,11 +267,21 @@ impl ClientEndpoint {
         if matches!(self.phase, Phase::Closed) {
             return;
         }
-        if let Phase::Connected { socket, connection, .. } = &mut self.phase {
-            let records = connection.flush(&mut self.session, &ClientFrame::Bye.encode()).unwrap_or_default();
-            let transmit = records.into_iter().map(|record| ClientOutput::Transmit(*socket, record));
-            self.outputs.extend(transmit);
-        }
+        let bye = ClientFrame::Bye.encode();
+        let (socket, records) = match &mut self.phase {
+            Phase::Connected { socket, connection, .. } => (*socket, connection.flush(&mut self.session, &bye)),
+            // Welcome may be on its way, and a session with it that would wait for this client.
+            Phase::AwaitingWelcome { socket, link, .. } => (*socket, link.pack_frame(&bye).map(|record| vec![record])),
+            Phase::Idle
+            | Phase::Discovering { .. }
+            | Phase::Opening { .. }
+            | Phase::AwaitingHello { .. }
+            | Phase::Diagnosing { .. }
+            | Phase::Waiting { .. }
+            | Phase::Closed => (SocketId(0), Ok(Vec::new())),
+        };
+        let transmit = records.unwrap_or_default().into_iter().map(|record| ClientOutput::Transmit(socket, record));
+        self.outputs.extend(transmit);
         self.stop(Code::NORMAL, None);
     }
 

@@ -159,6 +159,7 @@ impl Connection {
     /// Everything that waits and `last` behind it, whatever the socket says: the connection is about to close.
     pub(crate) fn flush(&mut self, session: &mut Session, last: &Bytes) -> Result<Vec<Bytes>, Violation> {
         let mut records = Vec::new();
+        session.acknowledge();
         while let Some(record) = self.link.pack(session)? {
             records.push(record);
         }

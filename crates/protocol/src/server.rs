@@ -308,9 +308,9 @@ impl ServerEndpoint {
         self.finish(code, message, retry_after, Ended::Closed(code))
     }
 
-    /// Gives the session up: something that must not be missing does not fit it. The client hears of a reset.
-    pub fn overflow(&mut self) {
-        self.finish(Code::SLOW_CONSUMER, "", Duration::ZERO, Ended::Lost(ResetReason::Overflow));
+    /// Gives the session up. The client hears of it as a reset when it comes back.
+    pub fn lose(&mut self, reason: ResetReason) {
+        self.finish(Code::SLOW_CONSUMER, "", Duration::ZERO, Ended::Lost(reason));
     }
 
     fn finish(&mut self, code: Code, message: &str, retry_after: Duration, ended: Ended) -> Option<Ref> {
@@ -375,11 +375,19 @@ impl ServerEndpoint {
         self.session.send(message)
     }
 
-    /// Sends a notification that must not be missing where it was sent to others: a client that cannot take it any more
-    /// is given up, see [`Self::overflow`].
-    pub fn deliver(&mut self, message: &Broadcast) {
-        if self.send(message) == Err(Refused::Backpressure) {
-            self.overflow();
+    /// Sends a notification for which there was room when the application asked. It must not be missing now, so a
+    /// session that cannot keep it is given up.
+    ///
+    /// # Errors
+    /// [`Refused::TooLarge`], [`Refused::Closed`].
+    pub fn deliver(&mut self, message: &Broadcast) -> Result<(), Refused> {
+        match self.send(message) {
+            Err(Refused::Backpressure) => {
+                self.session.push(message);
+                self.check_overflow();
+                Ok(())
+            }
+            sent => sent,
         }
     }
 
@@ -410,7 +418,7 @@ impl ServerEndpoint {
     /// Answers that nobody takes cannot be kept for ever, and one that is missing is a lost session.
     fn check_overflow(&mut self) {
         if self.session.is_overfull() {
-            self.overflow();
+            self.lose(ResetReason::Overflow);
         }
     }
 
@@ -446,9 +454,9 @@ impl ServerEndpoint {
         self.session.undelivered()
     }
 
-    /// Bytes that are kept until the client confirms them.
-    pub fn kept_bytes(&self) -> usize {
-        self.session.kept_bytes()
+    /// Bytes and frames that are kept until the client confirms them.
+    pub fn kept(&self) -> (usize, usize) {
+        self.session.kept()
     }
 
     fn admitted(&self) -> Result<(), Refused> {

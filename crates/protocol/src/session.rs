@@ -323,6 +323,11 @@ impl Session {
         Ok(())
     }
 
+    /// Sends a notification without asking for room.
+    pub(crate) fn push(&mut self, broadcast: &Broadcast) {
+        self.outbox.push(broadcast.message.clone());
+    }
+
     /// Sends a notification whose arrival is told by [`PeerEvent::Confirmed`].
     pub(crate) fn notify_confirmed(&mut self, name: Name, payload: Payload) -> Result<Receipt, Refused> {
         self.check(&payload)?;
@@ -431,6 +436,8 @@ impl Session {
                 failure.data.as_ref().map_or(Ok(()), |data| self.check_incoming(data))?;
                 self.settled(id, Outcome::Failed(failure))
             }
+            // Who asked for a reply gets one.
+            PeerFrame::End(id) if self.asked.is_unary(id) => return Err(Violation::UnexpectedFrame),
             PeerFrame::End(id) => self.settled(id, Outcome::End),
             PeerFrame::Item { id, payload } => {
                 self.check_incoming(&payload)?;
@@ -480,7 +487,8 @@ impl Session {
         }
     }
 
-    fn acknowledge(&mut self) {
+    /// Queues the acknowledgement of what has come since the last one.
+    pub(crate) fn acknowledge(&mut self) {
         if let Some(seq) = self.inbox.owed() {
             self.inbox.told();
             self.outbox.control(PeerFrame::Ack(seq).encode());
@@ -511,8 +519,8 @@ impl Session {
         self.outbox.waiting_bytes()
     }
 
-    pub(crate) fn kept_bytes(&self) -> usize {
-        self.outbox.bytes()
+    pub(crate) fn kept(&self) -> (usize, usize) {
+        (self.outbox.bytes(), self.outbox.frames())
     }
 
     pub(crate) fn undelivered(&self) -> usize {

@@ -1,14 +1,16 @@
 //! Putting a server together.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use moorline_protocol::{
     entropy::Entropy,
+    frame::Epoch,
     heartbeat::HeartbeatConfig,
     key::Identity,
     limits::{Deadlines, Limits},
     server::{Encryption, ServerConfig},
+    session::Registry,
 };
 use tokio::{net::TcpListener, sync::Semaphore, time::Instant};
 
@@ -83,14 +85,29 @@ impl ServerBuilder {
         self
     }
 
-    /// Runs for every client that has come in.
+    /// Runs for every client that has come in with a new session.
     #[must_use]
     pub fn on_connect<Args>(mut self, hook: impl Handler<Args, Future = Running>) -> Self {
         self.router.on_connect.push(BoxedHandler::new(hook));
         self
     }
 
-    /// Runs for every client that has gone.
+    /// Runs when a client's connection is gone and its session waits for it.
+    #[must_use]
+    pub fn on_away<Args>(mut self, hook: impl Handler<Args, Future = Running>) -> Self {
+        self.router.on_away.push(BoxedHandler::new(hook));
+        self
+    }
+
+    /// Runs when a client that was away goes on with its session.
+    #[must_use]
+    pub fn on_return<Args>(mut self, hook: impl Handler<Args, Future = Running>) -> Self {
+        self.router.on_return.push(BoxedHandler::new(hook));
+        self
+    }
+
+    /// Runs when a session is over: the client said good-bye, stayed away for too long, or was closed. The hook may take
+    /// a [`Json<Departure>`](crate::Departure), which says why, and how many messages it has not got.
     #[must_use]
     pub fn on_disconnect<Args>(mut self, hook: impl Handler<Args, Future = Running>) -> Self {
         self.router.on_disconnect.push(BoxedHandler::new(hook));
@@ -119,7 +136,9 @@ impl ServerBuilder {
                 (sealed(&config, identity), Some(origin))
             }
         };
-        let endpoint = endpoint_config(&config, encryption);
+        let mut epoch = [0; 8];
+        getrandom::fill(&mut epoch).map_err(|_| Error::NoEntropy)?;
+        let endpoint = endpoint_config(&config, encryption, Epoch(epoch));
         let summary = summary(&config, &endpoint, &access, address, identity_origin);
         let shared = Shared {
             document: identity_document(&endpoint),
@@ -127,6 +146,7 @@ impl ServerBuilder {
             router,
             states: Arc::new(states),
             peers: Peers::default(),
+            sessions: Mutex::new(Registry::new(Epoch(epoch), config.limits.parked_sessions)),
             access,
             connections: Arc::new(Semaphore::new(config.limits.connections)),
             tasks: Tasks::default(),
@@ -143,12 +163,13 @@ fn sealed(config: &Config, identity: Identity) -> Encryption {
     Encryption::On { identity, suites: config.server.suites.clone() }
 }
 
-fn endpoint_config(config: &Config, encryption: Encryption) -> ServerConfig {
+fn endpoint_config(config: &Config, encryption: Encryption, epoch: Epoch) -> ServerConfig {
     let mut limits = Limits::default();
     limits.max_message = config.limits.max_message;
     limits.max_calls_in_flight = config.limits.calls_in_flight;
     limits.max_outgoing_bytes = config.limits.outgoing;
-    let mut endpoint = ServerConfig::new(encryption);
+    let mut endpoint = ServerConfig::new(encryption, epoch);
+    endpoint.resume_window = config.session.resume_window;
     endpoint.limits = limits;
     endpoint.public_urls = config.server.public_urls.clone();
     endpoint.deadlines = Deadlines { handshake: config.timeouts.handshake, decision: config.timeouts.decision };

@@ -18,6 +18,7 @@ use moorline_protocol::{
 };
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_util::either::Either;
 use tower_http::{compression::CompressionLayer, services::ServeDir};
 
 use crate::{
@@ -207,11 +208,15 @@ fn upgrade(shared: Arc<Shared>, mut request: Request) -> Response {
         let Ok(upgraded) = upgraded.await else { return };
         // The raw stream, so that a message does not pass through another buffer and a virtual call.
         match upgraded.downcast::<TokioIo<TcpStream>>() {
-            Ok(parts) => connection::serve(parts.io.into_inner(), parts.read_buf, shared, address).await,
+            Ok(parts) => {
+                connection::serve(Either::Left(parts.io.into_inner()), parts.read_buf, shared, address, permit).await;
+            }
             // With TLS that call is small beside the TLS.
-            Err(upgraded) => connection::serve(TokioIo::new(upgraded), bytes::Bytes::new(), shared, address).await,
+            Err(upgraded) => {
+                let socket = Either::Right(TokioIo::new(upgraded));
+                connection::serve(socket, bytes::Bytes::new(), shared, address, permit).await;
+            }
         }
-        drop(permit);
     });
     let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).unwrap_or(HeaderValue::from_static(""));
     let headers = [

@@ -55,6 +55,7 @@ mod listener;
 mod peer;
 mod router;
 mod server;
+mod session;
 mod shared;
 mod tasks;
 
@@ -66,6 +67,7 @@ pub use handler::{CallName, Handler, Json, State};
 pub use moorline_protocol as protocol;
 pub use peer::{Peer, Peers, SendError};
 pub use server::{Server, Summary};
+pub use session::Departure;
 #[cfg(feature = "tls")]
 pub use tokio_rustls::rustls;
 

@@ -13,6 +13,8 @@ pub(crate) struct Router {
     pub(crate) handlers: Table,
     pub(crate) listeners: Table,
     pub(crate) on_connect: Vec<BoxedHandler>,
+    pub(crate) on_away: Vec<BoxedHandler>,
+    pub(crate) on_return: Vec<BoxedHandler>,
     pub(crate) on_disconnect: Vec<BoxedHandler>,
 }
 
@@ -59,6 +61,8 @@ impl Router {
         self.handlers.check(states)?;
         self.listeners.check(states)?;
         self.on_connect.iter().try_for_each(|hook| check_states("on_connect", hook, states))?;
+        self.on_away.iter().try_for_each(|hook| check_states("on_away", hook, states))?;
+        self.on_return.iter().try_for_each(|hook| check_states("on_return", hook, states))?;
         self.on_disconnect.iter().try_for_each(|hook| check_states("on_disconnect", hook, states))
     }
 }

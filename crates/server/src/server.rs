@@ -1,11 +1,15 @@
 //! A server that is ready to serve.
 
-use std::{future::Future, net::SocketAddr, sync::Arc};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
-use moorline_protocol::{code::Code, key::ServerKey};
+use moorline_protocol::key::ServerKey;
 use tokio::{net::TcpListener, time::timeout};
 
 use crate::{Error, Peers, ServerBuilder, http, identity, listener, shared::Shared};
+
+/// How much longer a good-bye to everybody takes for one client more, so that they do not come back all at once.
+const A_CLIENT: Duration = Duration::from_millis(1);
+const MOST_SPREAD: Duration = Duration::from_secs(5);
 
 /// A server that listens and waits for [`Server::serve`].
 pub struct Server {
@@ -71,7 +75,8 @@ impl Server {
         let config = &shared.config;
         let routes = http::routes(shared.clone(), &config.server.path, config.server.public.as_deref());
         listener::accept(listener, routes, &shared, shutdown).await;
-        shared.peers.close_all(Code::GOING_AWAY);
+        let spread = (A_CLIENT * u32::try_from(shared.peers.count()).unwrap_or(u32::MAX)).min(MOST_SPREAD);
+        shared.peers.drain(spread.min(config.timeouts.shutdown / 2));
         shared.tasks.stop();
         if timeout(config.timeouts.shutdown, shared.tasks.done()).await.is_err() {
             tracing::warn!("some connections did not end in time");

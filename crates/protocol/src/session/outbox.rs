@@ -116,7 +116,8 @@ impl Outbox {
         }
     }
 
-    fn frames(&self) -> usize {
+    /// Messages that wait and frames that were sent.
+    pub(crate) fn frames(&self) -> usize {
         self.queue.len() + self.behind.len() + self.unacked.len() + usize::from(self.bulk.is_some())
     }
 

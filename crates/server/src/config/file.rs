@@ -122,6 +122,7 @@ mod tests {
             max_message = "1KiB"
             calls_in_flight = 5
             outgoing = "2MiB"
+            parked_sessions = 6
             [timeouts]
             tls_accept = "1s"
             upgrade = "2s"
@@ -131,6 +132,8 @@ mod tests {
             [heartbeat]
             idle = "1m"
             grace = "20s"
+            [session]
+            resume_window = "5m"
             [log]
             format = "json"
             level = "warn"
@@ -148,7 +151,8 @@ mod tests {
         assert_eq!(server.suites, [Suite::ChaCha20Poly1305]);
         let limits = &config.limits;
         assert_eq!((limits.connections, limits.max_message), (1_000, 1_024));
-        assert_eq!((limits.calls_in_flight, limits.outgoing), (5, 2 << 20));
+        assert_eq!((limits.calls_in_flight, limits.outgoing, limits.parked_sessions), (5, 2 << 20, 6));
+        assert_eq!(config.session.resume_window, Duration::from_secs(300));
         let timeouts = &config.timeouts;
         let seconds =
             [timeouts.tls_accept, timeouts.upgrade, timeouts.handshake, timeouts.decision].map(|t| t.as_secs());
@@ -183,7 +187,10 @@ mod tests {
         );
         assert_eq!(error("[auth]\ncolour = 1"), "moorline.toml:2:1: unknown key colour in [auth]; known are anonymous");
         assert_eq!(error("[sever]\n"), "moorline.toml:1:2: unknown section [sever]; did you mean [server]?");
-        assert!(error("[colours]\n").ends_with("known are server, identity, auth, limits, timeouts, heartbeat, log"));
+        assert!(
+            error("[colours]\n")
+                .ends_with("known are server, identity, auth, limits, timeouts, heartbeat, session, log")
+        );
         assert!(error("colour = 1").starts_with("moorline.toml:1:1: colour stands outside all sections"));
         assert!(error("[server.listen]\nport = 1").starts_with("moorline.toml:1:"));
     }
@@ -241,7 +248,7 @@ mod tests {
 
     #[test]
     fn what_a_message_and_the_queue_take_is_bounded() {
-        assert!(error("[limits]\nmax_message = '1MiB'").ends_with("must be from 1B to 64495B"));
+        assert!(error("[limits]\nmax_message = '17MiB'").ends_with("must be from 1B to 16MiB"));
         assert!(error("[limits]\noutgoing = '1KiB'").ends_with("must be from 64KiB to 1GiB"));
     }
 

@@ -36,6 +36,7 @@ pub(super) const KEYS: &[Key] = &[
     key("limits", "max_message", |config| Slot::Size(&mut config.limits.max_message, 1..=MAX_PAYLOAD)),
     key("limits", "calls_in_flight", |config| Slot::Count(&mut config.limits.calls_in_flight, 1..=MANY)),
     key("limits", "outgoing", |config| Slot::Size(&mut config.limits.outgoing, MAX_RECORD..=1 << 30)),
+    key("limits", "parked_sessions", |config| Slot::Count(&mut config.limits.parked_sessions, 0..=MANY)),
     key("timeouts", "tls_accept", |config| Slot::Duration(&mut config.timeouts.tls_accept)),
     key("timeouts", "upgrade", |config| Slot::Duration(&mut config.timeouts.upgrade)),
     key("timeouts", "handshake", |config| Slot::Duration(&mut config.timeouts.handshake)),
@@ -43,6 +44,7 @@ pub(super) const KEYS: &[Key] = &[
     key("timeouts", "shutdown", |config| Slot::Duration(&mut config.timeouts.shutdown)),
     key("heartbeat", "idle", |config| Slot::Duration(&mut config.heartbeat.idle)),
     key("heartbeat", "grace", |config| Slot::Duration(&mut config.heartbeat.grace)),
+    key("session", "resume_window", |config| Slot::Duration(&mut config.session.resume_window)),
     key("log", "format", |config| Slot::LogFormat(&mut config.log.format)),
     key("log", "level", |config| Slot::LogFilter(&mut config.log.level)),
 ];

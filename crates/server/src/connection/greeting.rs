@@ -8,7 +8,7 @@ use std::{
 use futures_util::{SinkExt, StreamExt};
 use moorline_protocol::{
     code::Code,
-    server::{HandshakeFailure, ServerEndpoint, ServerEvent, ServerInput, ServerOutput},
+    server::{Arrival, HandshakeFailure, ServerEndpoint, ServerEvent, ServerInput, ServerOutput},
     time::UnixMillis,
 };
 use tokio::{
@@ -44,7 +44,7 @@ pub(super) async fn greet<S>(
     mut endpoint: ServerEndpoint,
     shared: &Shared,
     address: SocketAddr,
-) -> Option<(WebSocketStream<S>, ServerEndpoint)>
+) -> Option<(WebSocketStream<S>, ServerEndpoint, Arrival)>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -54,11 +54,7 @@ where
             match endpoint.poll_output() {
                 ServerOutput::Transmit(record) => websocket.feed(Message::Binary(record)).await.ok()?,
                 ServerOutput::CloseSocket(code) => closing = Some(code),
-                ServerOutput::Event(ServerEvent::Arrived(_)) => {
-                    // Open and anonymous servers let everybody in.
-                    endpoint.admit(shared.now(), wall_clock());
-                    return Some((websocket, endpoint));
-                }
+                ServerOutput::Event(ServerEvent::Arrived(arrival)) => return Some((websocket, endpoint, arrival)),
                 ServerOutput::Event(ServerEvent::HandshakeFailed(failure)) => {
                     log_failure(address, failure);
                 }
@@ -94,12 +90,12 @@ fn log_failure(address: SocketAddr, failure: HandshakeFailure) {
     }
 }
 
-fn wall_clock() -> UnixMillis {
+pub(crate) fn wall_clock() -> UnixMillis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-pub(super) fn input_of(message: Result<Message, WsError>) -> ServerInput {
+pub(crate) fn input_of(message: Result<Message, WsError>) -> ServerInput {
     match message {
         Ok(Message::Binary(record)) => ServerInput::Record(record),
         Ok(Message::Text(_)) => ServerInput::Text,
@@ -111,7 +107,7 @@ pub(super) fn input_of(message: Result<Message, WsError>) -> ServerInput {
 }
 
 /// Says good-bye on the WebSocket and waits a little for the answer.
-pub(super) async fn close<S: AsyncRead + AsyncWrite + Unpin>(websocket: &mut WebSocketStream<S>, code: Code) {
+pub(crate) async fn close<S: AsyncRead + AsyncWrite + Unpin>(websocket: &mut WebSocketStream<S>, code: Code) {
     let frame = CloseFrame { code: CloseCode::from(code.0), reason: "".into() };
     let farewell = async {
         websocket.close(Some(frame)).await?;
