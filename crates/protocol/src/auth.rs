@@ -28,6 +28,8 @@ pub struct Resume {
     pub received: Seq,
     /// The run of the server that the session belongs to.
     pub epoch: Epoch,
+    /// Ascends with every connection that the client tries, so that the server knows the newest of several.
+    pub attempt: u64,
     /// In plain mode, what Welcome gave.
     pub secret: Option<ResumeSecret>,
 }
@@ -36,6 +38,7 @@ impl Resume {
     fn encode(&self) -> Vec<u8> {
         let mut bytes = [&self.session.0[..], &self.epoch.0].concat();
         wire::put_varint(&mut bytes, self.received.0);
+        wire::put_varint(&mut bytes, self.attempt);
         if let Some(secret) = &self.secret {
             bytes.extend_from_slice(&secret.0);
         }
@@ -47,6 +50,7 @@ impl Resume {
             session: SessionId(reader.array()?),
             epoch: Epoch(reader.array()?),
             received: Seq(reader.varint()?),
+            attempt: reader.varint()?,
             secret: if reader.is_empty() { None } else { Some(ResumeSecret(reader.only_array()?)) },
         })
     }
@@ -118,7 +122,8 @@ mod tests {
     }
 
     fn resuming(secret: Option<ResumeSecret>) -> Auth {
-        let resume = Resume { session: SessionId([7; 16]), received: Seq(300), epoch: Epoch([9; 8]), secret };
+        let resume =
+            Resume { session: SessionId([7; 16]), received: Seq(300), attempt: 3, epoch: Epoch([9; 8]), secret };
         Auth { resume: Some(resume), ..auth("ws://h/", "v") }
     }
 

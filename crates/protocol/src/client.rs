@@ -413,6 +413,7 @@ impl ClientEndpoint {
         let resume = self.known.as_ref().map(|Known { id, epoch, secret }| Resume {
             session: *id,
             received: self.session.received(),
+            attempt: self.last_number,
             epoch: *epoch,
             secret: secret.clone(),
         });

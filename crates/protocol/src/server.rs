@@ -14,14 +14,14 @@ use bytes::Bytes;
 pub use interface::*;
 
 use crate::{
-    auth::Auth,
+    auth::{Auth, Resume},
     code::Code,
     connection::{Connection, Link},
     entropy::Entropy,
     error::{Refused, Violation},
     frame::{
-        self, CallId, ClientFrame, Failure, Goaway, Ref, Reject, ResetReason, ResumeSecret, Resumption, Seq,
-        ServerFrame, SessionId, Welcome,
+        self, CallId, ClientFrame, Failure, Goaway, Ref, Reject, ResetReason, ResumeSecret, Resumption, ServerFrame,
+        SessionId, Welcome,
     },
     limits::MAX_RECORD_BEFORE_AUTH,
     noise::Responder,
@@ -66,11 +66,15 @@ pub struct SavedSession {
     session: Session,
 }
 
-impl SavedSession {
-    /// Whether it can go on with a client that has received so much of it.
-    pub fn can_resume(&self, received: Seq) -> bool {
-        self.session.can_resume(received)
-    }
+/// Whether a session can go on with a client that asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resumable {
+    /// It can.
+    Yes,
+    /// The client has made a newer connection since: this one is late and means nothing any more.
+    Stale,
+    /// The client has received what was never sent, or forgotten what it had.
+    No,
 }
 
 /// The server's end of one socket, as a state machine: hand in what happened, then drain what is to be done.
@@ -80,6 +84,8 @@ pub struct ServerEndpoint {
     phase: Phase,
     /// The session's name and what its client proves it by; there from the admission on.
     known: Option<(SessionId, Proof)>,
+    /// The client's number of the newest connection that resumed the session.
+    attempt: u64,
     session: Session,
     /// The socket takes no more for now.
     congested: bool,
@@ -96,6 +102,7 @@ impl ServerEndpoint {
             entropy: Entropy::new(seed),
             phase: Phase::AwaitingHello { deadline },
             known: None,
+            attempt: 0,
             session,
             congested: false,
             outputs: VecDeque::new(),
@@ -174,16 +181,23 @@ impl ServerEndpoint {
         wall_clock: UnixMillis,
         saved: SavedSession,
     ) -> Result<(), Box<SavedSession>> {
-        let received = match &self.phase {
-            Phase::Deciding { arrival, .. } => arrival.auth.resume.as_ref().map(|resume| resume.received),
-            _ => None,
+        let asked = match &self.phase {
+            Phase::Deciding { arrival, .. } => {
+                arrival.auth.resume.as_ref().map(|asked| (asked.received, asked.attempt))
+            }
+            Phase::AwaitingHello { .. }
+            | Phase::AwaitingFinish { .. }
+            | Phase::Connected(_)
+            | Phase::Parked { .. }
+            | Phase::Closed => None,
         };
-        let Some(received) = received.filter(|received| saved.can_resume(*received)) else {
+        let Some((received, attempt)) = asked.filter(|(received, _)| saved.session.can_resume(*received)) else {
             return Err(Box::new(saved));
         };
         let Phase::Deciding { link, .. } = self.take_if_deciding() else { return Err(Box::new(saved)) };
         let SavedSession { id, proof, session } = saved;
         self.known = Some((id, proof));
+        self.attempt = attempt;
         self.session = session;
         self.session.disconnect();
         let has = self.session.received();
@@ -222,6 +236,17 @@ impl ServerEndpoint {
             Err(violation) => return self.violate(now, violation),
         }
         self.phase = Phase::Connected(Box::new(connection));
+    }
+
+    /// Whether the session can go on with who asks for it so. Ask before [`Self::take_session`], which fences.
+    pub fn can_resume(&self, asked: &Resume) -> Resumable {
+        if asked.attempt <= self.attempt {
+            Resumable::Stale
+        } else if self.session.can_resume(asked.received) {
+            Resumable::Yes
+        } else {
+            Resumable::No
+        }
     }
 
     /// Gives the session away, to the endpoint of a newer socket of the same client. This one is fenced: its socket

@@ -26,7 +26,7 @@ use moorline_protocol::{
     error::Refused,
     frame::{CallId, Failure, ResetReason, SessionId},
     payload::{Name, Payload},
-    server::{Ended, ServerEndpoint, ServerEvent, ServerInput, ServerOutput},
+    server::{Ended, Rejection, Resumable, ServerEndpoint, ServerEvent, ServerInput, ServerOutput},
     session::{CallOptions, Outcome},
     time::Timestamp,
 };
@@ -370,6 +370,11 @@ impl Driver {
 
     /// A newer socket of the same client: the session goes on there, and the older one is fenced.
     fn adopt(&mut self, now: Timestamp, attachment: Attachment) {
+        let asked = attachment.arrival.auth.resume.as_ref().map(|asked| self.endpoint.can_resume(asked));
+        if asked == Some(Resumable::Stale) {
+            // Its client has gone on without it.
+            return refuse(attachment, &self.shared);
+        }
         let Some(saved) = self.endpoint.take_session() else {
             return self.shared.tasks.spawn(begin(attachment, Some(ResetReason::Unknown), self.shared.clone()));
         };
@@ -554,6 +559,15 @@ impl Driver {
         let hooks: Vec<_> = shared.router.on_disconnect.iter().map(run).collect();
         let _ = timeout(HOOK_WAIT, join_all(hooks)).await;
     }
+}
+
+/// Closes a socket whose client has made a newer one.
+fn refuse(Attachment { mut websocket, mut endpoint, permit, .. }: Attachment, shared: &Shared) {
+    endpoint.reject(Rejection::of(Code::SUPERSEDED));
+    shared.tasks.spawn(async move {
+        close(&mut websocket, Code::SUPERSEDED).await;
+        drop(permit);
+    });
 }
 
 fn null() -> Payload {

@@ -176,7 +176,7 @@ mod tests {
     }
 
     fn resume(id: u8) -> Resume {
-        Resume { session: SessionId([id; 16]), received: Seq(0), epoch: EPOCH, secret: None }
+        Resume { session: SessionId([id; 16]), received: Seq(0), attempt: 1, epoch: EPOCH, secret: None }
     }
 
     fn registry() -> Registry<u8> {
