@@ -469,6 +469,10 @@ impl ClientEndpoint {
     ) -> Result<Option<ConnectFailure>, Violation> {
         let mut plaintext = connection.open(now, record)?;
         while let Some(raw) = frame::next_frame(&mut plaintext)? {
+            // Before Welcome nobody knows of which session it would be.
+            if awaiting.is_some() && raw.is_reliable() {
+                return Err(Violation::UnexpectedFrame);
+            }
             if let Some(raw) = self.session.take(now, raw)?
                 && let Some(failure) = self.handle_frame(now, connection, &raw, awaiting)?
             {
