@@ -24,6 +24,7 @@ use crate::{
         ServerFrame, SessionId, Welcome,
     },
     key::{ServerKey, StaticKey},
+    limits::MAX_PAYLOAD,
     noise::Initiator,
     payload::{Name, Payload},
     record::{SUBPROTOCOL, SUBPROTOCOL_PLAIN, VERSION, kind},
@@ -112,7 +113,7 @@ impl ClientEndpoint {
         let mut entropy = Entropy::new(seed);
         Self {
             key: StaticKey::generate(&mut entropy),
-            session: Session::new(config.limits.clone()),
+            session: Session::new(config.limits.clone(), MAX_PAYLOAD),
             known: None,
             congested: false,
             backoff: config.backoff.map(Backoff::new),

@@ -23,7 +23,7 @@ use crate::{
         self, CallId, ClientFrame, Failure, Goaway, Ref, Reject, ResetReason, ResumeSecret, Resumption, Seq,
         ServerFrame, SessionId, Welcome,
     },
-    limits::MAX_RECORD_BEFORE_AUTH,
+    limits::{DEFAULT_MAX_MESSAGE, MAX_RECORD_BEFORE_AUTH},
     noise::Responder,
     payload::{Name, Payload},
     record::{VERSION, kind},
@@ -90,7 +90,7 @@ impl ServerEndpoint {
     /// An endpoint for a socket that was just accepted. `seed` is 32 secret random bytes, new for each.
     pub fn new(config: Arc<ServerConfig>, seed: [u8; 32], now: Timestamp) -> Self {
         let deadline = now + config.deadlines.handshake;
-        let session = Session::new(config.limits.clone());
+        let session = Session::new(config.limits.clone(), DEFAULT_MAX_MESSAGE);
         Self {
             config,
             entropy: Entropy::new(seed),
@@ -240,7 +240,7 @@ impl ServerEndpoint {
             }
         }
         let (id, proof) = self.known.take()?;
-        let session = mem::replace(&mut self.session, Session::new(self.config.limits.clone()));
+        let session = mem::replace(&mut self.session, Session::new(self.config.limits.clone(), DEFAULT_MAX_MESSAGE));
         Some(SavedSession { id, proof, session })
     }
 

@@ -183,13 +183,14 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(limits: Limits) -> Self {
+    /// One for a peer that takes payloads up to `max_message`, as far as is known.
+    pub(crate) fn new(limits: Limits, max_message: usize) -> Self {
         Self {
             asked: Asked::default(),
             serving: Serving::new(limits.max_calls_in_flight, 0),
             outbox: Outbox::new(&limits),
             inbox: Inbox::new(limits.max_message),
-            max_message: MAX_PAYLOAD,
+            max_message,
             last_receipt: 0,
             limits,
         }
