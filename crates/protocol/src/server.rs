@@ -185,13 +185,12 @@ impl ServerEndpoint {
         let SavedSession { id, proof, session } = saved;
         self.known = Some((id, proof));
         self.session = session;
-        self.session.disconnect();
-        let has = self.session.received();
-        self.welcome(now, *link, wall_clock, Resumption::Resumed(has));
         // It can: that was asked before.
         for receipt in self.session.resume(received).unwrap_or_default() {
             self.event(ServerEvent::Peer(PeerEvent::Confirmed(receipt)));
         }
+        let has = self.session.received();
+        self.welcome(now, *link, wall_clock, Resumption::Resumed(has));
         self.event(ServerEvent::Resumed);
         Ok(())
     }
@@ -215,13 +214,8 @@ impl ServerEndpoint {
                 Proof::Secret(secret) => Some(secret.clone()),
             },
         };
-        let mut connection = Connection::new(link, self.config.heartbeat, now);
-        match connection.seal(&ServerFrame::Welcome(welcome).encode()) {
-            Ok(record) => self.outputs.push_back(ServerOutput::Transmit(record)),
-            // Not with keys that have sealed nothing yet.
-            Err(violation) => return self.violate(now, violation),
-        }
-        self.phase = Phase::Connected(Box::new(connection));
+        self.session.greet(ServerFrame::Welcome(welcome).encode());
+        self.phase = Phase::Connected(Box::new(Connection::new(link, self.config.heartbeat, now)));
     }
 
     /// Gives the session away, to the endpoint of a newer socket of the same client. This one is fenced: its socket

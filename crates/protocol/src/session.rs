@@ -340,6 +340,11 @@ impl Session {
         self.outbox.push(Message { role: Role::Dependent, lane, payload: 0, frame: frame.encode() });
     }
 
+    /// Queues the frame that opens this connection, in front of all others.
+    pub(crate) fn greet(&mut self, frame: Bytes) {
+        self.outbox.greet(frame);
+    }
+
     /// Queues a frame that belongs to this connection.
     pub(crate) fn control(&mut self, frame: Bytes) {
         self.outbox.control(frame);

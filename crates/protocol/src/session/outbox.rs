@@ -138,6 +138,11 @@ impl Outbox {
         self.queue.push_back(message);
     }
 
+    /// Queues the frame that opens this connection, in front of all others.
+    pub(crate) fn greet(&mut self, frame: Bytes) {
+        self.control.push_front(frame);
+    }
+
     /// Queues a frame that belongs to this connection.
     pub(crate) fn control(&mut self, frame: Bytes) {
         self.control.push_back(frame);
