@@ -479,11 +479,9 @@ impl Session {
         self.inbox.deadline()
     }
 
-    /// Queues the acknowledgement, if it is due.
+    /// Finds out whether an acknowledgement is due.
     pub(crate) fn acknowledge_in_time(&mut self, now: Timestamp) {
-        if self.inbox.deadline().is_some_and(|due| due <= now) {
-            self.acknowledge();
-        }
+        self.inbox.handle_timeout(now);
     }
 
     fn acknowledge(&mut self) {
@@ -506,7 +504,7 @@ impl Session {
     }
 
     pub(crate) fn has_output(&self) -> bool {
-        self.outbox.has_output()
+        self.outbox.has_output() || self.inbox.is_overdue()
     }
 
     pub(crate) fn is_overfull(&self) -> bool {
