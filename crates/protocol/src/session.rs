@@ -508,7 +508,7 @@ impl Session {
     }
 
     pub(crate) fn is_overfull(&self) -> bool {
-        self.outbox.is_overfull()
+        self.outbox.is_overfull(self.max_message)
     }
 
     pub(crate) fn waiting_bytes(&self) -> usize {
