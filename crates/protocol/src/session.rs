@@ -245,6 +245,10 @@ impl Session {
         let unconfirmed = unconfirmed.collect();
         // In front of what waits, and among themselves in their order: their numbers must ascend in this session, too.
         after.again.into_iter().rev().for_each(|message| self.outbox.push_front(message));
+        // The frames that said so went with the session, and the calls tell only what was granted at first.
+        for (id, more) in after.credit {
+            self.say(MAIN_LANE, PeerFrame::Credit { id, more });
+        }
         Lost { unconfirmed, unknown: after.unknown, abandoned }
     }
 
