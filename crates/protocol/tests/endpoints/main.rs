@@ -7,6 +7,7 @@ mod discovery;
 mod foreign;
 mod handshake_attacks;
 mod heartbeat;
+mod large;
 mod limits;
 mod pair;
 #[cfg(not(target_family = "wasm"))]
