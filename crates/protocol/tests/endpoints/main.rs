@@ -17,4 +17,5 @@ mod record_attacks;
 mod refusal;
 mod resume;
 mod stranger;
+mod streams;
 mod wire_snapshots;
