@@ -16,6 +16,8 @@ mod reconnect;
 mod record_attacks;
 mod refusal;
 mod resume;
+#[cfg(not(target_family = "wasm"))]
+mod session_properties;
 mod stranger;
 mod streams;
 mod wire_snapshots;
