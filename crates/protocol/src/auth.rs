@@ -136,16 +136,22 @@ mod tests {
             resuming(Some(ResumeSecret([3; 16]))),
         ] {
             let bytes = written.encode();
-            assert_eq!(Auth::decode(&bytes), Ok(written));
+            assert_eq!(Auth::decode(&bytes).as_ref(), Ok(&written));
             for place in 0..bytes.len() {
                 for bit in 0..8 {
                     let mut other = bytes.clone();
                     other[place] ^= 1 << bit;
-                    if let Ok(read) = Auth::decode(&other) {
+                    // Under another tag the field is one of a later version, and is passed over.
+                    if let Ok(read) = Auth::decode(&other)
+                        && read.resume.is_some() == written.resume.is_some()
+                    {
                         assert_eq!(read.encode(), other);
                     }
                 }
-                assert!(Auth::decode(&bytes[..place]).is_err());
+                let cut = Auth::decode(&bytes[..place]);
+                assert!(
+                    cut.is_err() || written.resume.is_some() && cut == Ok(Auth { resume: None, ..written.clone() })
+                );
             }
         }
     }

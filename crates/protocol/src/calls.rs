@@ -22,6 +22,8 @@ struct Open {
     again: Option<Message>,
     /// For a stream, items that the other side may still send.
     credit: Option<u64>,
+    /// How many of those were granted since the call was made.
+    granted: u64,
 }
 
 /// The calls that this side waits for.
@@ -43,6 +45,8 @@ pub(crate) struct AfterReset {
     pub(crate) unknown: Vec<CallId>,
     /// They go out again.
     pub(crate) again: Vec<Message>,
+    /// Streams that go on, and what was granted to each beyond what its call says.
+    pub(crate) credit: Vec<(CallId, u64)>,
 }
 
 impl Asked {
@@ -63,7 +67,7 @@ impl Asked {
         let id = CallId(self.last);
         let deadline = timeout.map(|timeout| now + timeout);
         self.due = [self.due, deadline].into_iter().flatten().min();
-        self.open.push_back(Open { id, deadline, transmitted: false, again, credit });
+        self.open.push_back(Open { id, deadline, transmitted: false, again, credit, granted: 0 });
         id
     }
 
@@ -90,6 +94,8 @@ impl Asked {
         *credit -= 1;
         // The first item is an answer in time; how long the rest takes is the stream's own business.
         open.deadline = None;
+        // Sent again, the stream would begin anew, and its first items would come twice.
+        open.again = None;
         Ok(true)
     }
 
@@ -100,8 +106,11 @@ impl Asked {
 
     /// The application takes more items; `false` when the stream is over.
     pub(crate) fn grant(&mut self, id: CallId, more: u64) -> bool {
-        let credit = self.find(id).and_then(|open| open.credit.as_mut());
-        credit.map(|credit| *credit = credit.saturating_add(more)).is_some()
+        let Some(open) = self.find(id) else { return false };
+        let Some(credit) = open.credit.as_mut() else { return false };
+        *credit = credit.saturating_add(more);
+        open.granted = open.granted.saturating_add(more);
+        true
     }
 
     /// Takes the call out if it is still open, and tells whether it had been transmitted.
@@ -128,20 +137,21 @@ impl Asked {
     pub(crate) fn reset(&mut self) -> AfterReset {
         let mut after = AfterReset::default();
         self.open.retain_mut(|open| {
-            if !open.transmitted {
-                return true;
-            }
             match &open.again {
+                _ if !open.transmitted => {}
                 Some(message) => {
                     open.transmitted = false;
                     after.again.push(message.clone());
-                    true
                 }
                 None => {
                     after.unknown.push(open.id);
-                    false
+                    return false;
                 }
             }
+            if open.granted > 0 {
+                after.credit.push((open.id, open.granted));
+            }
+            true
         });
         after
     }

@@ -24,6 +24,7 @@ use crate::{
         ServerFrame, SessionId, Welcome,
     },
     key::{ServerKey, StaticKey},
+    limits::MAX_PAYLOAD,
     noise::Initiator,
     payload::{Name, Payload},
     record::{SUBPROTOCOL, SUBPROTOCOL_PLAIN, VERSION, kind},
@@ -112,7 +113,7 @@ impl ClientEndpoint {
         let mut entropy = Entropy::new(seed);
         Self {
             key: StaticKey::generate(&mut entropy),
-            session: Session::new(config.limits.clone()),
+            session: Session::new(config.limits.clone(), MAX_PAYLOAD),
             known: None,
             congested: false,
             backoff: config.backoff.map(Backoff::new),
@@ -480,6 +481,10 @@ impl ClientEndpoint {
     ) -> Result<Option<ConnectFailure>, Violation> {
         let mut plaintext = connection.open(now, record)?;
         while let Some(raw) = frame::next_frame(&mut plaintext)? {
+            // Before Welcome nobody knows of which session it would be.
+            if awaiting.is_some() && raw.is_reliable() {
+                return Err(Violation::UnexpectedFrame);
+            }
             if let Some(raw) = self.session.take(now, raw)?
                 && let Some(failure) = self.handle_frame(now, connection, &raw, awaiting)?
             {

@@ -50,6 +50,9 @@ pub const PART: usize = 16 * 1024;
 /// Parts in one record, so that a large message leaves room for others.
 pub(crate) const PARTS_A_RECORD: usize = 3;
 
+/// The protocol's own frames that may wait for the socket whatever the caps are: a greeting, pings and their answers.
+pub(crate) const CONTROL_FRAMES: usize = 32;
+
 /// Reliable frames after which an acknowledgement is sent at once.
 pub(crate) const ACK_FRAMES: usize = 64;
 

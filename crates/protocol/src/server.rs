@@ -23,7 +23,7 @@ use crate::{
         self, CallId, ClientFrame, Failure, Goaway, Ref, Reject, ResetReason, ResumeSecret, Resumption, ServerFrame,
         SessionId, Welcome,
     },
-    limits::MAX_RECORD_BEFORE_AUTH,
+    limits::{DEFAULT_MAX_MESSAGE, MAX_RECORD_BEFORE_AUTH},
     noise::Responder,
     payload::{Name, Payload},
     record::{VERSION, kind},
@@ -96,7 +96,7 @@ impl ServerEndpoint {
     /// An endpoint for a socket that was just accepted. `seed` is 32 secret random bytes, new for each.
     pub fn new(config: Arc<ServerConfig>, seed: [u8; 32], now: Timestamp) -> Self {
         let deadline = now + config.deadlines.handshake;
-        let session = Session::new(config.limits.clone());
+        let session = Session::new(config.limits.clone(), DEFAULT_MAX_MESSAGE);
         Self {
             config,
             entropy: Entropy::new(seed),
@@ -199,13 +199,12 @@ impl ServerEndpoint {
         self.known = Some((id, proof));
         self.attempt = attempt;
         self.session = session;
-        self.session.disconnect();
-        let has = self.session.received();
-        self.welcome(now, *link, wall_clock, Resumption::Resumed(has));
         // It can: that was asked before.
         for receipt in self.session.resume(received).unwrap_or_default() {
             self.event(ServerEvent::Peer(PeerEvent::Confirmed(receipt)));
         }
+        let has = self.session.received();
+        self.welcome(now, *link, wall_clock, Resumption::Resumed(has));
         self.event(ServerEvent::Resumed);
         Ok(())
     }
@@ -229,13 +228,8 @@ impl ServerEndpoint {
                 Proof::Secret(secret) => Some(secret.clone()),
             },
         };
-        let mut connection = Connection::new(link, self.config.heartbeat, now);
-        match connection.seal(&ServerFrame::Welcome(welcome).encode()) {
-            Ok(record) => self.outputs.push_back(ServerOutput::Transmit(record)),
-            // Not with keys that have sealed nothing yet.
-            Err(violation) => return self.violate(now, violation),
-        }
-        self.phase = Phase::Connected(Box::new(connection));
+        self.session.greet(ServerFrame::Welcome(welcome).encode());
+        self.phase = Phase::Connected(Box::new(Connection::new(link, self.config.heartbeat, now)));
     }
 
     /// Whether the session can go on with who asks for it so. Ask before [`Self::take_session`], which fences.
@@ -265,7 +259,7 @@ impl ServerEndpoint {
             }
         }
         let (id, proof) = self.known.take()?;
-        let session = mem::replace(&mut self.session, Session::new(self.config.limits.clone()));
+        let session = mem::replace(&mut self.session, Session::new(self.config.limits.clone(), DEFAULT_MAX_MESSAGE));
         Some(SavedSession { id, proof, session })
     }
 

@@ -183,13 +183,14 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(limits: Limits) -> Self {
+    /// One for a peer that takes payloads up to `max_message`, as far as is known.
+    pub(crate) fn new(limits: Limits, max_message: usize) -> Self {
         Self {
             asked: Asked::default(),
             serving: Serving::new(limits.max_calls_in_flight, 0),
             outbox: Outbox::new(&limits),
             inbox: Inbox::new(limits.max_message),
-            max_message: MAX_PAYLOAD,
+            max_message,
             last_receipt: 0,
             limits,
         }
@@ -244,6 +245,10 @@ impl Session {
         let unconfirmed = unconfirmed.collect();
         // In front of what waits, and among themselves in their order: their numbers must ascend in this session, too.
         after.again.into_iter().rev().for_each(|message| self.outbox.push_front(message));
+        // The frames that said so went with the session, and the calls tell only what was granted at first.
+        for (id, more) in after.credit {
+            self.say(MAIN_LANE, PeerFrame::Credit { id, more });
+        }
         Lost { unconfirmed, unknown: after.unknown, abandoned }
     }
 
@@ -342,6 +347,11 @@ impl Session {
     /// Queues what must not be refused and is small: the number of calls bounds it.
     fn say(&mut self, lane: u64, frame: PeerFrame) {
         self.outbox.push(Message { role: Role::Dependent, lane, payload: 0, frame: frame.encode() });
+    }
+
+    /// Queues the frame that opens this connection, in front of all others.
+    pub(crate) fn greet(&mut self, frame: Bytes) {
+        self.outbox.greet(frame);
     }
 
     /// Queues a frame that belongs to this connection.
@@ -480,11 +490,9 @@ impl Session {
         self.inbox.deadline()
     }
 
-    /// Queues the acknowledgement, if it is due.
+    /// Finds out whether an acknowledgement is due.
     pub(crate) fn acknowledge_in_time(&mut self, now: Timestamp) {
-        if self.inbox.deadline().is_some_and(|due| due <= now) {
-            self.acknowledge();
-        }
+        self.inbox.handle_timeout(now);
     }
 
     /// Queues the acknowledgement of what has come since the last one.
@@ -508,11 +516,11 @@ impl Session {
     }
 
     pub(crate) fn has_output(&self) -> bool {
-        self.outbox.has_output()
+        self.outbox.has_output() || self.inbox.is_overdue()
     }
 
     pub(crate) fn is_overfull(&self) -> bool {
-        self.outbox.is_overfull()
+        self.outbox.is_overfull(self.max_message)
     }
 
     pub(crate) fn waiting_bytes(&self) -> usize {

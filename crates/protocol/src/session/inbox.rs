@@ -33,13 +33,30 @@ pub(crate) struct Inbox {
     /// Frames and bytes since the last acknowledgement.
     frames: usize,
     bytes: usize,
-    /// When an acknowledgement is due at the latest; `None` when nothing is to be acknowledged.
-    due: Option<Timestamp>,
+    owed: Owed,
+}
+
+/// Whether an acknowledgement is to go out.
+#[derive(Debug)]
+enum Owed {
+    Nothing,
+    /// At the latest then.
+    By(Timestamp),
+    /// With the next record, which it makes if there is none.
+    Now,
 }
 
 impl Inbox {
     pub(crate) fn new(max_message: usize) -> Self {
-        Self { received: Seq(0), next: Some(Seq(1)), partial: None, max_message, frames: 0, bytes: 0, due: None }
+        Self {
+            received: Seq(0),
+            next: Some(Seq(1)),
+            partial: None,
+            max_message,
+            frames: 0,
+            bytes: 0,
+            owed: Owed::Nothing,
+        }
     }
 
     /// The newest number that was handed on.
@@ -72,8 +89,12 @@ impl Inbox {
         self.frames += 1;
         self.bytes += frame.body.len();
         let at_once = frame.flags & flag::ASK != 0 || self.frames >= ACK_FRAMES || self.bytes >= ACK_BYTES;
-        let due = if at_once { now } else { now + ACK_AFTER };
-        self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+        self.owed = match self.owed {
+            _ if at_once => Owed::Now,
+            Owed::Nothing => Owed::By(now + ACK_AFTER),
+            Owed::By(due) => Owed::By(due),
+            Owed::Now => Owed::Now,
+        };
         if seq <= self.received {
             return Ok(None);
         }
@@ -109,16 +130,34 @@ impl Inbox {
 
     /// What to acknowledge in a record that goes out anyway.
     pub(crate) fn owed(&self) -> Option<Seq> {
-        self.due.map(|_| self.received)
+        match self.owed {
+            Owed::Nothing => None,
+            Owed::By(_) | Owed::Now => Some(self.received),
+        }
+    }
+
+    /// Whether an acknowledgement is reason enough for a record.
+    pub(crate) fn is_overdue(&self) -> bool {
+        matches!(self.owed, Owed::Now)
+    }
+
+    /// Finds out whether the time of an acknowledgement has come.
+    pub(crate) fn handle_timeout(&mut self, now: Timestamp) {
+        if self.deadline().is_some_and(|due| due <= now) {
+            self.owed = Owed::Now;
+        }
     }
 
     /// An acknowledgement goes out.
     pub(crate) fn told(&mut self) {
-        (self.frames, self.bytes, self.due) = (0, 0, None);
+        (self.frames, self.bytes, self.owed) = (0, 0, Owed::Nothing);
     }
 
-    /// When an acknowledgement is due at the latest.
+    /// When to find out whether the time of an acknowledgement has come.
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
-        self.due
+        match self.owed {
+            Owed::By(due) => Some(due),
+            Owed::Nothing | Owed::Now => None,
+        }
     }
 }

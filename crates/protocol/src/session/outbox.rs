@@ -11,7 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::{
     error::Refused,
     frame::{self, CallId, Seq, kind},
-    limits::{Limits, MAX_PLAINTEXT, PART, PARTS_A_RECORD},
+    limits::{CONTROL_FRAMES, Limits, MAX_PLAINTEXT, PART, PARTS_A_RECORD},
 };
 
 /// The lane of calls and notifications. Every other lane is that of the answers to one call, and has its number.
@@ -127,9 +127,12 @@ impl Outbox {
         if room { Ok(()) } else { Err(Refused::Backpressure) }
     }
 
-    /// Whether what must never be refused (answers) has piled up beyond reason.
-    pub(crate) fn is_overfull(&self) -> bool {
-        self.bytes > 2 * self.max_bytes || self.frames() > 2 * self.max_frames || self.control.len() > self.max_frames
+    /// Whether what must never be refused (answers) has piled up beyond reason. The largest message, and an answer of
+    /// that size, have a place beyond the caps: `max_message` bytes, in as many frames as that takes.
+    pub(crate) fn is_overfull(&self, max_message: usize) -> bool {
+        self.bytes > 2 * (self.max_bytes + max_message)
+            || self.frames() > 2 * (self.max_frames + max_message.div_ceil(PART))
+            || self.control.len() > self.max_frames.max(CONTROL_FRAMES)
     }
 
     /// Queues a reliable message without asking for room.
@@ -137,6 +140,11 @@ impl Outbox {
         self.bytes += message.frame.len();
         self.unsent += message.frame.len();
         self.queue.push_back(message);
+    }
+
+    /// Queues the frame that opens this connection, in front of all others.
+    pub(crate) fn greet(&mut self, frame: Bytes) {
+        self.control.push_front(frame);
     }
 
     /// Queues a frame that belongs to this connection.

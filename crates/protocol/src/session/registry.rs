@@ -230,7 +230,7 @@ mod tests {
         let mut registry = Registry::new(EPOCH, 1);
         for number in 0..2 * MOST_ENDED {
             let mut id = [0; 16];
-            id[..8].copy_from_slice(&number.to_le_bytes());
+            id[..8].copy_from_slice(&(number as u64).to_le_bytes());
             registry.enter(SessionId(id), owner(1), ());
             registry.leave(SessionId(id), Some(ResetReason::Expired));
         }
