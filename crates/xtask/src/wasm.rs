@@ -17,7 +17,7 @@ use wasm_bindgen_cli_support::Bindgen;
 
 use crate::run::{Cmd, Progress, cargo, cmd};
 use crate::stamp::{Inputs, Stamp};
-use crate::{expect_no_more, node, repo};
+use crate::{expect_no_more, glue, node, repo};
 
 pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
 const PACKAGE: &str = "moorline-client-wasm";
@@ -89,7 +89,7 @@ pub(crate) fn make(build: Build) -> Result<()> {
     let inputs = Inputs::new()
         .value(build)
         .value(bindgen)
-        .value(include_str!("wasm.rs"))
+        .value([include_str!("wasm.rs"), include_str!("glue.rs")])
         .file(&tools.join("package-lock.json"))?
         .file(&compiled)?;
     let stamp = Stamp::named("wasm", inputs);
@@ -187,6 +187,9 @@ fn bind(compiled: &Path, build: Build) -> Result<()> {
         .collect();
     ensure!(foreign.is_empty(), "the browser driver imports from \"env\", which no page has: {}", foreign.join(", "));
 
+    if build == Build::Release {
+        glue::drop_dead_closures(output.wasm_mut());
+    }
     if generated().exists() {
         fs::remove_dir_all(generated()).context("emptying npm/generated")?;
     }
