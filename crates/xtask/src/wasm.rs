@@ -8,7 +8,7 @@
 //! behind `-Z` only. The compiler is pinned to one version, so what `-Z` means cannot change under us, and nobody but us
 //! builds this module. A dev build needs none of it, and tells in words why it panicked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -187,13 +187,19 @@ fn bind(compiled: &Path, build: Build) -> Result<()> {
         .collect();
     ensure!(foreign.is_empty(), "the browser driver imports from \"env\", which no page has: {}", foreign.join(", "));
 
+    let mut names = BTreeMap::new();
     if build == Build::Release {
         glue::drop_dead_closures(output.wasm_mut());
+        names = glue::shorten_names(output.wasm_mut());
     }
     if generated().exists() {
         fs::remove_dir_all(generated()).context("emptying npm/generated")?;
     }
     output.emit(generated()).context("writing npm/generated")?;
+    for file in ["core.js", "core.d.ts", "core_bg.wasm.d.ts"].map(|name| generated().join(name)) {
+        let text = fs::read_to_string(&file).context("reading npm/generated")?;
+        fs::write(&file, glue::renamed(&text, &names)).context("writing npm/generated")?;
+    }
     progress.done();
     Ok(())
 }
