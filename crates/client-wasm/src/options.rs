@@ -33,12 +33,12 @@ pub(crate) struct Invalid {
 }
 
 impl Invalid {
-    fn new(code: Code, message: impl ToString) -> Self {
-        Self { code, message: message.to_string() }
+    fn new(code: Code, message: &str) -> Self {
+        Self { code, message: message.to_owned() }
     }
 
     fn field(name: &str) -> Self {
-        Self::new(Code::INVALID_OPTION, ["the option ", name, " is missing or of another type"].concat())
+        Self::new(Code::INVALID_OPTION, &["the option ", name, " is missing or of another type"].concat())
     }
 }
 
@@ -78,13 +78,13 @@ impl Options {
     /// # Errors
     /// When an option is wrong or does not go together with another.
     pub(crate) fn config(self) -> Result<ClientConfig, Invalid> {
-        let url = DialUrl::parse(&self.url).map_err(|error| Invalid::new(Code::INVALID_URL, error))?;
+        let url = DialUrl::parse(&self.url).map_err(|error| Invalid::new(Code::INVALID_URL, error.message()))?;
         let mut config = ClientConfig::new(url);
         config.suite = Suite::from_name(&self.encryption);
         if config.suite.is_none() && self.encryption != "off" {
             return Err(Invalid::new(Code::INVALID_OPTION, "the option encryption names no known suite"));
         }
-        let invalid_key = |error: InvalidKey| Invalid::new(Code::INVALID_SERVER_KEY, error);
+        let invalid_key = |error: InvalidKey| Invalid::new(Code::INVALID_SERVER_KEY, error.message());
         for key in &self.server_keys {
             config.server_keys.push(key.parse().map_err(invalid_key)?);
         }

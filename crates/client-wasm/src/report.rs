@@ -85,7 +85,7 @@ fn object(value: &impl Serialize) -> JsValue {
 }
 
 fn plain(code: Code, message: &str) -> CoreFailure<'_> {
-    CoreFailure { code: code.to_string(), message, remedy: "", reference: None, encoding: None, data: None }
+    CoreFailure { code: code.text(), message, remedy: "", reference: None, encoding: None, data: None }
 }
 
 /// A `CoreFailure` of this side's.
@@ -96,7 +96,7 @@ pub(crate) fn thrown(code: Code, message: &str) -> JsValue {
 fn connect_failure(failure: &ConnectFailure) -> CoreFailure<'_> {
     CoreFailure {
         code: failure.name(),
-        reference: failure.reference.map(|reference| reference.to_string()),
+        reference: failure.reference.map(|reference| reference.text()),
         ..plain(failure.code, &failure.message)
     }
 }
@@ -134,11 +134,11 @@ pub(crate) fn status(status: &Status, attempt: u32) -> JsValue {
 pub(crate) fn session(info: &SessionInfo, url: &str) -> JsValue {
     let welcome = &info.welcome;
     object(&Session {
-        id: info.id.to_string(),
+        id: info.id.text(),
         encryption: Encryption {
             suite: info.suite.map_or("off", |suite| suite.name()),
             trust: info.trust.name(),
-            server_key: info.server_key.map(|key| key.to_string()),
+            server_key: info.server_key.map(|key| key.text()),
         },
         server_version: &welcome.server_version,
         limits: Limits {
