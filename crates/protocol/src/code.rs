@@ -34,24 +34,11 @@ macro_rules! registry {
         impl Code {
             $(#[doc = concat!("`", $name, "`: ", $summary)] pub const $constant: Self = Self($number);)*
 
-
-            /// The stable name, if the number is known.
-            // Apart from `entry`, so that the browser's build carries the names and not the texts.
-            pub fn name(self) -> Option<&'static str> {
-                match self.0 {
-                    $($number => Some($name),)*
-                    _ => None,
-                }
-            }
-
-            /// The code of a stable name.
-            pub fn from_name(name: &str) -> Option<Self> {
-                match name {
-                    $($name => Some(Self::$constant),)*
-                    _ => None,
-                }
-            }
         }
+
+        /// Every number with its name. Apart from [`ALL`], so that the browser's build carries the names and not the
+        /// texts.
+        const NAMES: &[(u16, &str)] = &[$(($number, $name),)*];
 
         /// Every code there is, ascending.
         pub const ALL: &[Entry] = &[$(Entry {
@@ -224,6 +211,16 @@ impl Code {
 
     /// WebSocket's own code for a server that restarts (IANA WebSocket Close Code Number Registry).
     pub const SERVICE_RESTART: Self = Self(1012);
+
+    /// The stable name, if the number is known.
+    pub fn name(self) -> Option<&'static str> {
+        NAMES.iter().find(|(number, _)| *number == self.0).map(|(_, name)| *name)
+    }
+
+    /// The code of a stable name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        NAMES.iter().find(|(_, known)| *known == name).map(|(number, _)| Self(*number))
+    }
 
     /// The stable name, or the number where it has none.
     pub fn text(self) -> String {
