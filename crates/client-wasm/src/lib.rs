@@ -56,6 +56,11 @@ use crate::{
     options::{Invalid, Options},
 };
 
+/// A third of the size of the standard library's own.
+#[cfg(target_family = "wasm")]
+#[global_allocator]
+static ALLOCATOR: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_allocator();
+
 /// One client's protocol state. `npm/src/boundary.ts` says what each method promises.
 #[wasm_bindgen]
 pub struct Core {
