@@ -77,11 +77,12 @@ impl Core {
     #[wasm_bindgen(constructor)]
     pub fn new(options: JsValue, host: Host) -> Result<Core, JsValue> {
         let invalid = |Invalid { code, message }| report::thrown(code, &message);
+        let seed = host::seed()?;
         let options = Options::read(&options).map_err(invalid)?;
         let call_timeout = options.call_timeout();
         let config = options.config().map_err(invalid)?;
         let url = config.url.as_str().to_owned();
-        let endpoint = ClientEndpoint::new(config, host::seed()?);
+        let endpoint = ClientEndpoint::new(config, seed);
         Ok(Self { driver: Driver::new(endpoint, host, url), call_timeout })
     }
 
