@@ -41,10 +41,13 @@ const STD: &[&str] = &["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=opti
 const BARE: &[&str] = &["-Zunstable-options", "-Cpanic=immediate-abort", "-Zlocation-detail=none", "-Zfmt-debug=none"];
 
 /// How wasm-opt makes it small. What counts is the size after gzip: functions that stay apart and stand beside their
-/// like compress better than ones merged into their only caller.
+/// like compress better than large ones merged into their only caller, and jumps laid out anew better than LLVM's.
 const SMALL: &[&str] = &[
     "--one-caller-inline-max-function-size",
-    "10",
+    "30",
+    "--flatten",
+    "--rereloop",
+    "-Oz",
     "-Oz",
     "--low-memory-unused",
     "--reorder-functions-by-name",
