@@ -56,6 +56,11 @@ use crate::{
     options::{Invalid, Options},
 };
 
+/// A third of the size of the standard library's own.
+#[cfg(target_family = "wasm")]
+#[global_allocator]
+static ALLOCATOR: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_allocator();
+
 /// One client's protocol state. `npm/src/boundary.ts` says what each method promises.
 #[wasm_bindgen]
 pub struct Core {
@@ -72,11 +77,12 @@ impl Core {
     #[wasm_bindgen(constructor)]
     pub fn new(options: JsValue, host: Host) -> Result<Core, JsValue> {
         let invalid = |Invalid { code, message }| report::thrown(code, &message);
+        let seed = host::seed()?;
         let options = Options::read(&options).map_err(invalid)?;
         let call_timeout = options.call_timeout();
         let config = options.config().map_err(invalid)?;
         let url = config.url.as_str().to_owned();
-        let endpoint = ClientEndpoint::new(config, host::seed()?);
+        let endpoint = ClientEndpoint::new(config, seed);
         Ok(Self { driver: Driver::new(endpoint, host, url), call_timeout })
     }
 

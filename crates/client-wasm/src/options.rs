@@ -33,12 +33,35 @@ pub(crate) struct Invalid {
 }
 
 impl Invalid {
-    fn new(code: Code, message: impl ToString) -> Self {
-        Self { code, message: message.to_string() }
+    fn new(code: Code, message: &str) -> Self {
+        Self { code, message: message.to_owned() }
+    }
+}
+
+/// Reads field after field and remembers the first that is wrong, so that there is one way out and not one for each.
+struct Fields<'a> {
+    options: &'a JsValue,
+    wrong: Option<&'static str>,
+}
+
+impl Fields<'_> {
+    fn read<T: Default>(&mut self, name: &'static str, read: impl FnOnce(&JsValue) -> Option<T>) -> T {
+        read(&field(self.options, name)).unwrap_or_else(|| {
+            self.wrong.get_or_insert(name);
+            T::default()
+        })
     }
 
-    fn field(name: &str) -> Self {
-        Self::new(Code::INVALID_OPTION, ["the option ", name, " is missing or of another type"].concat())
+    fn text(&mut self, name: &'static str) -> String {
+        self.read(name, JsValue::as_string)
+    }
+
+    fn flag(&mut self, name: &'static str) -> bool {
+        self.read(name, JsValue::as_bool)
+    }
+
+    fn time(&mut self, name: &'static str) -> Duration {
+        Duration::from_millis(self.read(name, JsValue::as_f64) as u64)
     }
 }
 
@@ -48,24 +71,26 @@ impl Options {
     /// # Errors
     /// When a field is missing or of another type.
     pub(crate) fn read(options: &JsValue) -> Result<Self, Invalid> {
-        let text = |name| field(options, name).as_string().ok_or_else(|| Invalid::field(name));
-        let flag = |name| field(options, name).as_bool().ok_or_else(|| Invalid::field(name));
-        let time = |name| match field(options, name).as_f64() {
-            Some(ms) => Ok(Duration::from_millis(ms as u64)),
-            None => Err(Invalid::field(name)),
+        let mut fields = Fields { options, wrong: None };
+        let read = Self {
+            url: fields.text("url"),
+            encryption: fields.text("encryption"),
+            server_keys: fields.read("serverKeys", texts),
+            allow_insecure_discovery: fields.flag("allowInsecureDiscovery"),
+            connect_timeout: fields.time("connectTimeoutMs"),
+            call_timeout: fields.time("callTimeoutMs"),
+            reconnect: fields.flag("reconnect"),
+            reconnect_base: fields.time("reconnectBaseMs"),
+            reconnect_max: fields.time("reconnectMaxMs"),
+            client_version: fields.text("clientVersion"),
         };
-        Ok(Self {
-            url: text("url")?,
-            encryption: text("encryption")?,
-            server_keys: texts(&field(options, "serverKeys")).ok_or_else(|| Invalid::field("serverKeys"))?,
-            allow_insecure_discovery: flag("allowInsecureDiscovery")?,
-            connect_timeout: time("connectTimeoutMs")?,
-            call_timeout: time("callTimeoutMs")?,
-            reconnect: flag("reconnect")?,
-            reconnect_base: time("reconnectBaseMs")?,
-            reconnect_max: time("reconnectMaxMs")?,
-            client_version: text("clientVersion")?,
-        })
+        match fields.wrong {
+            None => Ok(read),
+            Some(name) => {
+                let message = ["the option ", name, " is missing or of another type"].concat();
+                Err(Invalid { code: Code::INVALID_OPTION, message })
+            }
+        }
     }
 
     /// How long a call waits that does not say.
@@ -78,13 +103,13 @@ impl Options {
     /// # Errors
     /// When an option is wrong or does not go together with another.
     pub(crate) fn config(self) -> Result<ClientConfig, Invalid> {
-        let url = DialUrl::parse(&self.url).map_err(|error| Invalid::new(Code::INVALID_URL, error))?;
+        let url = DialUrl::parse(&self.url).map_err(|error| Invalid::new(Code::INVALID_URL, error.message()))?;
         let mut config = ClientConfig::new(url);
         config.suite = Suite::from_name(&self.encryption);
         if config.suite.is_none() && self.encryption != "off" {
             return Err(Invalid::new(Code::INVALID_OPTION, "the option encryption names no known suite"));
         }
-        let invalid_key = |error: InvalidKey| Invalid::new(Code::INVALID_SERVER_KEY, error);
+        let invalid_key = |error: InvalidKey| Invalid::new(Code::INVALID_SERVER_KEY, error.message());
         for key in &self.server_keys {
             config.server_keys.push(key.parse().map_err(invalid_key)?);
         }

@@ -2,123 +2,107 @@
 //!
 //! Codes go out by name. The registry's texts stay out of the wasm: the shell has them from the same source, so a
 //! `message` is empty unless the other side wrote one, and `remedy` and `retryable` are left to the shell.
+//!
+//! Everything goes through one type, [`Value`], and its one way into serde. Derived, each struct and each type of a
+//! field is code of its own, and the names of fields go through a cache that is 3 KB by itself.
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use moorline_protocol::{
     client::{ConnectFailure, SessionInfo, Status},
     code::Code,
-    frame::Failure,
+    payload::Payload,
     session::Outcome,
 };
-use serde::{Serialize, Serializer};
+use serde::{Serialize, Serializer, ser::SerializeMap};
 use wasm_bindgen::JsValue;
 
-#[derive(Serialize)]
-struct CoreFailure<'a> {
-    code: String,
-    message: &'a str,
-    remedy: &'static str,
-    #[serde(rename = "ref")]
-    reference: Option<String>,
-    encoding: Option<u8>,
-    data: Option<Data<'a>>,
+/// A value for JavaScript.
+enum Value<'a> {
+    Number(f64),
+    Text(&'a str),
+    /// A `Uint8Array`.
+    Bytes(&'a [u8]),
+    Object(Object<'a>),
+    /// `undefined`.
+    Missing,
 }
 
-/// Bytes, which serde takes for a list of numbers otherwise.
-struct Data<'a>(&'a Bytes);
-
-impl Serialize for Data<'_> {
+impl Serialize for Value<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(self.0)
+        match self {
+            Self::Number(number) => serializer.serialize_f64(*number),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Bytes(bytes) => serializer.serialize_bytes(bytes),
+            Self::Object(Object(fields)) => {
+                let mut object = serializer.serialize_map(None)?;
+                for (name, value) in fields {
+                    object.serialize_entry(name, value)?;
+                }
+                object.end()
+            }
+            Self::Missing => serializer.serialize_none(),
+        }
     }
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct StatusEvent<'a> {
-    status: &'static str,
-    attempt: u32,
-    retry_in_ms: Option<f64>,
-    error: Option<CoreFailure<'a>>,
-}
+/// An object on its way, field by field. A field without a value is there and `undefined`.
+#[derive(Default)]
+struct Object<'a>(Vec<(&'static str, Value<'a>)>);
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Session<'a> {
-    id: String,
-    encryption: Encryption,
-    server_version: &'a str,
-    limits: Limits,
-    heartbeat_ms: f64,
-    server_time_ms: f64,
-    url: &'a str,
-}
+impl<'a> Object<'a> {
+    fn put(&mut self, name: &'static str, value: Option<Value<'a>>) {
+        self.0.push((name, value.unwrap_or(Value::Missing)));
+    }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Encryption {
-    suite: &'static str,
-    trust: &'static str,
-    server_key: Option<String>,
-}
+    fn number(&mut self, name: &'static str, number: f64) {
+        self.put(name, Some(Value::Number(number)));
+    }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Limits {
-    max_message: f64,
-    max_calls_in_flight: f64,
-}
+    fn text(&mut self, name: &'static str, text: &'a str) {
+        self.put(name, Some(Value::Text(text)));
+    }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Stats {
-    bytes_sent: f64,
-    bytes_received: f64,
-    rtt_ms: Option<f64>,
-    buffered: f64,
-}
+    fn time(&mut self, name: &'static str, time: Option<Duration>) {
+        self.put(name, time.map(|time| Value::Number(time.as_secs() as f64 * 1e3 + f64::from(time.subsec_millis()))));
+    }
 
-fn object(value: &impl Serialize) -> JsValue {
-    serde_wasm_bindgen::to_value(value).unwrap_or_else(JsValue::from)
-}
+    /// A `CoreFailure`.
+    fn failure(code: &'a str, message: &'a str, reference: Option<&'a str>, data: Option<&'a Payload>) -> Self {
+        let mut failure = Self::default();
+        failure.text("code", code);
+        failure.text("message", message);
+        failure.text("remedy", "");
+        failure.put("ref", reference.map(Value::Text));
+        failure.put("encoding", data.map(|data| Value::Number(f64::from(data.encoding as u8))));
+        failure.put("data", data.map(|data| Value::Bytes(&data.bytes)));
+        failure
+    }
 
-fn plain(code: Code, message: &str) -> CoreFailure<'_> {
-    CoreFailure { code: code.to_string(), message, remedy: "", reference: None, encoding: None, data: None }
+    fn into_js(self) -> JsValue {
+        let serializer = serde_wasm_bindgen::Serializer::new().serialize_maps_as_objects(true);
+        Value::Object(self).serialize(&serializer).unwrap_or_else(JsValue::from)
+    }
 }
 
 /// A `CoreFailure` of this side's.
 pub(crate) fn thrown(code: Code, message: &str) -> JsValue {
-    object(&plain(code, message))
-}
-
-fn connect_failure(failure: &ConnectFailure) -> CoreFailure<'_> {
-    CoreFailure {
-        code: failure.name(),
-        reference: failure.reference.map(|reference| reference.to_string()),
-        ..plain(failure.code, &failure.message)
-    }
-}
-
-fn call_failure(failure: &Failure) -> JsValue {
-    object(&CoreFailure {
-        code: failure.name(),
-        encoding: failure.data.as_ref().map(|data| data.encoding as u8),
-        data: failure.data.as_ref().map(|data| Data(&data.bytes)),
-        ..plain(failure.code, &failure.message)
-    })
+    Object::failure(&code.text(), message, None, None).into_js()
 }
 
 /// How a call failed, as a `CoreFailure`; `None` when it did not.
 pub(crate) fn failure_of(outcome: &Outcome) -> Option<JsValue> {
-    Some(match outcome {
+    let code = match outcome {
         Outcome::Reply(_) => return None,
-        Outcome::Failed(failure) => call_failure(failure),
-        Outcome::TimedOut => thrown(Code::TIMEOUT, ""),
-        Outcome::Unknown => thrown(Code::UNKNOWN, ""),
-        Outcome::NotSent => thrown(Code::CLOSED, ""),
-    })
+        Outcome::Failed(failure) => {
+            let name = failure.name();
+            return Some(Object::failure(&name, &failure.message, None, failure.data.as_ref()).into_js());
+        }
+        Outcome::TimedOut => Code::TIMEOUT,
+        Outcome::Unknown => Code::UNKNOWN,
+        Outcome::NotSent => Code::CLOSED,
+    };
+    Some(thrown(code, ""))
 }
 
 /// `attempt` is the last one told, for the states that have none of their own.
@@ -128,33 +112,43 @@ pub(crate) fn status(status: &Status, attempt: u32) -> JsValue {
         Status::Connected => ("connected", None, None),
         Status::Closed(error) => ("closed", None, error.as_ref()),
     };
-    object(&StatusEvent { status: name, attempt, retry_in_ms: retry_in.map(millis), error: error.map(connect_failure) })
+    let code = error.map(ConnectFailure::name).unwrap_or_default();
+    let reference = error.and_then(|error| error.reference).map(|reference| reference.text());
+    let error = error.map(|error| Object::failure(&code, &error.message, reference.as_deref(), None));
+    let mut event = Object::default();
+    event.text("status", name);
+    event.number("attempt", f64::from(attempt));
+    event.time("retryInMs", retry_in);
+    event.put("error", error.map(Value::Object));
+    event.into_js()
 }
 
 pub(crate) fn session(info: &SessionInfo, url: &str) -> JsValue {
     let welcome = &info.welcome;
-    object(&Session {
-        id: info.id.to_string(),
-        encryption: Encryption {
-            suite: info.suite.map_or("off", |suite| suite.name()),
-            trust: info.trust.name(),
-            server_key: info.server_key.map(|key| key.to_string()),
-        },
-        server_version: &welcome.server_version,
-        limits: Limits {
-            max_message: welcome.max_message as f64,
-            max_calls_in_flight: welcome.max_calls_in_flight as f64,
-        },
-        heartbeat_ms: welcome.heartbeat_ms as f64,
-        server_time_ms: welcome.server_time.0 as f64,
-        url,
-    })
+    let (id, server_key) = (info.id.text(), info.server_key.map(|key| key.text()));
+    let mut encryption = Object::default();
+    encryption.text("suite", info.suite.map_or("off", |suite| suite.name()));
+    encryption.text("trust", info.trust.name());
+    encryption.put("serverKey", server_key.as_deref().map(Value::Text));
+    let mut limits = Object::default();
+    limits.number("maxMessage", welcome.max_message as f64);
+    limits.number("maxCallsInFlight", welcome.max_calls_in_flight as f64);
+    let mut session = Object::default();
+    session.text("id", &id);
+    session.put("encryption", Some(Value::Object(encryption)));
+    session.text("serverVersion", &welcome.server_version);
+    session.put("limits", Some(Value::Object(limits)));
+    session.number("heartbeatMs", welcome.heartbeat_ms as f64);
+    session.number("serverTimeMs", welcome.server_time.0 as f64);
+    session.text("url", url);
+    session.into_js()
 }
 
 pub(crate) fn stats(sent: f64, received: f64, rtt: Option<Duration>, buffered: f64) -> JsValue {
-    object(&Stats { bytes_sent: sent, bytes_received: received, rtt_ms: rtt.map(millis), buffered })
-}
-
-fn millis(duration: Duration) -> f64 {
-    duration.as_secs() as f64 * 1e3 + f64::from(duration.subsec_millis())
+    let mut stats = Object::default();
+    stats.number("bytesSent", sent);
+    stats.number("bytesReceived", received);
+    stats.time("rttMs", rtt);
+    stats.number("buffered", buffered);
+    stats.into_js()
 }

@@ -15,8 +15,9 @@ pub(crate) struct Turn {
     endpoint: ClientEndpoint,
     /// What concerns sockets and discovery.
     effects: VecDeque<ClientOutput>,
-    /// What the host is to hear once the effects are carried out.
-    events: VecDeque<ClientEvent>,
+    /// What the host is to hear once the effects are carried out: events, and `Wait` in the place of one that it is not
+    /// to hear any more. A queue of another type would be the code of a queue once more.
+    events: VecDeque<ClientOutput>,
     deadline: Option<Timestamp>,
     /// Somebody carries out effects: whoever comes meanwhile leaves theirs in the queue.
     acting: bool,
@@ -51,7 +52,7 @@ impl Turn {
         loop {
             match self.endpoint.poll_output() {
                 ClientOutput::Wait(deadline) => return self.deadline = deadline,
-                ClientOutput::Event(event) => self.events.push_back(event),
+                event @ ClientOutput::Event(_) => self.events.push_back(event),
                 effect => self.effects.push_back(effect),
             }
         }
@@ -60,7 +61,13 @@ impl Turn {
     /// Gives up on a call, also where its outcome is in the queue already.
     pub(crate) fn cancel(&mut self, call: CallId) {
         self.change(|endpoint| endpoint.cancel(call));
-        self.events.retain(|event| !matches!(event, ClientEvent::Peer(PeerEvent::Settled { id, .. }) if *id == call));
+        for output in &mut self.events {
+            if let ClientOutput::Event(ClientEvent::Peer(PeerEvent::Settled { id, .. })) = output
+                && *id == call
+            {
+                *output = ClientOutput::Wait(None);
+            }
+        }
     }
 
     /// The host is not to hear anything any more.
@@ -93,9 +100,13 @@ impl Turn {
 
     /// The next thing to tell. `None` ends what [`Self::begin_events`] began.
     pub(crate) fn next_event(&mut self) -> Option<ClientEvent> {
-        let event = self.events.pop_front();
-        self.telling = event.is_some();
-        event
+        while let Some(output) = self.events.pop_front() {
+            if let ClientOutput::Event(event) = output {
+                return Some(event);
+            }
+        }
+        self.telling = false;
+        None
     }
 }
 

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::text;
+
 /// A number of the registry. Numbers are never reused.
 ///
 /// 1100–1999 fail one request; 2000–2999 are for channels; 3000–3999 are found by a client on its own; 4000–4499 close
@@ -32,23 +34,11 @@ macro_rules! registry {
         impl Code {
             $(#[doc = concat!("`", $name, "`: ", $summary)] pub const $constant: Self = Self($number);)*
 
-            /// The stable name, if the number is known.
-            // Apart from `entry`, so that the browser's build carries the names and not the texts.
-            pub fn name(self) -> Option<&'static str> {
-                match self.0 {
-                    $($number => Some($name),)*
-                    _ => None,
-                }
-            }
-
-            /// The code of a stable name.
-            pub fn from_name(name: &str) -> Option<Self> {
-                match name {
-                    $($name => Some(Self::$constant),)*
-                    _ => None,
-                }
-            }
         }
+
+        /// Every number with its name. Apart from [`ALL`], so that the browser's build carries the names and not the
+        /// texts.
+        const NAMES: &[(u16, &str)] = &[$(($number, $name),)*];
 
         /// Every code there is, ascending.
         pub const ALL: &[Entry] = &[$(Entry {
@@ -222,6 +212,28 @@ impl Code {
     /// WebSocket's own code for a server that restarts (IANA WebSocket Close Code Number Registry).
     pub const SERVICE_RESTART: Self = Self(1012);
 
+    /// The stable name, if the number is known.
+    pub fn name(self) -> Option<&'static str> {
+        NAMES.iter().find(|(number, _)| *number == self.0).map(|(_, name)| *name)
+    }
+
+    /// The code of a stable name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        NAMES.iter().find(|(_, known)| *known == name).map(|(number, _)| Self(*number))
+    }
+
+    /// The stable name, or the number where it has none.
+    pub fn text(self) -> String {
+        match self.name() {
+            Some(name) => name.to_owned(),
+            None => {
+                let mut text = "code_".to_owned();
+                text::push_decimal(&mut text, self.0);
+                text
+            }
+        }
+    }
+
     /// What the registry says of it.
     pub fn entry(self) -> Option<&'static Entry> {
         ALL.iter().find(|entry| entry.code == self)
@@ -243,10 +255,7 @@ impl fmt::Debug for Code {
 
 impl fmt::Display for Code {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.name() {
-            Some(name) => formatter.write_str(name),
-            None => write!(formatter, "code_{}", self.0),
-        }
+        formatter.write_str(&self.text())
     }
 }
 
@@ -263,6 +272,8 @@ mod tests {
             assert_eq!(Code::from_name(entry.name), Some(entry.code));
             assert_eq!(entry.code.name(), Some(entry.name));
         }
+        assert_eq!((Code(999).name(), Code::from_name("code_999")), (None, None));
+        assert_eq!((Code(999).to_string(), Code::TIMEOUT.to_string()), ("code_999".into(), "timeout".into()));
     }
 
     #[test]

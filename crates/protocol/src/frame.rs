@@ -12,6 +12,7 @@ use crate::{
     error::{Malformed, Violation},
     limits::{MAX_NAME, MAX_PLAINTEXT, MAX_REFUSAL_NAME, MAX_TEXT, MAX_VERSION, REJECT_BODY},
     payload::{Name, Payload},
+    text,
     time::UnixMillis,
     wire::{self, Length, Reader, Sink},
 };
@@ -146,9 +147,16 @@ pub struct CallId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ref(pub [u8; 8]);
 
+impl Ref {
+    /// It in hexadecimal.
+    pub fn text(&self) -> String {
+        text::hex(&self.0)
+    }
+}
+
 impl fmt::Display for Ref {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+        formatter.write_str(&self.text())
     }
 }
 
@@ -162,9 +170,16 @@ impl fmt::Debug for Ref {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub [u8; 16]);
 
+impl SessionId {
+    /// It in hexadecimal.
+    pub fn text(&self) -> String {
+        text::hex(&self.0)
+    }
+}
+
 impl fmt::Display for SessionId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+        formatter.write_str(&self.text())
     }
 }
 
@@ -200,7 +215,7 @@ impl Failure {
 
     /// The stable name that programs compare: the application's, or the registry's.
     pub fn name(&self) -> String {
-        if self.name.is_empty() { self.code.to_string() } else { self.name.clone() }
+        if self.name.is_empty() { self.code.text() } else { self.name.clone() }
     }
 
     fn write(&self, sink: &mut impl Sink) {

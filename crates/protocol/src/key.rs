@@ -4,12 +4,11 @@
 
 use std::{fmt, str::FromStr};
 
-use base64ct::{Base64UrlUnpadded, Encoding as _};
 use curve25519_dalek::constants::X25519_BASEPOINT;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::entropy::Entropy;
+use crate::{entropy::Entropy, text};
 
 const PUBLIC_PREFIX: &str = "mlpub_";
 const SHARED_PREFIX: &str = "mlkey_";
@@ -26,6 +25,16 @@ impl ServerKey {
     pub fn kid(&self) -> [u8; 4] {
         first_four(Sha256::digest(self.0).into())
     }
+
+    /// The text form.
+    pub fn text(&self) -> String {
+        let mut bytes = [0; 36];
+        bytes[..32].copy_from_slice(&self.0);
+        bytes[32..].copy_from_slice(&checksum(PUBLIC_PREFIX, &self.0));
+        let mut text = PUBLIC_PREFIX.to_owned();
+        text::push_base64url(&mut text, &bytes);
+        text
+    }
 }
 
 fn first_four(digest: [u8; 32]) -> [u8; 4] {
@@ -38,10 +47,7 @@ fn checksum(prefix: &str, key: &[u8; 32]) -> [u8; 4] {
 
 impl fmt::Display for ServerKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = [0; 36];
-        bytes[..32].copy_from_slice(&self.0);
-        bytes[32..].copy_from_slice(&checksum(PUBLIC_PREFIX, &self.0));
-        write!(formatter, "{PUBLIC_PREFIX}{}", Base64UrlUnpadded::encode_string(&bytes))
+        formatter.write_str(&self.text())
     }
 }
 
@@ -65,14 +71,21 @@ pub enum InvalidKey {
     Checksum,
 }
 
-impl fmt::Display for InvalidKey {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
+impl InvalidKey {
+    /// What is wrong, in a sentence.
+    pub fn message(self) -> &'static str {
+        match self {
             Self::NotAKey => "a server key begins with mlpub_",
             Self::SharedKey => "this is a shared key (mlkey_), which is secret; a server key begins with mlpub_",
             Self::Damaged => "the server key is not complete: mlpub_ and 48 characters",
             Self::Checksum => "the server key has a wrong character: its checksum does not fit",
-        })
+        }
+    }
+}
+
+impl fmt::Display for InvalidKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.message())
     }
 }
 
@@ -82,17 +95,14 @@ impl FromStr for ServerKey {
     type Err = InvalidKey;
 
     fn from_str(text: &str) -> Result<Self, InvalidKey> {
-        let text = text.trim();
+        let text = text.trim_ascii();
         if text.starts_with(SHARED_PREFIX) {
             return Err(InvalidKey::SharedKey);
         }
         let encoded = text.strip_prefix(PUBLIC_PREFIX).ok_or(InvalidKey::NotAKey)?;
         let mut bytes = [0; 36];
-        let decoded = Base64UrlUnpadded::decode(encoded, &mut bytes).map_err(|_| InvalidKey::Damaged)?;
-        let (key, sum) = decoded.split_first_chunk::<32>().ok_or(InvalidKey::Damaged)?;
-        if sum.len() != 4 {
-            return Err(InvalidKey::Damaged);
-        }
+        text::base64url(encoded, &mut bytes).ok_or(InvalidKey::Damaged)?;
+        let (key, sum) = bytes.split_first_chunk::<32>().ok_or(InvalidKey::Damaged)?;
         if sum == checksum(PUBLIC_PREFIX, key) { Ok(Self(*key)) } else { Err(InvalidKey::Checksum) }
     }
 }

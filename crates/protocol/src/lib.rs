@@ -25,7 +25,7 @@
 //! | `connection`, [`session`] | one established socket; what outlives it |
 //! | `calls`, `heartbeat`, `backoff`, [`discovery`] | the smaller machines inside |
 //! | `noise`, `cipher`, [`record`], [`frame`], [`auth`], [`payload`], `wire` | the layers of the wire |
-//! | [`key`], [`url`], [`entropy`], [`code`], [`error`], [`limits`], [`time`] | what everything else speaks in |
+//! | [`key`], [`url`], [`entropy`], [`code`], [`error`], [`limits`], [`time`], `text` | what everything else speaks in |
 //!
 //! # Example
 //!
@@ -85,6 +85,7 @@ pub mod payload;
 pub mod record;
 pub mod server;
 pub mod session;
+mod text;
 pub mod time;
 pub mod url;
 mod wire;

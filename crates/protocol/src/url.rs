@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::limits::MAX_URL;
+use crate::{limits::MAX_URL, text};
 
 /// The URL of an endpoint in normal form: `ws` or `wss`, lower-case host, no default port, no user, query or fragment.
 ///
@@ -30,15 +30,22 @@ pub enum InvalidUrl {
     Text,
 }
 
-impl fmt::Display for InvalidUrl {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
+impl InvalidUrl {
+    /// What is wrong, in a sentence.
+    pub fn message(self) -> &'static str {
+        match self {
             Self::Scheme => "the URL must begin with ws:// or wss://",
             Self::Host => "the URL has no valid host",
             Self::Port => "the URL's port is not valid",
             Self::Extra => "the URL must not have a user name, query or fragment",
             Self::Text => "the URL is too long or has characters that must be escaped",
-        })
+        }
+    }
+}
+
+impl fmt::Display for InvalidUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.message())
     }
 }
 
@@ -53,7 +60,7 @@ impl DialUrl {
         if text.len() > MAX_URL || text.bytes().any(|byte| !byte.is_ascii_graphic()) {
             return Err(InvalidUrl::Text);
         }
-        let (scheme, rest) = text.split_once(':').ok_or(InvalidUrl::Scheme)?;
+        let (scheme, rest) = split(text, b':').ok_or(InvalidUrl::Scheme)?;
         let rest = rest.strip_prefix("//").ok_or(InvalidUrl::Scheme)?;
         let is = |name: &str| scheme.eq_ignore_ascii_case(name);
         let (scheme, default_port) = match (is("ws") || is("http"), is("wss") || is("https")) {
@@ -61,16 +68,15 @@ impl DialUrl {
             (_, true) => ("wss://", 443),
             (false, false) => return Err(InvalidUrl::Scheme),
         };
-        if rest.contains(['@', '?', '#']) {
+        if rest.bytes().any(|byte| matches!(byte, b'@' | b'?' | b'#')) {
             return Err(InvalidUrl::Extra);
         }
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (authority, path) = split(rest, b'/').unwrap_or((rest, ""));
         // An IPv6 address has colons of its own, in brackets.
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, digits)) if !digits.ends_with(']') => {
-                // Rust takes a sign before a number; a URL does not.
-                let port = digits.parse::<u16>().ok().filter(|_| !digits.starts_with('+')).ok_or(InvalidUrl::Port)?;
-                (host, port)
+        let colon = authority.bytes().rposition(|byte| byte == b':');
+        let (host, port) = match colon.and_then(|colon| split_at(authority, colon)) {
+            Some((host, digits)) if !digits.ends_with("]") => {
+                (host, text::decimal(digits.as_bytes(), u16::MAX).ok_or(InvalidUrl::Port)?)
             }
             _ => (authority, default_port),
         };
@@ -85,7 +91,7 @@ impl DialUrl {
         let host = from..normal.len();
         if port != default_port {
             normal.push(':');
-            normal.push_str(&port.to_string());
+            text::push_decimal(&mut normal, port);
         }
         normal.push('/');
         normal.push_str(path);
@@ -119,7 +125,7 @@ impl DialUrl {
     /// The host and port part, as a `Host` header has it.
     pub fn authority(&self) -> &str {
         let rest = self.text.get(self.host.start..).unwrap_or_default();
-        rest.split_once('/').map_or(rest, |(authority, _)| authority)
+        split(rest, b'/').map_or(rest, |(authority, _)| authority)
     }
 
     /// The same place for a plain GET.
@@ -128,25 +134,38 @@ impl DialUrl {
     }
 }
 
+/// The text before and after the first such byte, which is ASCII.
+// By bytes here and below: searching for characters is kilobytes in a page.
+fn split(text: &str, byte: u8) -> Option<(&str, &str)> {
+    split_at(text, text.bytes().position(|found| found == byte)?)
+}
+
+/// The text before and after the ASCII character at `place`.
+fn split_at(text: &str, place: usize) -> Option<(&str, &str)> {
+    Some((text.get(..place)?, text.get(place + 1..)?))
+}
+
 /// Whether it looks like a host. That it is one, whoever resolves it will find out.
 fn is_host(host: &str) -> bool {
-    let all = |text: &str, fits: fn(u8) -> bool| !text.is_empty() && text.bytes().all(fits);
-    match host.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']').is_some_and(|address| {
-            address.contains(':') && all(address, |byte| byte.is_ascii_hexdigit() || b":.".contains(&byte))
+    match host.strip_prefix("[") {
+        Some(rest) => rest.strip_suffix("]").is_some_and(|address| {
+            address.bytes().any(|byte| byte == b':')
+                && address.bytes().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'))
         }),
-        None => all(host, |byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte)),
+        None => {
+            let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+            !host.is_empty() && host.bytes().all(fits)
+        }
     }
 }
 
 /// Whether a host name or address, IPv6 in brackets, means this machine. Other ways to write `::1` do not count.
 // By hand, because the standard library's parser of addresses is kilobytes in a page.
 pub fn is_loopback_host(host: &str) -> bool {
-    let is_byte =
-        |part: &str| part.len() <= 3 && part.bytes().all(|byte| byte.is_ascii_digit()) && part.parse::<u8>().is_ok();
+    let is_byte = |part: &[u8]| part.len() <= 3 && text::decimal(part, 255).is_some();
     let is_loopback_v4 = || {
-        let mut parts = host.split('.');
-        parts.next() == Some("127") && parts.clone().count() == 3 && parts.all(is_byte)
+        let mut parts = host.as_bytes().split(|byte| *byte == b'.');
+        parts.next() == Some(b"127") && parts.clone().count() == 3 && parts.all(is_byte)
     };
     host == "localhost" || host.ends_with(".localhost") || host == "[::1]" || is_loopback_v4()
 }

@@ -10,6 +10,7 @@ mod codes;
 mod demo;
 mod deny;
 mod fuzz;
+mod glue;
 mod node;
 mod pack;
 mod purity;

@@ -2,8 +2,13 @@
 //!
 //! cargo compiles it, wasm-bindgen's generator (as a library, of the very version that the driver is compiled with)
 //! writes the glue, wasm-opt makes it small.
+//!
+//! What is published is compiled with the standard library from its sources, so that it too is made for size and for a
+//! panic that is a bare trap: the library that comes with Rust is neither, and 10 KB more in a page. Cargo has that
+//! behind `-Z` only. The compiler is pinned to one version, so what `-Z` means cannot change under us, and nobody but us
+//! builds this module. A dev build needs none of it, and tells in words why it panicked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +17,7 @@ use wasm_bindgen_cli_support::Bindgen;
 
 use crate::run::{Cmd, Progress, cargo, cmd};
 use crate::stamp::{Inputs, Stamp};
-use crate::{expect_no_more, node, repo};
+use crate::{expect_no_more, glue, node, repo};
 
 pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
 const PACKAGE: &str = "moorline-client-wasm";
@@ -29,11 +34,20 @@ const FEATURES: &[(&str, &[&str])] = &[
     ("sign-ext", &["--enable-sign-ext"]),
 ];
 
+/// Compiles the standard library too.
+const STD: &[&str] = &["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size"];
+
+/// A panic says nothing before it traps, so nothing needs to be there to say.
+const BARE: &[&str] = &["-Zunstable-options", "-Cpanic=immediate-abort", "-Zlocation-detail=none", "-Zfmt-debug=none"];
+
 /// How wasm-opt makes it small. What counts is the size after gzip: functions that stay apart and stand beside their
-/// like compress better than ones merged into their only caller.
+/// like compress better than large ones merged into their only caller, and jumps laid out anew better than LLVM's.
 const SMALL: &[&str] = &[
     "--one-caller-inline-max-function-size",
-    "10",
+    "30",
+    "--flatten",
+    "--rereloop",
+    "-Oz",
     "-Oz",
     "--low-memory-unused",
     "--reorder-functions-by-name",
@@ -78,7 +92,7 @@ pub(crate) fn make(build: Build) -> Result<()> {
     let inputs = Inputs::new()
         .value(build)
         .value(bindgen)
-        .value(include_str!("wasm.rs"))
+        .value([include_str!("wasm.rs"), include_str!("glue.rs")])
         .file(&tools.join("package-lock.json"))?
         .file(&compiled)?;
     let stamp = Stamp::named("wasm", inputs);
@@ -97,8 +111,7 @@ pub(crate) fn make(build: Build) -> Result<()> {
 
 /// Sees to it that the target's standard library is there; rustup may have been told not to install by itself.
 pub(crate) fn ensure_target() -> Result<()> {
-    let sysroot = cmd("rustc").args(["--print", "sysroot"]).output()?;
-    if Path::new(sysroot.trim()).join("lib/rustlib").join(TARGET).join("lib").exists() {
+    if rustlib()?.join(TARGET).join("lib").exists() {
         return Ok(());
     }
     cmd("rustup").args(["target", "add", TARGET]).step(&format!("the target {TARGET}")).with_context(|| {
@@ -106,28 +119,51 @@ pub(crate) fn ensure_target() -> Result<()> {
     })
 }
 
+/// Sees to it that the standard library's sources are there, and tells where.
+fn ensure_rust_src() -> Result<PathBuf> {
+    let sources = rustlib()?.join("src/rust");
+    if !sources.join("library/std").exists() {
+        cmd("rustup").args(["component", "add", "rust-src"]).step("the standard library's sources").context(
+            "Rust's component rust-src is missing and rustup did not install it; install it as your Rust came",
+        )?;
+    }
+    Ok(sources)
+}
+
+fn rustlib() -> Result<PathBuf> {
+    let sysroot = cmd("rustc").args(["--print", "sysroot"]).output()?;
+    Ok(Path::new(sysroot.trim()).join("lib/rustlib"))
+}
+
 fn compile(build: Build) -> Result<PathBuf> {
-    ensure_target()?;
-    let (profile, folder) = match build {
-        Build::Release => ("wasm", "wasm"),
-        Build::Dev => ("dev", "debug"),
+    let build_package = cargo("build").args(["--package", PACKAGE, "--target", TARGET]);
+    let mut flags = short_paths()?;
+    let (build_package, folder) = match build {
+        Build::Release => {
+            flags.push(remap(&ensure_rust_src()?, "rust"));
+            flags.extend(BARE.iter().map(|flag| (*flag).to_owned()));
+            (build_package.args(["--profile", "wasm"]).args(STD).env("RUSTC_BOOTSTRAP", "1"), "wasm")
+        }
+        Build::Dev => {
+            ensure_target()?;
+            (build_package.args(["--profile", "dev"]), "debug")
+        }
     };
-    cargo("build")
-        .args(["--package", PACKAGE, "--target", TARGET, "--profile", profile])
-        .env("CARGO_ENCODED_RUSTFLAGS", short_paths()?)
-        .step("the browser driver, compiled")?;
+    build_package.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")).step("the browser driver, compiled")?;
     Ok(repo::target().join(TARGET).join(folder).join(ARTIFACT))
 }
 
 /// The places of panics stand in the module with the paths of the sources: short ones, and not those of this machine.
-fn short_paths() -> Result<String> {
+fn short_paths() -> Result<Vec<String>> {
     let cargo_home = match std::env::var_os("CARGO_HOME") {
         Some(home) => PathBuf::from(home),
         None => std::env::home_dir().context("there is no home directory")?.join(".cargo"),
     };
-    let sources = [(cargo_home.join("registry/src"), "crates"), (repo::path(""), ".")];
-    let remap = |(from, to): &(PathBuf, &str)| format!("--remap-path-prefix={}={to}", from.display());
-    Ok(sources.iter().map(remap).collect::<Vec<_>>().join("\u{1f}"))
+    Ok(vec![remap(&cargo_home.join("registry/src"), "crates"), remap(&repo::path(""), ".")])
+}
+
+fn remap(from: &Path, to: &str) -> String {
+    format!("--remap-path-prefix={}={to}", from.display())
 }
 
 fn bind(compiled: &Path, build: Build) -> Result<()> {
@@ -154,10 +190,19 @@ fn bind(compiled: &Path, build: Build) -> Result<()> {
         .collect();
     ensure!(foreign.is_empty(), "the browser driver imports from \"env\", which no page has: {}", foreign.join(", "));
 
+    let mut names = BTreeMap::new();
+    if build == Build::Release {
+        glue::drop_dead_closures(output.wasm_mut());
+        names = glue::shorten_names(output.wasm_mut());
+    }
     if generated().exists() {
         fs::remove_dir_all(generated()).context("emptying npm/generated")?;
     }
     output.emit(generated()).context("writing npm/generated")?;
+    for file in ["core.js", "core.d.ts", "core_bg.wasm.d.ts"].map(|name| generated().join(name)) {
+        let text = fs::read_to_string(&file).context("reading npm/generated")?;
+        fs::write(&file, glue::renamed(&text, &names)).context("writing npm/generated")?;
+    }
     progress.done();
     Ok(())
 }

@@ -180,7 +180,7 @@ impl ConnectFailure {
 
     /// The stable name that programs compare: the application's, or the registry's.
     pub fn name(&self) -> String {
-        if self.name.is_empty() { self.code.to_string() } else { self.name.clone() }
+        if self.name.is_empty() { self.code.text() } else { self.name.clone() }
     }
 }
 
