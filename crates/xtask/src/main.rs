@@ -4,6 +4,7 @@
 //! progress, [`repo`] knows the folders, [`stamp`] tells whether work is up to date, [`node`] installs npm packages.
 //! Nothing here waits for input, and what is missing is installed or named.
 
+mod bench;
 mod chromium;
 mod ci;
 mod codes;
@@ -84,6 +85,12 @@ const COMMANDS: &[Command] = &[
         usage: "--seconds N [TARGET]...",
         about: "fuzz each decoder for N seconds (needs a nightly toolchain)",
         run: fuzz::command,
+    },
+    Command {
+        name: "bench",
+        usage: "[--quick] [--json FILE] [--against FILE] [CASE]...",
+        about: "what the server costs beside a bare WebSocket server; --against fails when it got much worse",
+        run: bench::command,
     },
 ];
 
