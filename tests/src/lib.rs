@@ -18,6 +18,7 @@ pub type TestResult = Result<(), Box<dyn std::error::Error>>;
 /// A server that runs until it is dropped or stopped.
 pub struct TestServer {
     address: SocketAddr,
+    internal: Option<SocketAddr>,
     key: String,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<Result<(), moorline_server::Error>>,
@@ -43,16 +44,24 @@ impl TestServer {
         let key = identity.public_keys().next().map(|key| key.to_string()).unwrap_or_default();
         let server = builder.config(config).identity(identity).build().await?;
         let (stop, stopped) = oneshot::channel::<()>();
-        let (address, peers) = (server.local_addr(), server.peers());
+        let (address, internal, peers) = (server.local_addr(), server.internal_addr(), server.peers());
         let serving = tokio::spawn(server.serve(async {
             let _ = stopped.await;
         }));
-        Ok(Self { address, key, stop: Some(stop), serving, peers })
+        Ok(Self { address, internal, key, stop: Some(stop), serving, peers })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where its internal listener listens.
+    ///
+    /// # Panics
+    /// When the test gave it none.
+    pub fn internal(&self) -> SocketAddr {
+        self.internal.expect("the test asked for an internal listener")
     }
 
     /// The URL of its WebSocket.

@@ -1,6 +1,6 @@
 //! Putting a server together.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use moorline_protocol::{
@@ -10,7 +10,11 @@ use moorline_protocol::{
     limits::{Deadlines, Limits},
     server::{Encryption, ServerConfig},
 };
-use tokio::{net::TcpListener, sync::Semaphore, time::Instant};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    time::Instant,
+};
 
 use crate::{
     Error, Handler, Peers, Server,
@@ -18,6 +22,7 @@ use crate::{
     config::Config,
     handler::{BoxedHandler, Running, States},
     identity,
+    internal::{self, Internal, Readiness},
     router::Router,
     server::Summary,
     shared::Shared,
@@ -31,6 +36,7 @@ use crate::{
 pub struct ServerBuilder {
     config: Config,
     identity: Option<Identity>,
+    internal: Option<SocketAddr>,
     states: States,
     router: Router,
     #[cfg(feature = "tls")]
@@ -49,6 +55,14 @@ impl ServerBuilder {
     #[must_use]
     pub fn identity(mut self, identity: Identity) -> Self {
         self.identity = Some(identity);
+        self
+    }
+
+    /// Listens here for those who run the server: `/healthz` and `/readyz`, in plain HTTP and for whoever
+    /// reaches it. Comes before the configuration's `[internal] listen`.
+    #[must_use]
+    pub fn internal_listen(mut self, address: SocketAddr) -> Self {
+        self.internal = Some(address);
         self
     }
 
@@ -102,12 +116,19 @@ impl ServerBuilder {
     /// # Errors
     /// What is wrong, with what to do about it.
     pub async fn build(self) -> Result<Server, Error> {
-        let Self { config, identity, states, router, .. } = self;
+        let Self { config, identity, internal, states, router, .. } = self;
         router.check(&states)?;
         let address = config.server.listen;
         let access = Access::new(&config, address)?;
-        let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
-        let address = listener.local_addr().map_err(|source| Error::Listen { address, source })?;
+        let internal = internal.or(config.internal.listen);
+        if internal == Some(address) && address.port() != 0 {
+            return Err(Error::ListenTwice(address));
+        }
+        let (listener, address) = listen(address).await?;
+        let (internal, internal_address) = match internal {
+            Some(address) => listen(address).await.map(|(tcp, address)| (Some(tcp), Some(address)))?,
+            None => (None, None),
+        };
 
         let (encryption, identity_origin) = match (config.server.encryption, identity) {
             (false, _) => (Encryption::Off, None),
@@ -120,7 +141,7 @@ impl ServerBuilder {
             }
         };
         let endpoint = endpoint_config(&config, encryption);
-        let summary = summary(&config, &endpoint, &access, address, identity_origin);
+        let summary = summary(&config, &endpoint, &access, (address, internal_address), identity_origin);
         let shared = Shared {
             document: identity_document(&endpoint),
             endpoint: Arc::new(endpoint),
@@ -135,8 +156,19 @@ impl ServerBuilder {
             origin: Instant::now(),
             config,
         };
-        Ok(Server { listener, shared: Arc::new(shared), summary })
+        let shared = Arc::new(shared);
+        let readiness = watch::Sender::new(Readiness::Starting);
+        let internal = internal.map(|tcp| Internal::start(tcp, &shared, readiness.subscribe()));
+        Ok(Server { listener, shared, summary, readiness, internal })
     }
+}
+
+/// Begins to listen, and gives the address that it really is.
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+    let failed = |source| Error::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
 }
 
 fn sealed(config: &Config, identity: Identity) -> Encryption {
@@ -182,7 +214,7 @@ fn summary(
     config: &Config,
     endpoint: &ServerConfig,
     access: &Access,
-    address: std::net::SocketAddr,
+    (address, internal): (SocketAddr, Option<SocketAddr>),
     identity_origin: Option<identity::Origin>,
 ) -> Summary {
     let (identity, suites) = names(endpoint);
@@ -200,8 +232,10 @@ fn summary(
                 .into(),
         );
     }
+    warnings.extend(internal.and_then(internal::warning));
     Summary {
         listen: vec![address],
+        internal,
         path: config.server.path.clone(),
         public_urls: config.server.public_urls.iter().map(ToString::to_string).collect(),
         encryption,

@@ -23,8 +23,12 @@ use tower_http::{compression::CompressionLayer, services::ServeDir};
 use crate::{
     access::{self, Denied},
     connection,
+    listener::Terms,
     shared::Shared,
 };
+
+/// TCP connections beyond those that may hold a WebSocket: for documents, pages and refusals.
+const SPARE_SOCKETS: usize = 512;
 
 /// How long a full server asks to be left alone.
 const FULL_RETRY: Duration = Duration::from_secs(5);
@@ -40,8 +44,20 @@ const JSON: [(header::HeaderName, &str); 3] = [
 #[derive(Clone, Copy)]
 pub(crate) struct Remote(pub(crate) SocketAddr);
 
-/// Everything that is answered on the listener.
-pub(crate) fn routes(shared: Arc<Shared>, path: &str, files: Option<&Path>) -> Router {
+/// What the public listener serves, and its limits.
+pub(crate) fn terms(shared: &Arc<Shared>) -> Terms {
+    let config = &shared.config;
+    Terms {
+        router: routes(shared.clone(), &config.server.path, config.server.public.as_deref()),
+        sockets: config.limits.connections + SPARE_SOCKETS,
+        head: config.timeouts.upgrade,
+        tasks: shared.tasks.clone(),
+        #[cfg(feature = "tls")]
+        tls: shared.tls.clone().map(|tls| (tls, config.timeouts.tls_accept)),
+    }
+}
+
+fn routes(shared: Arc<Shared>, path: &str, files: Option<&Path>) -> Router {
     let mut router = Router::new().route(path, any(endpoint)).route("/.well-known/moorline", any(endpoint));
     if let Some(files) = files {
         // `ServeDir` knows the types, ranges and Last-Modified; a `.br` or `.gz` beside a file is sent in its place.
