@@ -23,7 +23,7 @@ use crate::{
     noise::Responder,
     payload::{Name, Payload},
     record::{VERSION, kind},
-    session::{Broadcast, Session},
+    session::{Broadcast, Sent, Session},
     time::{Timestamp, UnixMillis},
     url::DialUrl,
 };
@@ -201,11 +201,11 @@ impl ServerEndpoint {
         self.session.cancel(id);
     }
 
-    /// Sends a notification, encoded for this client alone or for many.
+    /// Sends a notification, encoded for this client alone or for many. A volatile one that is dropped is no error.
     ///
     /// # Errors
-    /// When nothing was sent, and why. A volatile message that is dropped is no error.
-    pub fn send(&mut self, message: &Broadcast) -> Result<(), Refused> {
+    /// When nothing was sent, and why.
+    pub fn send(&mut self, message: &Broadcast) -> Result<Sent, Refused> {
         self.connected()?;
         self.session.send(message)
     }

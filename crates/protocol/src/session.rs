@@ -77,6 +77,15 @@ impl Broadcast {
     }
 }
 
+/// What became of a message that was not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// It waits its turn.
+    Queued,
+    /// It was volatile, and there was no room for it.
+    Dropped,
+}
+
 #[derive(Debug)]
 pub(crate) struct Session {
     asked: Asked,
@@ -169,18 +178,18 @@ impl Session {
         }
     }
 
-    pub(crate) fn send(&mut self, broadcast: &Broadcast) -> Result<(), Refused> {
+    pub(crate) fn send(&mut self, broadcast: &Broadcast) -> Result<Sent, Refused> {
         let Broadcast(waiting) = broadcast;
         if waiting.payload > self.max_message {
             return Err(Refused::TooLarge);
         }
         let room = self.has_room(waiting.frame.len());
         if waiting.role == Role::Volatile && (self.is_crowded() || room.is_err()) {
-            return Ok(());
+            return Ok(Sent::Dropped);
         }
         room?;
         self.enqueue(waiting.clone());
-        Ok(())
+        Ok(Sent::Queued)
     }
 
     /// Whether so much waits already that a message for now or never would come late and keep others from their place.
@@ -191,7 +200,7 @@ impl Session {
 
     pub(crate) fn notify(&mut self, name: Name, payload: Payload, volatile: bool) -> Result<(), Refused> {
         self.check(&payload)?;
-        self.send(&Broadcast::new(name, payload, volatile)?)
+        self.send(&Broadcast::new(name, payload, volatile)?).map(drop)
     }
 
     /// Queues a frame that must not be refused: answers, which the cap on open calls bounds, and what the protocol says

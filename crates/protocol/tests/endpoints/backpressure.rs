@@ -9,7 +9,7 @@ use moorline_protocol::{
     limits::{Limits, MAX_PAYLOAD},
     payload::Payload,
     server::{Ended, ServerEvent},
-    session::Broadcast,
+    session::{Broadcast, Sent},
 };
 
 use crate::pair::*;
@@ -65,7 +65,7 @@ fn at_the_cap_on_bytes_requests_are_refused_on_either_side() {
     for expected in [Ok(()), Ok(()), Err(Refused::Backpressure)] {
         // 2 + 1 + 1 + 4 + 1 + 1 bytes
         assert_eq!(notify(&mut pair, "note", false), expected);
-        assert_eq!(pair.server().send(&broadcast), expected);
+        assert_eq!(pair.server().send(&broadcast).map(drop), expected);
     }
     assert_eq!(pair.client.waiting_bytes(), 20);
 }
@@ -132,6 +132,15 @@ fn volatile_messages_are_dropped_while_too_much_waits() {
     pair.congest(Up, false);
     pair.run();
     assert_eq!(names(pair.take_server_peer()), ["first", "reliable"]);
+}
+
+#[test]
+fn a_server_is_told_which_volatile_messages_were_dropped() {
+    let mut pair = limited(|limits| limits.max_volatile_bytes = 1);
+    pair.congest(Down, true);
+    let message = |volatile| Broadcast::new(name("note"), one(), volatile).expect("small");
+    let sent = [true, true, false].map(|volatile| pair.server().send(&message(volatile)));
+    assert_eq!(sent, [Ok(Sent::Queued), Ok(Sent::Dropped), Ok(Sent::Queued)]);
 }
 
 /// Small volatile messages used to fill the queue; reliable ones were then refused, and volatile ones an error.
