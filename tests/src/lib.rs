@@ -1,6 +1,7 @@
 //! What end-to-end tests have in common: a real server on a free port of this machine, and what talks to it.
 
 pub mod raw;
+pub mod scrape;
 
 use std::net::SocketAddr;
 

@@ -89,7 +89,7 @@ async fn everything_else_is_not_there_and_other_methods_are_not_allowed() -> Tes
     for path in ["/", "/moorline", "/.well-known/moorline", "/metrics/", "/healthz/x", "/HEALTHZ"] {
         assert_eq!(get(server.internal(), path).await?.status, 404, "{path}");
     }
-    for path in ["/healthz", "/readyz"] {
+    for path in ["/metrics", "/healthz", "/readyz"] {
         for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
             let head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0", server.internal());
             assert_eq!(http(server.internal(), &head).await?.status, 405, "{method} {path}");

@@ -25,7 +25,7 @@ impl Banner<'_> {
         let mut line = |name: &str, text: String| lines.push(format!("{name:<9} {text}"));
         line("listen", self.urls(&summary.path).join("   "));
         if let Some(internal) = &summary.internal {
-            line("internal", format!("http://{internal} (/healthz, /readyz)"));
+            line("internal", format!("http://{internal} (/metrics, /healthz, /readyz)"));
         }
         if let Some(public) = &self.config.server.public {
             line("pages", format!("{} from {}", self.urls("/").join("   "), public.display()));

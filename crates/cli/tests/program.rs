@@ -231,10 +231,34 @@ fn the_internal_listener_answers_what_the_public_one_never_does() -> TestResult 
     assert_eq!(server.internal("GET", "/healthz")?, (200, "ok\n".into()));
     assert_eq!(server.internal("GET", "/readyz")?, (200, "ready\n".into()));
     assert_eq!(server.internal("POST", "/readyz")?.0, 405);
+    assert_eq!(server.internal("POST", "/metrics")?.0, 405);
     assert_eq!(server.internal("GET", "/moorline")?.0, 404);
     for path in ["/metrics", "/healthz", "/readyz"] {
         assert_eq!(answer(server.request(path)?)?.0, 404, "{path}");
     }
+    Ok(())
+}
+
+#[test]
+fn metrics_tell_the_version_and_what_happened() -> TestResult {
+    let dir = TempDir::new()?;
+    let server = Running::start(moorline(dir.path(), SERVE).env("MOORLINE__INTERNAL__LISTEN", "127.0.0.1:0"))?;
+    let has = |line: &str| -> TestResult<bool> {
+        let (status, text) = server.internal("GET", "/metrics")?;
+        Ok(status == 200 && text.lines().any(|found| found == line))
+    };
+    assert!(has(&format!("moorline_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")))?);
+    assert!(has("moorline_upgrades_refused_total{reason=\"subprotocol\"} 0")?);
+    let mut socket = TcpStream::connect(server.authority())?;
+    write!(
+        socket,
+        "GET /moorline HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: close, Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+        server.authority()
+    )?;
+    assert_eq!(answer(socket)?.0, 400);
+    assert!(has("moorline_upgrades_refused_total{reason=\"subprotocol\"} 1")?);
+    assert!(has("moorline_connections_accepted_total 0")?);
     Ok(())
 }
 

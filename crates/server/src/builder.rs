@@ -23,6 +23,7 @@ use crate::{
     handler::{BoxedHandler, Running, States},
     identity,
     internal::{self, Internal, Readiness},
+    metrics::{Meter, Metrics},
     router::Router,
     server::Summary,
     shared::Shared,
@@ -39,6 +40,7 @@ pub struct ServerBuilder {
     internal: Option<SocketAddr>,
     states: States,
     router: Router,
+    metrics: Arc<Metrics>,
     #[cfg(feature = "tls")]
     tls: Option<Arc<tokio_rustls::rustls::ServerConfig>>,
 }
@@ -58,7 +60,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Listens here for those who run the server: `/healthz` and `/readyz`, in plain HTTP and for whoever
+    /// Listens here for those who run the server: `/metrics`, `/healthz` and `/readyz`, in plain HTTP and for whoever
     /// reaches it. Comes before the configuration's `[internal] listen`.
     #[must_use]
     pub fn internal_listen(mut self, address: SocketAddr) -> Self {
@@ -86,29 +88,35 @@ impl ServerBuilder {
     /// Answers calls of this name.
     #[must_use]
     pub fn handler<Args>(mut self, name: &str, handler: impl Handler<Args, Future = Running>) -> Self {
-        self.router.handlers.insert(name, BoxedHandler::new(handler));
+        let meter = Meter::of_handler(&self.metrics, name);
+        self.router.handlers.insert(name, BoxedHandler::new(handler, meter));
         self
     }
 
     /// Hears notifications of this name. What it returns is passed over; an error goes to the log.
     #[must_use]
     pub fn listener<Args>(mut self, name: &str, listener: impl Handler<Args, Future = Running>) -> Self {
-        self.router.listeners.insert(name, BoxedHandler::new(listener));
+        self.router.listeners.insert(name, self.unnamed(listener));
         self
     }
 
     /// Runs for every client that has come in.
     #[must_use]
     pub fn on_connect<Args>(mut self, hook: impl Handler<Args, Future = Running>) -> Self {
-        self.router.on_connect.push(BoxedHandler::new(hook));
+        self.router.on_connect.push(self.unnamed(hook));
         self
     }
 
     /// Runs for every client that has gone.
     #[must_use]
     pub fn on_disconnect<Args>(mut self, hook: impl Handler<Args, Future = Running>) -> Self {
-        self.router.on_disconnect.push(BoxedHandler::new(hook));
+        self.router.on_disconnect.push(self.unnamed(hook));
         self
+    }
+
+    /// A listener or a hook: what is counted of it has no name.
+    fn unnamed<Args>(&self, handler: impl Handler<Args, Future = Running>) -> BoxedHandler {
+        BoxedHandler::new(handler, Meter::of_listener(&self.metrics))
     }
 
     /// Checks everything, reads or makes the identity, and begins to listen.
@@ -116,7 +124,7 @@ impl ServerBuilder {
     /// # Errors
     /// What is wrong, with what to do about it.
     pub async fn build(self) -> Result<Server, Error> {
-        let Self { config, identity, internal, states, router, .. } = self;
+        let Self { config, identity, internal, states, router, metrics, .. } = self;
         router.check(&states)?;
         let address = config.server.listen;
         let access = Access::new(&config, address)?;
@@ -148,6 +156,7 @@ impl ServerBuilder {
             router,
             states: Arc::new(states),
             peers: Peers::default(),
+            metrics,
             access,
             connections: Arc::new(Semaphore::new(config.limits.connections)),
             tasks: Tasks::default(),

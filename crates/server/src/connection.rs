@@ -46,6 +46,7 @@ use self::greeting::{close, greet, input_of, websocket_config};
 use crate::{
     Peer,
     handler::{BoxedHandler, Context},
+    metrics::Direction,
     peer::{Closing, Command, Mailbox},
     shared::Shared,
 };
@@ -207,14 +208,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn handle(&mut self, step: Step) {
         let now = self.shared.now();
         match step {
-            Step::Input(input) => self.endpoint.handle_input(now, input),
+            Step::Input(input) => {
+                if let ServerInput::Record(record) = &input {
+                    self.shared.metrics.record(Direction::In, record.len());
+                }
+                self.endpoint.handle_input(now, input);
+            }
             Step::Command(command) => self.handle_command(now, command),
             Step::Closing(Closing { code, message }) => {
                 let reference = self.endpoint.close(code, &message, Duration::ZERO);
                 tracing::info!(address = %self.address, %code, ?reference, "a connection is closed");
             }
             Step::Finished((Some(id), result)) => {
-                self.aborts.remove(&id);
+                // None: the call was cancelled, so that this is no answer any more.
+                if self.aborts.remove(&id).is_some() {
+                    self.shared.metrics.send_message();
+                }
                 if self.endpoint.answer(id, result) == Err(Refused::TooLarge) {
                     tracing::error!("the reply of a handler is above the limit");
                 }
@@ -235,13 +244,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         match command {
             Command::Send(message) => {
                 // The queue is full: who asked is not here any more to be told, so a gap is not an option.
-                if self.endpoint.send(&message) == Err(Refused::Backpressure) {
-                    self.endpoint.close(Code::SLOW_CONSUMER, "", Duration::ZERO);
+                match self.endpoint.send(&message) {
+                    Ok(sent) => self.shared.metrics.notify(sent),
+                    Err(Refused::Backpressure) => drop(self.endpoint.close(Code::SLOW_CONSUMER, "", Duration::ZERO)),
+                    Err(_) => {}
                 }
             }
             Command::Call { ticket, name, payload, timeout, settled } => {
                 match self.endpoint.call(now, name, payload, Some(timeout)) {
                     Ok(id) => {
+                        self.shared.metrics.send_message();
                         self.asked.insert(id, (ticket, settled));
                     }
                     Err(refused) => {
@@ -253,6 +265,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 let id = self.asked.iter().find(|(_, (asked, _))| *asked == ticket).map(|(id, _)| *id);
                 if let Some(id) = id {
                     self.asked.remove(&id);
+                    self.shared.metrics.cancel_call();
                     self.endpoint.cancel(id);
                 }
             }
@@ -283,6 +296,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     fn transmit(&mut self, record: Bytes) {
         let now = self.shared.now();
+        self.shared.metrics.record(Direction::Out, record.len());
         if self.websocket.start_send_unpin(Message::Binary(record)).is_err() {
             return self.endpoint.handle_input(now, ServerInput::SocketClosed);
         }
@@ -295,6 +309,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     fn deliver(&mut self, event: ServerEvent) {
+        self.shared.metrics.hear(&event);
         match event {
             ServerEvent::Connected(session) => self.connected(session),
             ServerEvent::Peer(PeerEvent::Call { id, name, payload }) => self.run_call(id, &name, payload),
@@ -322,7 +337,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     fn connected(&mut self, session: SessionId) {
-        let (peer, mailbox) = Peer::new(session, self.address);
+        let (peer, mailbox) = Peer::new(session, self.address, self.shared.metrics.clone());
         tracing::debug!(%session, address = %self.address, "a client is connected");
         self.shared.peers.enter(peer.clone());
         self.peer = Some((peer, mailbox));
@@ -336,8 +351,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let shared = self.shared.clone();
         match shared.router.handlers.find(name.as_str()) {
             Some((name, handler)) => self.start(Some(id), handler, name.clone(), payload),
-            // A failure is never too large.
-            None => drop(self.endpoint.answer(id, Err(Failure::of(Code::NOT_FOUND)))),
+            None => {
+                self.shared.metrics.miss_handler();
+                // A failure is never too large.
+                let _ = self.endpoint.answer(id, Err(Failure::of(Code::NOT_FOUND)));
+            }
         }
     }
 

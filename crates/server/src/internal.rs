@@ -7,8 +7,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::State,
-    http::{StatusCode, header},
+    extract::{FromRef, State},
+    http::{HeaderMap, StatusCode, header},
     response::IntoResponse,
     routing::get,
 };
@@ -16,6 +16,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
     listener::{self, Terms},
+    metrics::{self, Metrics},
     shared::Shared,
     tasks::Tasks,
 };
@@ -44,7 +45,7 @@ impl Internal {
     pub(crate) fn start(listener: TcpListener, shared: &Arc<Shared>, readiness: watch::Receiver<Readiness>) -> Self {
         let tasks = Tasks::default();
         let terms = Terms {
-            router: routes(readiness),
+            router: routes(Answers { readiness, metrics: shared.metrics.clone() }),
             sockets: SOCKETS,
             head: shared.config.timeouts.upgrade,
             tasks: tasks.clone(),
@@ -75,8 +76,40 @@ pub(crate) fn warning(address: SocketAddr) -> Option<String> {
     })
 }
 
-fn routes(readiness: watch::Receiver<Readiness>) -> Router {
-    Router::new().route("/healthz", get(health)).route("/readyz", get(ready)).with_state(readiness)
+/// What the answers are made from.
+#[derive(Clone)]
+struct Answers {
+    readiness: watch::Receiver<Readiness>,
+    metrics: Arc<Metrics>,
+}
+
+impl FromRef<Answers> for watch::Receiver<Readiness> {
+    fn from_ref(answers: &Answers) -> Self {
+        answers.readiness.clone()
+    }
+}
+
+impl FromRef<Answers> for Arc<Metrics> {
+    fn from_ref(answers: &Answers) -> Self {
+        answers.metrics.clone()
+    }
+}
+
+fn routes(answers: Answers) -> Router {
+    Router::new()
+        .route("/metrics", get(exposition))
+        .route("/healthz", get(health))
+        .route("/readyz", get(ready))
+        .with_state(answers)
+}
+
+/// Prometheus asks for OpenMetrics; whoever does not gets the older text, which everything reads.
+async fn exposition(State(metrics): State<Arc<Metrics>>, headers: HeaderMap) -> impl IntoResponse {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let open = accepted.into_iter().any(|value| value.contains("application/openmetrics-text"));
+    let text = metrics.exposition();
+    let (kind, text) = if open { (metrics::OPEN_METRICS, text) } else { (metrics::CLASSIC, metrics::classic(&text)) };
+    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-store")], text)
 }
 
 /// Whoever reads this knows that the process runs and takes turns: there is no more to it.

@@ -54,6 +54,7 @@ mod http;
 pub mod identity;
 mod internal;
 mod listener;
+mod metrics;
 mod peer;
 mod router;
 mod server;

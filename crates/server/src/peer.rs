@@ -23,6 +23,8 @@ use moorline_protocol::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::metrics::Metrics;
+
 /// How long a client has to answer a call of the server, unless [`Peer::call_within`] says otherwise.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -54,6 +56,7 @@ struct Inner {
     /// Taken by whoever closes first.
     closing: Mutex<Option<oneshot::Sender<Closing>>>,
     tickets: AtomicU64,
+    metrics: Arc<Metrics>,
 }
 
 /// The receiving ends, for the connection's task.
@@ -124,10 +127,11 @@ fn message(name: &str, data: &impl Serialize, volatile: bool) -> Result<Broadcas
 }
 
 impl Peer {
-    pub(crate) fn new(id: SessionId, address: SocketAddr) -> (Self, Mailbox) {
+    pub(crate) fn new(id: SessionId, address: SocketAddr, metrics: Arc<Metrics>) -> (Self, Mailbox) {
         let (commands, commands_in) = mpsc::channel(COMMANDS);
         let (closing, wanted) = oneshot::channel();
-        let inner = Inner { id, address, commands, closing: Mutex::new(Some(closing)), tickets: AtomicU64::new(0) };
+        let (closing, tickets) = (Mutex::new(Some(closing)), AtomicU64::new(0));
+        let inner = Inner { id, address, commands, closing, tickets, metrics };
         (Self(Arc::new(inner)), Mailbox { commands: commands_in, closing: ClosingWanted(wanted.fuse()) })
     }
 
@@ -209,7 +213,12 @@ impl Peer {
     }
 
     pub(crate) fn send(&self, message: Broadcast) -> Result<(), Refused> {
-        self.command(Command::Send(message))
+        let volatile = message.is_volatile();
+        self.command(Command::Send(message)).inspect_err(|refused| {
+            if volatile && *refused == Refused::Backpressure {
+                self.0.metrics.drop_volatile();
+            }
+        })
     }
 
     fn command(&self, command: Command) -> Result<(), Refused> {
@@ -354,7 +363,7 @@ mod tests {
 
     /// A client whose task takes nothing: its queue of commands is full after [`COMMANDS`] messages.
     fn enter(peers: &Peers, id: u8) -> Mailbox {
-        let (peer, mailbox) = Peer::new(SessionId([id; 16]), SocketAddr::from(([127, 0, 0, 1], 1)));
+        let (peer, mailbox) = Peer::new(SessionId([id; 16]), SocketAddr::from(([127, 0, 0, 1], 1)), Arc::default());
         peers.enter(peer);
         mailbox
     }

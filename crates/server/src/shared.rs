@@ -9,7 +9,7 @@ use moorline_protocol::{
 };
 use tokio::{sync::Semaphore, time::Instant};
 
-use crate::{Peers, access::Access, config::Config, handler::States, router::Router, tasks::Tasks};
+use crate::{Peers, access::Access, config::Config, handler::States, metrics::Metrics, router::Router, tasks::Tasks};
 
 /// What every connection of a server shares.
 pub(crate) struct Shared {
@@ -18,6 +18,7 @@ pub(crate) struct Shared {
     pub(crate) router: Router,
     pub(crate) states: Arc<States>,
     pub(crate) peers: Peers,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) access: Access,
     /// The identity document, encoded once.
     pub(crate) document: Bytes,

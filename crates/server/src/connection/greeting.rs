@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use futures_util::{SinkExt, StreamExt};
@@ -48,10 +48,15 @@ pub(super) async fn greet<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let opened = Instant::now();
     loop {
         let mut closing = None;
         let deadline = loop {
-            match endpoint.poll_output() {
+            let output = endpoint.poll_output();
+            if let ServerOutput::Event(event) = &output {
+                shared.metrics.greet(event, opened.elapsed());
+            }
+            match output {
                 ServerOutput::Transmit(record) => websocket.feed(Message::Binary(record)).await.ok()?,
                 ServerOutput::CloseSocket(code) => closing = Some(code),
                 ServerOutput::Event(ServerEvent::Arrived(_)) => {
