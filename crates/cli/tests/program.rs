@@ -233,7 +233,8 @@ fn the_internal_listener_answers_what_the_public_one_never_does() -> TestResult 
     assert_eq!(server.internal("POST", "/readyz")?.0, 405);
     assert_eq!(server.internal("POST", "/metrics")?.0, 405);
     assert_eq!(server.internal("GET", "/moorline")?.0, 404);
-    for path in ["/metrics", "/healthz", "/readyz"] {
+    // The last one is for tests of the repository, and in no program.
+    for path in ["/metrics", "/healthz", "/readyz", "/echo"] {
         assert_eq!(answer(server.request(path)?)?.0, 404, "{path}");
     }
     Ok(())

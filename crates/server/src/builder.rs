@@ -41,6 +41,8 @@ pub struct ServerBuilder {
     states: States,
     router: Router,
     metrics: Arc<Metrics>,
+    #[cfg(feature = "testing")]
+    echo: Option<crate::testing::Echo>,
     #[cfg(feature = "tls")]
     tls: Option<Arc<tokio_rustls::rustls::ServerConfig>>,
 }
@@ -75,6 +77,15 @@ impl ServerBuilder {
     #[must_use]
     pub fn tls(mut self, tls: Arc<tokio_rustls::rustls::ServerConfig>) -> Self {
         self.tls = Some(tls);
+        self
+    }
+
+    /// Also serves WebSockets that say everything back, at [`crate::testing::ECHO_PATH`].
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn echo(mut self, echo: crate::testing::Echo) -> Self {
+        self.echo = Some(echo);
         self
     }
 
@@ -162,6 +173,8 @@ impl ServerBuilder {
             tasks: Tasks::default(),
             #[cfg(feature = "tls")]
             tls: self.tls.map(tokio_rustls::TlsAcceptor::from),
+            #[cfg(feature = "testing")]
+            echo: self.echo,
             origin: Instant::now(),
             config,
         };

@@ -42,6 +42,7 @@ use tokio_tungstenite::{
     tungstenite::{Error as WsError, Message, protocol::Role},
 };
 
+pub(crate) use self::greeting::open_websocket;
 use self::greeting::{close, greet, input_of, websocket_config};
 use crate::{
     Peer,
@@ -62,8 +63,7 @@ pub(crate) async fn serve<S>(socket: S, read: Bytes, shared: Arc<Shared>, addres
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let config = websocket_config(MAX_RECORD_BEFORE_AUTH, MAX_RECORD);
-    let websocket = WebSocketStream::from_partially_read(socket, read.into(), Role::Server, Some(config)).await;
+    let websocket = open_websocket(socket, read, MAX_RECORD_BEFORE_AUTH, MAX_RECORD).await;
     let mut seed = [0; 32];
     if getrandom::fill(&mut seed).is_err() {
         return;

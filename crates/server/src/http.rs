@@ -11,12 +11,16 @@ use axum::{
     routing::any,
 };
 use base64ct::{Base64, Encoding as _};
+use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use moorline_protocol::{
     code::Code,
     record::{SUBPROTOCOL, SUBPROTOCOL_PLAIN},
 };
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tower_http::{compression::CompressionLayer, services::ServeDir};
 
@@ -60,6 +64,13 @@ pub(crate) fn terms(shared: &Arc<Shared>) -> Terms {
 
 fn routes(shared: Arc<Shared>, path: &str, files: Option<&Path>) -> Router {
     let mut router = Router::new().route(path, any(endpoint)).route("/.well-known/moorline", any(endpoint));
+    #[cfg(feature = "testing")]
+    if let Some(echo) = shared.echo {
+        let answer = move |State(shared): State<Arc<Shared>>, request: Request| async move {
+            upgrade(&shared, request, Speaks::Echo(echo)).unwrap_or_else(|refusal| refusal.of_upgrade(&shared))
+        };
+        router = router.route(crate::testing::ECHO_PATH, any(answer));
+    }
     if let Some(files) = files {
         // `ServeDir` knows the types, ranges and Last-Modified; a `.br` or `.gz` beside a file is sent in its place.
         let files = ServeDir::new(files).precompressed_br().precompressed_gzip();
@@ -122,7 +133,7 @@ async fn endpoint(State(shared): State<Arc<Shared>>, request: Request) -> Respon
     if !upgrading {
         return document(&shared);
     }
-    upgrade(&shared, request).unwrap_or_else(|refusal| refusal.of_upgrade(&shared))
+    upgrade(&shared, request, Speaks::Moorline).unwrap_or_else(|refusal| refusal.of_upgrade(&shared))
 }
 
 fn wants_upgrade(headers: &HeaderMap) -> bool {
@@ -216,20 +227,44 @@ fn is_websocket_key(key: &[u8]) -> bool {
     Base64::decode(key, &mut [0; 16]).is_ok_and(|decoded| decoded.len() == 16)
 }
 
-fn upgrade(shared: &Arc<Shared>, mut request: Request) -> Result<Response, Refusal> {
-    let headers = request.headers();
-    if request.version() != Version::HTTP_11 || !has_token(headers, header::CONNECTION, "upgrade") {
-        return Err(Refusal::bad_request());
+/// What is spoken on a WebSocket once it is open.
+#[derive(Clone, Copy)]
+enum Speaks {
+    Moorline,
+    #[cfg(feature = "testing")]
+    Echo(crate::testing::Echo),
+}
+
+impl Speaks {
+    /// The subprotocol that both sides name.
+    fn agree(self, shared: &Shared, request: &Request) -> Result<Option<&'static str>, Refusal> {
+        match self {
+            Self::Moorline => agree(shared, request).map(Some),
+            #[cfg(feature = "testing")]
+            Self::Echo(_) => Ok(None),
+        }
     }
+
+    async fn serve<S>(self, socket: S, read: Bytes, shared: Arc<Shared>, address: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        match self {
+            Self::Moorline => connection::serve(socket, read, shared, address).await,
+            #[cfg(feature = "testing")]
+            Self::Echo(echo) => echo.serve(socket, read).await,
+        }
+    }
+}
+
+/// What a Moorline client's request says beyond that of any WebSocket. Gives the subprotocol.
+fn agree(shared: &Shared, request: &Request) -> Result<&'static str, Refusal> {
     if request.uri().query().is_some() {
         let remedy = "The URL must have no query: what is secret would end up in logs.";
         let response = refuse(StatusCode::BAD_REQUEST, Code::INVALID_URL, remedy);
         return Err(Refusal::new(RefusedUpgrade::Query, response));
     }
-    if access::text(headers, header::SEC_WEBSOCKET_VERSION) != Some("13") {
-        let version = [(header::SEC_WEBSOCKET_VERSION, "13")];
-        return Err(Refusal::new(RefusedUpgrade::Request, (StatusCode::UPGRADE_REQUIRED, version)));
-    }
+    let headers = request.headers();
     let (subprotocol, other) = match shared.encryption_is_on() {
         true => (SUBPROTOCOL, SUBPROTOCOL_PLAIN),
         false => (SUBPROTOCOL_PLAIN, SUBPROTOCOL),
@@ -241,6 +276,19 @@ fn upgrade(shared: &Arc<Shared>, mut request: Request) -> Result<Response, Refus
         let response = refuse(StatusCode::BAD_REQUEST, code, &remedy);
         return Err(Refusal::new(RefusedUpgrade::Subprotocol, response));
     }
+    Ok(subprotocol)
+}
+
+fn upgrade(shared: &Arc<Shared>, mut request: Request, speaks: Speaks) -> Result<Response, Refusal> {
+    let headers = request.headers();
+    if request.version() != Version::HTTP_11 || !has_token(headers, header::CONNECTION, "upgrade") {
+        return Err(Refusal::bad_request());
+    }
+    if access::text(headers, header::SEC_WEBSOCKET_VERSION) != Some("13") {
+        let version = [(header::SEC_WEBSOCKET_VERSION, "13")];
+        return Err(Refusal::new(RefusedUpgrade::Request, (StatusCode::UPGRADE_REQUIRED, version)));
+    }
+    let subprotocol = speaks.agree(shared, &request)?;
     let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|key| is_websocket_key(key.as_bytes()));
     let Some(key) = key.cloned() else {
         return Err(Refusal::bad_request());
@@ -259,9 +307,9 @@ fn upgrade(shared: &Arc<Shared>, mut request: Request) -> Result<Response, Refus
         let Ok(upgraded) = upgraded.await else { return };
         // The raw stream, so that a message does not pass through another buffer and a virtual call.
         match upgraded.downcast::<TokioIo<TcpStream>>() {
-            Ok(parts) => connection::serve(parts.io.into_inner(), parts.read_buf, shared, address).await,
+            Ok(parts) => speaks.serve(parts.io.into_inner(), parts.read_buf, shared, address).await,
             // With TLS that call is small beside the TLS.
-            Err(upgraded) => connection::serve(TokioIo::new(upgraded), bytes::Bytes::new(), shared, address).await,
+            Err(upgraded) => speaks.serve(TokioIo::new(upgraded), Bytes::new(), shared, address).await,
         }
         drop((permit, open));
     });
@@ -270,9 +318,12 @@ fn upgrade(shared: &Arc<Shared>, mut request: Request) -> Result<Response, Refus
         (header::UPGRADE, HeaderValue::from_static("websocket")),
         (header::CONNECTION, HeaderValue::from_static("upgrade")),
         (header::SEC_WEBSOCKET_ACCEPT, accept),
-        (header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol)),
     ];
-    Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
+    let mut response = (StatusCode::SWITCHING_PROTOCOLS, headers).into_response();
+    if let Some(subprotocol) = subprotocol {
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
+    }
+    Ok(response)
 }
 
 #[cfg(test)]

@@ -60,6 +60,9 @@ mod router;
 mod server;
 mod shared;
 mod tasks;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing;
 
 pub use builder::ServerBuilder;
 pub use config::Config;

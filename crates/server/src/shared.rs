@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) tasks: Tasks,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<tokio_rustls::TlsAcceptor>,
+    #[cfg(feature = "testing")]
+    pub(crate) echo: Option<crate::testing::Echo>,
     /// The zero of every [`Timestamp`].
     pub(crate) origin: Instant,
 }

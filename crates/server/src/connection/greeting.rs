@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use moorline_protocol::{
     code::Code,
@@ -19,7 +20,7 @@ use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
         Error as WsError, Message,
-        protocol::{CloseFrame, WebSocketConfig, frame::coding::CloseCode},
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
     },
 };
 
@@ -36,6 +37,20 @@ pub(super) fn websocket_config(max_message: usize, max_write: usize) -> WebSocke
         .max_write_buffer_size(max_write)
         .max_message_size(Some(max_message))
         .max_frame_size(Some(max_message))
+}
+
+/// The WebSocket on an upgraded socket. `read` is what came behind the head of the request.
+pub(crate) async fn open_websocket<S>(
+    socket: S,
+    read: Bytes,
+    max_message: usize,
+    max_write: usize,
+) -> WebSocketStream<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let config = websocket_config(max_message, max_write);
+    WebSocketStream::from_partially_read(socket, read.into(), Role::Server, Some(config)).await
 }
 
 /// The handshake, up to the decision.
