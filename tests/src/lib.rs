@@ -2,6 +2,7 @@
 
 pub mod cutter;
 pub mod raw;
+pub mod scrape;
 
 use std::net::SocketAddr;
 
@@ -18,6 +19,7 @@ pub struct TestServer {
     address: SocketAddr,
     /// The private key, for a server that takes the place of this one.
     private: [u8; 32],
+    internal: Option<SocketAddr>,
     key: String,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<Result<(), moorline_server::Error>>,
@@ -52,11 +54,11 @@ impl TestServer {
         let key = identity.public_keys().next().map(|key| key.to_string()).unwrap_or_default();
         let server = builder.config(config).identity(identity).build().await?;
         let (stop, stopped) = oneshot::channel::<()>();
-        let (address, peers) = (server.local_addr(), server.peers());
+        let (address, internal, peers) = (server.local_addr(), server.internal_addr(), server.peers());
         let serving = tokio::spawn(server.serve(async {
             let _ = stopped.await;
         }));
-        Ok(Self { address, private, key, stop: Some(stop), serving, peers })
+        Ok(Self { address, internal, private, key, stop: Some(stop), serving, peers })
     }
 
     /// Where it listens.
@@ -67,6 +69,14 @@ impl TestServer {
     /// Its private key.
     pub fn private(&self) -> [u8; 32] {
         self.private
+    }
+
+    /// Where its internal listener listens.
+    ///
+    /// # Panics
+    /// When the test gave it none.
+    pub fn internal(&self) -> SocketAddr {
+        self.internal.expect("the test asked for an internal listener")
     }
 
     /// The URL of its WebSocket.

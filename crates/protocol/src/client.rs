@@ -197,7 +197,7 @@ impl ClientEndpoint {
         if volatile && !matches!(self.phase, Phase::Connected { .. }) {
             return Ok(());
         }
-        self.session.send(&message)
+        self.session.send(&message).map(drop)
     }
 
     /// Sends a notification whose arrival is told by [`PeerEvent::Confirmed`]: the server has handed it on. Where a

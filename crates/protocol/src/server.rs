@@ -27,7 +27,7 @@ use crate::{
     noise::Responder,
     payload::{Name, Payload},
     record::{VERSION, kind},
-    session::{Broadcast, CallOptions, Outcome, PeerEvent, Proof, Session},
+    session::{Broadcast, CallOptions, Outcome, PeerEvent, Proof, Sent, Session},
     time::{Timestamp, UnixMillis},
     url::DialUrl,
 };
@@ -382,14 +382,14 @@ impl ServerEndpoint {
         self.session.cancel(id);
     }
 
-    /// Sends a notification, encoded for this client alone or for many.
+    /// Sends a notification, encoded for this client alone or for many. A volatile one that is dropped is no error.
     ///
     /// # Errors
-    /// When nothing was sent, and why. A volatile message that is dropped is no error.
-    pub fn send(&mut self, message: &Broadcast) -> Result<(), Refused> {
+    /// When nothing was sent, and why.
+    pub fn send(&mut self, message: &Broadcast) -> Result<Sent, Refused> {
         self.admitted()?;
         if message.is_volatile() && !matches!(self.phase, Phase::Connected(_)) {
-            return Ok(());
+            return Ok(Sent::Dropped);
         }
         self.session.send(message)
     }
@@ -399,12 +399,12 @@ impl ServerEndpoint {
     ///
     /// # Errors
     /// [`Refused::TooLarge`], [`Refused::Closed`].
-    pub fn deliver(&mut self, message: &Broadcast) -> Result<(), Refused> {
+    pub fn deliver(&mut self, message: &Broadcast) -> Result<Sent, Refused> {
         match self.send(message) {
             Err(Refused::Backpressure) => {
                 self.session.push(message);
                 self.check_overflow();
-                Ok(())
+                Ok(Sent::Queued)
             }
             sent => sent,
         }

@@ -170,6 +170,15 @@ pub(crate) struct Lost {
     pub(crate) abandoned: Vec<CallId>,
 }
 
+/// What became of a message that was not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// It waits its turn.
+    Queued,
+    /// It was volatile, and there was no room for it.
+    Dropped,
+}
+
 #[derive(Debug)]
 pub(crate) struct Session {
     asked: Asked,
@@ -315,17 +324,16 @@ impl Session {
         }
     }
 
-    pub(crate) fn send(&mut self, Broadcast { message, volatile }: &Broadcast) -> Result<(), Refused> {
+    pub(crate) fn send(&mut self, Broadcast { message, volatile }: &Broadcast) -> Result<Sent, Refused> {
         if message.payload > self.max_message {
             return Err(Refused::TooLarge);
         }
         if *volatile {
-            self.outbox.volatile(message.frame.clone());
-            return Ok(());
+            return Ok(self.outbox.volatile(message.frame.clone()));
         }
         self.outbox.has_room()?;
         self.outbox.push(message.clone());
-        Ok(())
+        Ok(Sent::Queued)
     }
 
     /// Sends a notification without asking for room.

@@ -6,8 +6,8 @@
 //! Where a value comes from, the stronger first:
 //!
 //! 1. the program, so the flags of the command line: it writes the fields;
-//! 2. the environment: `MOORLINE__SECTION__KEY`, lists separated by commas, an empty text for an empty list or no
-//!    directory. A secret may stand in a file instead, which `MOORLINE__SECTION__KEY_FILE` names. Two variables of
+//! 2. the environment: `MOORLINE__SECTION__KEY`, lists separated by commas, an empty text for an empty list, no
+//!    directory or no internal listener. A secret may stand in a file instead, which `MOORLINE__SECTION__KEY_FILE` names. Two variables of
 //!    others are honoured, below ours: `PORT` replaces the port of `listen` and never its host, so that a variable left
 //!    in a shell cannot open the server to the network; `STATE_DIRECTORY` (systemd) is the default of `data_dir`;
 //! 3. the file: that of [`Config::load_from`], otherwise of `MOORLINE_CONFIG`, `./moorline.toml`,
@@ -56,6 +56,8 @@ const SEARCH: [&str; 2] = ["moorline.toml", "/etc/moorline/moorline.toml"];
 pub struct Config {
     /// `[server]`: where it listens and what it serves.
     pub server: ServerSection,
+    /// `[internal]`: the listener for those who run the server.
+    pub internal: InternalSection,
     /// `[identity]`: the key that tells this server from another.
     pub identity: IdentitySection,
     /// `[auth]`: who may come in.
@@ -96,6 +98,14 @@ pub struct ServerSection {
     pub encryption: bool,
     /// The suites a client may choose. Default all: `aes-256-gcm`, `chacha20-poly1305`.
     pub suites: Vec<Suite>,
+}
+
+/// `[internal]`: the listener for those who run the server: metrics, health, readiness. Clients have no business there.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct InternalSection {
+    /// The address and port of plain HTTP without sign-in; port 0 takes a free one. Default none: no such listener.
+    pub listen: Option<SocketAddr>,
 }
 
 /// `[identity]`: the key that tells this server from another. The file and the text exclude each other.

@@ -20,9 +20,9 @@ use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 use tokio_util::either::Either;
 
-pub(crate) use self::greeting::{close, input_of, wall_clock};
+pub(crate) use self::greeting::{close, input_of, open_websocket, wall_clock};
 use self::greeting::{greet, websocket_config};
-use crate::{session, shared::Shared};
+use crate::{metrics::Open, session, shared::Shared};
 
 /// What a WebSocket runs over: plain TCP, or what is left of an HTTP connection inside TLS.
 pub(crate) type Io = Either<TcpStream, TokioIo<Upgraded>>;
@@ -33,8 +33,19 @@ pub(crate) struct Attachment {
     pub(crate) endpoint: ServerEndpoint,
     pub(crate) arrival: Arrival,
     pub(crate) address: SocketAddr,
-    /// Its place among the connections.
-    pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) place: Place,
+}
+
+/// A WebSocket's place among those that a server has room for.
+pub(crate) struct Place {
+    _permit: OwnedSemaphorePermit,
+    _open: Open,
+}
+
+impl Place {
+    pub(crate) fn new(permit: OwnedSemaphorePermit, open: Open) -> Self {
+        Self { _permit: permit, _open: open }
+    }
 }
 
 /// Everybody is this until there are ways to be somebody.
@@ -42,15 +53,8 @@ const ANONYMOUS: &str = "anonymous";
 const DEFAULT_TENANT: &str = "default";
 
 /// Serves an upgraded socket until it is over. `read` is what came behind the head of the request.
-pub(crate) async fn serve(
-    socket: Io,
-    read: Bytes,
-    shared: Arc<Shared>,
-    address: SocketAddr,
-    permit: OwnedSemaphorePermit,
-) {
-    let config = websocket_config(MAX_RECORD_BEFORE_AUTH, MAX_RECORD);
-    let websocket = WebSocketStream::from_partially_read(socket, read.into(), Role::Server, Some(config)).await;
+pub(crate) async fn serve(socket: Io, read: Bytes, shared: Arc<Shared>, address: SocketAddr, place: Place) {
+    let websocket = open_websocket(socket, read, MAX_RECORD_BEFORE_AUTH, MAX_RECORD).await;
     let mut seed = [0; 32];
     if getrandom::fill(&mut seed).is_err() {
         return;
@@ -61,7 +65,7 @@ pub(crate) async fn serve(
     // Welcome has nothing to say, and what this side said before has been flushed, or there would be no HS3.
     let config = websocket_config(MAX_RECORD, 4 * shared.endpoint.limits.max_outgoing_bytes + MAX_RECORD);
     let websocket = WebSocketStream::from_raw_socket(websocket.into_inner(), Role::Server, Some(config)).await;
-    admit(Attachment { websocket, endpoint, arrival, address, permit }, shared).await;
+    admit(Attachment { websocket, endpoint, arrival, address, place }, shared).await;
 }
 
 /// Everybody is let in; the question is only with which session.

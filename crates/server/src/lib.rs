@@ -4,6 +4,7 @@
 //! listener ─▶ http ──▶ access (Host, Origin) ──▶ upgrade ──▶ connection ──▶ router ──▶ your handlers
 //!               └─▶ identity document, static files             │ one task a socket, around protocol's ServerEndpoint
 //!                                                               └─▶ Peer, Peers: calls and notifications outward
+//! internal listener ─▶ metrics, health, readiness: for those who run the server, and nothing else
 //! ```
 //!
 //! The wire and every decision about it are in `moorline-protocol`; this crate owns sockets, tasks, handlers and
@@ -51,13 +52,18 @@ mod fail;
 pub mod handler;
 mod http;
 pub mod identity;
+mod internal;
 mod listener;
+mod metrics;
 mod peer;
 mod router;
 mod server;
 mod session;
 mod shared;
 mod tasks;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing;
 
 pub use builder::ServerBuilder;
 pub use config::Config;

@@ -24,6 +24,8 @@ use moorline_protocol::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::metrics::Metrics;
+
 /// How long a client has to answer a call of the server, unless [`Peer::call_within`] says otherwise.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -61,6 +63,7 @@ struct Inner {
     /// Taken by whoever closes first.
     closing: Mutex<Option<oneshot::Sender<Closing>>>,
     tickets: AtomicU64,
+    metrics: Arc<Metrics>,
 }
 
 /// How much is on its way to a client: what bounds the queue of commands, which has no bound of its own.
@@ -164,7 +167,7 @@ fn message(name: &str, data: &impl Serialize, volatile: bool) -> Result<Broadcas
 }
 
 impl Peer {
-    pub(crate) fn new(id: SessionId, address: SocketAddr, limits: &Limits) -> (Self, Mailbox) {
+    pub(crate) fn new(id: SessionId, address: SocketAddr, limits: &Limits, metrics: Arc<Metrics>) -> (Self, Mailbox) {
         let (commands, commands_in) = mpsc::unbounded_channel();
         let (closing, wanted) = oneshot::channel();
         let inner = Inner {
@@ -179,6 +182,7 @@ impl Peer {
             },
             closing: Mutex::new(Some(closing)),
             tickets: AtomicU64::new(0),
+            metrics,
         };
         (Self(Arc::new(inner)), Mailbox { commands: commands_in, closing: ClosingWanted(wanted.fuse()) })
     }
@@ -287,7 +291,12 @@ impl Peer {
     }
 
     pub(crate) fn send(&self, message: Broadcast) -> Result<(), Refused> {
-        self.command(Command::Send(message))
+        let volatile = message.is_volatile();
+        self.command(Command::Send(message)).inspect_err(|refused| {
+            if volatile && *refused == Refused::Backpressure {
+                self.0.metrics.drop_volatile();
+            }
+        })
     }
 
     fn command(&self, command: Command) -> Result<(), Refused> {
@@ -455,7 +464,8 @@ mod tests {
     fn enter(peers: &Peers, id: u8) -> (Peer, Mailbox) {
         let mut limits = Limits::default();
         limits.max_outgoing_frames = ROOM;
-        let (peer, mailbox) = Peer::new(SessionId([id; 16]), SocketAddr::from(([127, 0, 0, 1], 1)), &limits);
+        let (peer, mailbox) =
+            Peer::new(SessionId([id; 16]), SocketAddr::from(([127, 0, 0, 1], 1)), &limits, Arc::default());
         peers.enter(peer.clone());
         (peer, mailbox)
     }

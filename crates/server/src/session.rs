@@ -32,7 +32,7 @@ use moorline_protocol::{
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     time::{Sleep, sleep, timeout},
 };
 use tokio_tungstenite::{
@@ -42,8 +42,9 @@ use tokio_tungstenite::{
 
 use crate::{
     Peer,
-    connection::{Attachment, Io, close, input_of, owner, wall_clock},
+    connection::{Attachment, Io, Place, close, input_of, owner, wall_clock},
     handler::{BoxedHandler, Context},
+    metrics::Direction,
     peer::{Closing, Command, Mailbox},
     shared::Shared,
 };
@@ -97,24 +98,26 @@ impl SessionHandle {
 /// Begins a new session with a client that has come in, and serves it until it is over. With `reset` it is not the
 /// session that the client asked for.
 pub(crate) fn begin(attachment: Attachment, reset: Option<ResetReason>, shared: Arc<Shared>) -> BoxFuture<'static, ()> {
-    let Attachment { websocket, mut endpoint, address, permit, .. } = attachment;
+    let Attachment { websocket, mut endpoint, address, place, .. } = attachment;
+    if let Some(reason) = reset {
+        shared.metrics.reset(reason);
+    }
     endpoint.admit(shared.now(), wall_clock(), reset);
-    Driver::new(Line::new(websocket, permit), endpoint, shared, address).run().boxed()
+    Driver::new(Line::new(websocket, place), endpoint, shared, address).run().boxed()
 }
 
 /// The client's WebSocket, and how it stands.
 struct Line {
     websocket: WebSocketStream<Io>,
-    /// Its place among the connections.
-    permit: OwnedSemaphorePermit,
+    place: Place,
     /// Whether everything written has reached the system.
     flushed: bool,
     congested: bool,
 }
 
 impl Line {
-    fn new(websocket: WebSocketStream<Io>, permit: OwnedSemaphorePermit) -> Self {
-        Self { websocket, permit, flushed: true, congested: false }
+    fn new(websocket: WebSocketStream<Io>, place: Place) -> Self {
+        Self { websocket, place, flushed: true, congested: false }
     }
 }
 
@@ -273,8 +276,10 @@ impl Driver {
         let now = self.shared.now();
         match step {
             Step::Input(input) => {
-                if input == ServerInput::SocketClosed {
-                    self.line = None;
+                match &input {
+                    ServerInput::Record(record) => self.shared.metrics.record(Direction::In, record.len()),
+                    ServerInput::SocketClosed => self.line = None,
+                    ServerInput::Text | ServerInput::Oversized | ServerInput::Congested(_) | ServerInput::Wake => {}
                 }
                 self.endpoint.handle_input(now, input);
             }
@@ -282,7 +287,10 @@ impl Driver {
             Step::Closing(closing) => self.handle_closing(now, closing),
             Step::Adopt(attachment) => self.adopt(now, *attachment),
             Step::Finished((Some(id), result)) => {
-                self.aborts.remove(&id);
+                // None: the call was cancelled, so that this is no answer any more.
+                if self.aborts.remove(&id).is_some() {
+                    self.shared.metrics.send_message();
+                }
                 if self.endpoint.answer(id, result) == Err(Refused::TooLarge) {
                     tracing::error!("the reply of a handler is above the limit");
                 }
@@ -311,14 +319,15 @@ impl Driver {
     fn handle_command(&mut self, now: Timestamp, command: Command) {
         let bytes = command.bytes();
         match command {
-            Command::Send(message) => {
-                if self.endpoint.deliver(&message) == Err(Refused::TooLarge) {
-                    tracing::error!("a notification is above the limit");
-                }
-            }
+            Command::Send(message) => match self.endpoint.deliver(&message) {
+                Ok(sent) => self.shared.metrics.notify(sent),
+                Err(Refused::TooLarge) => tracing::error!("a notification is above the limit"),
+                Err(_) => {}
+            },
             Command::Call { ticket, name, payload, timeout, settled } => {
                 match self.endpoint.call(now, name, payload, CallOptions::within(timeout)) {
                     Ok(id) => {
+                        self.shared.metrics.send_message();
                         self.asked.insert(id, (ticket, settled));
                     }
                     Err(refused) => {
@@ -330,6 +339,7 @@ impl Driver {
                 let id = self.asked.iter().find(|(_, (asked, _))| *asked == ticket).map(|(id, _)| *id);
                 if let Some(id) = id {
                     self.asked.remove(&id);
+                    self.shared.metrics.cancel_call();
                     self.endpoint.cancel(id);
                 }
                 // It took no place.
@@ -380,16 +390,16 @@ impl Driver {
         };
         // The older socket hears that it is superseded.
         self.drain_endpoint();
-        let Attachment { websocket, mut endpoint, arrival, address, permit } = attachment;
+        let Attachment { websocket, mut endpoint, arrival, address, place } = attachment;
         match endpoint.resume(now, wall_clock(), saved) {
             Ok(()) => {
                 self.endpoint = endpoint;
-                self.line = Some(Line::new(websocket, permit));
+                self.line = Some(Line::new(websocket, place));
                 self.address = address;
             }
             Err(saved) => {
                 self.endpoint.lose_session(*saved);
-                let attachment = Attachment { websocket, endpoint, arrival, address, permit };
+                let attachment = Attachment { websocket, endpoint, arrival, address, place };
                 self.shared.tasks.spawn(begin(attachment, Some(ResetReason::Unknown), self.shared.clone()));
             }
         }
@@ -422,6 +432,7 @@ impl Driver {
 
     fn transmit(&mut self, record: Bytes) {
         let now = self.shared.now();
+        self.shared.metrics.record(Direction::Out, record.len());
         let Some(line) = &mut self.line else { return };
         if line.websocket.start_send_unpin(Message::Binary(record)).is_err() {
             self.line = None;
@@ -437,15 +448,16 @@ impl Driver {
 
     /// Says good-bye on the WebSocket beside everything else: the session may go on without it.
     fn close_socket(&mut self, code: Code) {
-        if let Some(Line { mut websocket, permit, .. }) = self.line.take() {
+        if let Some(Line { mut websocket, place, .. }) = self.line.take() {
             self.shared.tasks.spawn(async move {
                 close(&mut websocket, code).await;
-                drop(permit);
+                drop(place);
             });
         }
     }
 
     fn deliver(&mut self, event: ServerEvent) {
+        self.shared.metrics.hear(&event, self.peer.as_ref().is_some_and(|(peer, _)| peer.is_connected()));
         match event {
             ServerEvent::Connected(session) => self.connected(session),
             ServerEvent::Resumed => {
@@ -494,7 +506,8 @@ impl Driver {
     }
 
     fn connected(&mut self, session: SessionId) {
-        let (peer, mailbox) = Peer::new(session, self.address, &self.shared.endpoint.limits);
+        let (peer, mailbox) =
+            Peer::new(session, self.address, &self.shared.endpoint.limits, self.shared.metrics.clone());
         tracing::debug!(%session, address = %self.address, "a client is connected");
         if let (Some(proof), Some(sockets)) = (self.endpoint.proof(), self.sockets.take()) {
             let handle = SessionHandle { peer: peer.clone(), sockets };
@@ -516,8 +529,11 @@ impl Driver {
         let shared = self.shared.clone();
         match shared.router.handlers.find(name.as_str()) {
             Some((name, handler)) => self.start(Some(id), handler, name.clone(), payload),
-            // A failure is never too large.
-            None => drop(self.endpoint.answer(id, Err(Failure::of(Code::NOT_FOUND)))),
+            None => {
+                self.shared.metrics.miss_handler();
+                // A failure is never too large.
+                let _ = self.endpoint.answer(id, Err(Failure::of(Code::NOT_FOUND)));
+            }
         }
     }
 
@@ -562,11 +578,11 @@ impl Driver {
 }
 
 /// Closes a socket whose client has made a newer one.
-fn refuse(Attachment { mut websocket, mut endpoint, permit, .. }: Attachment, shared: &Shared) {
+fn refuse(Attachment { mut websocket, mut endpoint, place, .. }: Attachment, shared: &Shared) {
     endpoint.reject(Rejection::of(Code::SUPERSEDED));
     shared.tasks.spawn(async move {
         close(&mut websocket, Code::SUPERSEDED).await;
-        drop(permit);
+        drop(place);
     });
 }
 

@@ -14,7 +14,8 @@ use moorline_protocol::{
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
-    Peers, access::Access, config::Config, handler::States, router::Router, session::SessionHandle, tasks::Tasks,
+    Peers, access::Access, config::Config, handler::States, metrics::Metrics, router::Router, session::SessionHandle,
+    tasks::Tasks,
 };
 
 /// What every connection of a server shares.
@@ -26,6 +27,7 @@ pub(crate) struct Shared {
     pub(crate) peers: Peers,
     /// Who may have which session back.
     pub(crate) sessions: Mutex<Registry<SessionHandle>>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) access: Access,
     /// The identity document, encoded once.
     pub(crate) document: Bytes,
@@ -34,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) tasks: Tasks,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<tokio_rustls::TlsAcceptor>,
+    #[cfg(feature = "testing")]
+    pub(crate) echo: Option<crate::testing::Echo>,
     /// The zero of every [`Timestamp`].
     pub(crate) origin: Instant,
 }

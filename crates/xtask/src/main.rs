@@ -4,6 +4,8 @@
 //! progress, [`repo`] knows the folders, [`stamp`] tells whether work is up to date, [`node`] installs npm packages.
 //! Nothing here waits for input, and what is missing is installed or named.
 
+mod apt;
+mod autobahn;
 mod bench;
 mod chromium;
 mod ci;
@@ -39,7 +41,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "demo", usage: "", about: "build everything and serve the demo", run: demo::command },
     Command {
         name: "test",
-        usage: "[rust] [wasm] [npm] [browser]",
+        usage: "[rust] [autobahn] [wasm] [npm] [browser]",
         about: "run every test, or only the named kinds",
         run: test::command,
     },

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::run::{cargo, cmd};
-use crate::{chromium, node, pack, repo, wasm};
+use crate::{autobahn, chromium, node, pack, repo, wasm};
 
 /// A kind of test.
 struct Kind {
@@ -13,6 +13,7 @@ struct Kind {
 
 const KINDS: &[Kind] = &[
     Kind { name: "rust", run: rust },
+    Kind { name: "autobahn", run: autobahn::run },
     Kind { name: "wasm", run: protocol_on_wasm },
     Kind { name: "npm", run: package },
     Kind { name: "browser", run: browser },

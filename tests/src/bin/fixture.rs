@@ -1,4 +1,4 @@
-//! A small server for the browser tests: one handler for each thing that they look at.
+//! A small server for the browser tests and Autobahn's: one handler for each thing that they look at.
 //!
 //! It prints one line of JSON, `{ "url", "http", "key" }`, and runs until SIGTERM or the end of its standard input, so
 //! that it never outlives the test that started it.
@@ -9,6 +9,7 @@
 //! | `--key-seed N` | the identity, 1 to 255; default 1. The same number gives the same key |
 //! | `--encryption off` | default on |
 //! | `--public DIR` | static files |
+//! | `--echo exact` or `flipped` | WebSockets at `/echo` that say everything back, for Autobahn |
 //! | `--allowed-origin ORIGIN`, `--public-url URL` | may stand several times; the latter lets everybody in |
 
 use std::{error::Error, io::Read as _, time::Duration};
@@ -17,16 +18,20 @@ use moorline_protocol::{
     key::{Identity, StaticKey},
     payload::{Encoding, Payload},
 };
-use moorline_server::{SendError, prelude::*};
+use moorline_server::{SendError, prelude::*, testing::Echo};
 use serde_json::{Value, json};
 use tokio::{signal::unix, sync::oneshot};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let (config, identity) = arguments(std::env::args().skip(1))?;
+    let Arguments { config, identity, echo } = arguments(std::env::args().skip(1))?;
     let key = config.server.encryption.then(|| identity.public_keys().next().map(|key| key.to_string())).flatten();
     let mut terminate = unix::signal(unix::SignalKind::terminate())?;
-    let server = handlers(Server::builder()).config(config).identity(identity).build().await?;
+    let mut builder = handlers(Server::builder()).config(config).identity(identity);
+    if let Some(echo) = echo {
+        builder = builder.echo(echo);
+    }
+    let server = builder.build().await?;
     let authority = server.local_addr();
     let (url, http) = (format!("ws://{authority}/moorline"), format!("http://{authority}"));
     println!("{}", json!({ "url": url, "http": http, "key": key }));
@@ -54,10 +59,16 @@ fn end_of_input() -> oneshot::Receiver<()> {
     ends
 }
 
-fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<(Config, Identity), Box<dyn Error>> {
+struct Arguments {
+    config: Config,
+    identity: Identity,
+    echo: Option<Echo>,
+}
+
+fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, Box<dyn Error>> {
     let mut config = Config::default();
     config.server.listen = ([127, 0, 0, 1], 0).into();
-    let mut seed = 1;
+    let (mut seed, mut echo) = (1, None);
     while let Some(flag) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{flag} needs a value"))?;
         let server = &mut config.server;
@@ -66,6 +77,8 @@ fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<(Config, Ide
             "--key-seed" => seed = value.parse()?,
             "--encryption" => server.encryption = value != "off",
             "--public" => server.public = Some(value.into()),
+            "--echo" if value == "exact" => echo = Some(Echo::Exact),
+            "--echo" if value == "flipped" => echo = Some(Echo::Flipped),
             "--allowed-origin" => server.allowed_origins.push(value.parse()?),
             "--public-url" => {
                 server.public_urls.push(moorline_protocol::url::DialUrl::parse(&value)?);
@@ -74,7 +87,7 @@ fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<(Config, Ide
             unknown => return Err(format!("unknown flag {unknown}").into()),
         }
     }
-    Ok((config, Identity::new(StaticKey::from_private([seed; 32]))))
+    Ok(Arguments { config, identity: Identity::new(StaticKey::from_private([seed; 32])), echo })
 }
 
 fn handlers(builder: ServerBuilder) -> ServerBuilder {

@@ -12,7 +12,7 @@ use moorline_protocol::{
     client::{ClientConfig, ClientEndpoint, ClientEvent, ClientInput, ClientOutput, SocketId, SocketInput, Status},
     payload::{Name, Payload},
     record::Suite,
-    session::Outcome,
+    session::{CallOptions, Outcome},
     time::Timestamp,
     url::DialUrl,
 };
@@ -59,7 +59,7 @@ impl Moorline {
 
     pub(super) fn call(&mut self, payload: &Bytes) -> Result<()> {
         let payload = Payload::bytes(payload.clone());
-        self.endpoint.call(self.now(), self.echo.clone(), payload, Some(CALL_TIMEOUT))?;
+        self.endpoint.call(self.now(), self.echo.clone(), payload, CallOptions::within(CALL_TIMEOUT))?;
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::Sent;
 use crate::{
     error::Refused,
     frame::{self, CallId, Seq, kind},
@@ -153,12 +154,14 @@ impl Outbox {
     }
 
     /// Queues a message for now or never; it is dropped when so much waits that it would come late.
-    pub(crate) fn volatile(&mut self, frame: Bytes) {
+    pub(crate) fn volatile(&mut self, frame: Bytes) -> Sent {
         let waiting = self.unsent + self.volatile_bytes;
-        if waiting <= self.max_volatile && self.queue.len() + self.volatile.len() < self.max_frames.div_ceil(2) {
-            self.volatile_bytes += frame.len();
-            self.volatile.push_back(frame);
+        if waiting > self.max_volatile || self.queue.len() + self.volatile.len() >= self.max_frames.div_ceil(2) {
+            return Sent::Dropped;
         }
+        self.volatile_bytes += frame.len();
+        self.volatile.push_back(frame);
+        Sent::Queued
     }
 
     /// Takes out a message of which no byte has been transmitted; `false` when there is none such.

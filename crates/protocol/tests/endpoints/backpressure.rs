@@ -11,7 +11,7 @@ use moorline_protocol::{
     limits::{DEFAULT_MAX_MESSAGE, Limits, MAX_PAYLOAD, PART},
     payload::Payload,
     server::{Ended, ServerEvent},
-    session::{Broadcast, CallOptions},
+    session::{Broadcast, CallOptions, Sent},
 };
 
 use crate::pair::*;
@@ -78,20 +78,20 @@ fn at_the_cap_on_bytes_requests_are_refused_on_either_side() {
     for expected in [Ok(()), Ok(()), Err(Refused::Backpressure)] {
         // 2 + 1 + 1 + 4 + 1 + 1 bytes
         assert_eq!(notify(&mut pair, "note", false), expected);
-        assert_eq!(pair.server().send(&broadcast), expected);
+        assert_eq!(pair.server().send(&broadcast).map(drop), expected);
     }
     assert_eq!(pair.client.waiting_bytes(), 20);
     pair.congest(Up, false);
     pair.congest(Down, false);
     pair.run();
     assert_eq!(pair.client.waiting_bytes(), 0);
-    assert_eq!(pair.server().kept_bytes(), 20);
+    assert_eq!(pair.server().kept().0, 20);
     assert_eq!(notify(&mut pair, "note", false), Err(Refused::Backpressure), "what is unconfirmed counts");
     assert_eq!(pair.server().send(&broadcast), Err(Refused::Backpressure));
     pair.advance(ACK_AFTER);
-    assert_eq!(pair.server().kept_bytes(), 0);
+    assert_eq!(pair.server().kept().0, 0);
     assert_eq!(notify(&mut pair, "note", false), Ok(()));
-    assert_eq!(pair.server().send(&broadcast), Ok(()));
+    assert_eq!(pair.server().send(&broadcast), Ok(Sent::Queued));
 }
 
 #[test]
@@ -158,6 +158,15 @@ fn volatile_messages_are_dropped_while_too_much_waits() {
     assert_eq!(names(pair.take_server_peer()), ["reliable", "first"]);
 }
 
+#[test]
+fn a_server_is_told_which_volatile_messages_were_dropped() {
+    let mut pair = limited(|limits| limits.max_volatile_bytes = 1);
+    pair.congest(Down, true);
+    let message = |volatile| Broadcast::new(name("note"), one(), volatile).expect("small");
+    let sent = [true, true, false].map(|volatile| pair.server().send(&message(volatile)));
+    assert_eq!(sent, [Ok(Sent::Queued), Ok(Sent::Dropped), Ok(Sent::Queued)]);
+}
+
 /// Small volatile messages used to fill the queue; reliable ones were then refused, and volatile ones an error.
 #[test]
 fn regression_volatile_messages_never_take_the_place_of_others() {
@@ -194,7 +203,7 @@ fn what_is_too_large_is_refused_before_it_is_queued() {
     let call = pair.server().call(now, name("n"), large(), CallOptions::default());
     assert_eq!(call, Err(Refused::TooLarge));
     assert_eq!(pair.client.waiting_bytes(), 0);
-    assert_eq!(pair.server().kept_bytes(), 0);
+    assert_eq!(pair.server().kept().0, 0);
 }
 
 #[test]
@@ -234,8 +243,8 @@ fn what_a_server_says_to_a_parked_session_waits_for_its_client() {
     pair.run();
     let reliable = Broadcast::new(name("kept"), one(), false).expect("small");
     let volatile = Broadcast::new(name("dropped"), one(), true).expect("small");
-    assert_eq!(pair.server().send(&reliable), Ok(()));
-    assert_eq!(pair.server().send(&volatile), Ok(()), "dropping is no error");
+    assert_eq!(pair.server().send(&reliable), Ok(Sent::Queued));
+    assert_eq!(pair.server().send(&volatile), Ok(Sent::Dropped), "dropping is no error");
     pair.server().call(now, name("asked"), one(), CallOptions::default()).expect("a parked session has room");
     pair.advance(Duration::from_secs(30));
     assert!(pair.is_connected());
@@ -250,7 +259,7 @@ fn regression_the_smallest_limits_do_not_lose_a_session() {
         let text = format!("note {round}");
         assert_eq!(notify(&mut pair, &text, false), Ok(()));
         let broadcast = Broadcast::new(name(&text), one(), false).expect("small");
-        assert_eq!(pair.server().send(&broadcast), Ok(()));
+        assert_eq!(pair.server().send(&broadcast), Ok(Sent::Queued));
         pair.reconnect();
         assert!(pair.is_connected());
         pair.advance(ACK_AFTER);

@@ -428,7 +428,7 @@ impl World {
             }
         }
         assert_eq!(self.pair.client.waiting_bytes(), 0);
-        assert_eq!((self.pair.server().kept_bytes(), self.pair.server().undelivered()), (0, 0));
+        assert_eq!((self.pair.server().kept().0, self.pair.server().undelivered()), (0, 0));
         assert_eq!(self.client.confirmed, self.receipts, "every receipt is confirmed or listed, once");
     }
 }

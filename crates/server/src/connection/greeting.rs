@@ -2,9 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use moorline_protocol::{
     code::Code,
@@ -19,7 +20,7 @@ use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
         Error as WsError, Message,
-        protocol::{CloseFrame, WebSocketConfig, frame::coding::CloseCode},
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
     },
 };
 
@@ -38,6 +39,20 @@ pub(super) fn websocket_config(max_message: usize, max_write: usize) -> WebSocke
         .max_frame_size(Some(max_message))
 }
 
+/// The WebSocket on an upgraded socket. `read` is what came behind the head of the request.
+pub(crate) async fn open_websocket<S>(
+    socket: S,
+    read: Bytes,
+    max_message: usize,
+    max_write: usize,
+) -> WebSocketStream<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let config = websocket_config(max_message, max_write);
+    WebSocketStream::from_partially_read(socket, read.into(), Role::Server, Some(config)).await
+}
+
 /// The handshake, up to the decision.
 pub(super) async fn greet<S>(
     mut websocket: WebSocketStream<S>,
@@ -48,10 +63,15 @@ pub(super) async fn greet<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let opened = Instant::now();
     loop {
         let mut closing = None;
         let deadline = loop {
-            match endpoint.poll_output() {
+            let output = endpoint.poll_output();
+            if let ServerOutput::Event(event) = &output {
+                shared.metrics.greet(event, opened.elapsed());
+            }
+            match output {
                 ServerOutput::Transmit(record) => websocket.feed(Message::Binary(record)).await.ok()?,
                 ServerOutput::CloseSocket(code) => closing = Some(code),
                 ServerOutput::Event(ServerEvent::Arrived(arrival)) => return Some((websocket, endpoint, arrival)),
