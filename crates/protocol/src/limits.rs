@@ -44,7 +44,10 @@ pub const DEFAULT_MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// Most that stands in a frame beside the payload, in bytes.
 pub(crate) const MAX_HEAD: usize = 1_024;
 
-/// Largest payload that travels in one frame, and largest part of a larger one, in bytes.
+/// Largest payload of a volatile message, in bytes: it travels in one frame or not at all.
+pub const MAX_VOLATILE: usize = MAX_PLAINTEXT - MAX_HEAD;
+
+/// Largest payload of a reliable message that travels in one frame, and largest part of a larger one, in bytes.
 pub const PART: usize = 16 * 1024;
 
 /// Parts in one record, so that a large message leaves room for others.

@@ -25,7 +25,7 @@ use crate::{
     code::Code,
     error::{Refused, Violation},
     frame::{CallId, Failure, PeerFrame, RawFrame, Seq},
-    limits::{Limits, MAX_PAYLOAD},
+    limits::{Limits, MAX_PAYLOAD, MAX_VOLATILE},
     payload::{Name, Payload},
     time::Timestamp,
 };
@@ -138,7 +138,7 @@ impl Broadcast {
     /// [`Refused::TooLarge`] above [`MAX_PAYLOAD`], or a volatile one above what fits one frame.
     pub fn new(name: Name, payload: Payload, volatile: bool) -> Result<Self, Refused> {
         let size = payload.bytes.len();
-        if size > if volatile { crate::limits::PART } else { MAX_PAYLOAD } {
+        if size > if volatile { MAX_VOLATILE } else { MAX_PAYLOAD } {
             return Err(Refused::TooLarge);
         }
         let frame = match volatile {
