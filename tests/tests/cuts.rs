@@ -92,12 +92,13 @@ async fn start() -> Result<(TestServer, Arrived), moorline_server::Error> {
 /// in turn. The handshake takes about 600 bytes of either.
 fn every_harm(number: usize) -> Harm {
     let place = Place { direction: if number % 2 == 0 { Up } else { Down }, after: 500 + (number * 7_919) % 22_000 };
-    match number / 2 % 6 {
-        0 => Harm::Cut(place),
-        1 => Harm::Reset(place),
-        2 => Harm::Freeze(place),
-        3 => Harm::DeafServer(place),
-        4 => Harm::DeafClient(place),
+    // Mostly quick ones: it takes 0.4 s to find out that nothing passes.
+    match number / 2 % 20 {
+        0..=8 => Harm::Cut(place),
+        9..=15 => Harm::Reset(place),
+        16 => Harm::Freeze(place),
+        17 => Harm::DeafServer(place),
+        18 => Harm::DeafClient(place),
         _ => Harm::Stall(place, Duration::from_millis(40)),
     }
 }
@@ -130,7 +131,7 @@ async fn calls_numbers(client: &Client, count: u64) -> TestResult {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_doubled_or_reordered_across_hundreds_of_cuts() -> TestResult {
-    const MESSAGES: u64 = 20_000;
+    const MESSAGES: u64 = 40_000;
     let (server, arrived) = start().await?;
     // From the 300th connection on the way is free, so that it all comes to an end.
     let harm = |number| if number < 400 { every_harm(number) } else { Harm::None };
@@ -160,7 +161,7 @@ async fn nothing_is_lost_doubled_or_reordered_across_hundreds_of_cuts() -> TestR
     assert_eq!(down.take(), (0..MESSAGES).collect::<Vec<_>>());
     assert_eq!(arrived.take(), (0..=MESSAGES).collect::<Vec<_>>());
     assert!(resets.try_recv().is_err(), "no session was lost");
-    assert!(cutter.connections() > 200, "only {} connections", cutter.connections());
+    assert!(cutter.connections() > 150, "only {} connections", cutter.connections());
     Ok(())
 }
 
