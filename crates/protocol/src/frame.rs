@@ -601,7 +601,10 @@ fn encode(kind: u8, write: impl Fn(&mut dyn FnMut(&[u8]))) -> Bytes {
 fn encode_with(kind: u8, flags: u8, write: impl Fn(&mut dyn FnMut(&[u8]))) -> Bytes {
     let mut length = Length::default();
     write(&mut |bytes| length.put(bytes));
-    let mut frame = Vec::with_capacity(5 + length.0);
+    let mut varint = Length::default();
+    wire::put_varint(&mut varint, length.0 as u64);
+    // Exactly so much, so that the bytes are shared without another allocation.
+    let mut frame = Vec::with_capacity(2 + varint.0 + length.0);
     frame.extend_from_slice(&[kind, flags]);
     wire::put_varint(&mut frame, length.0 as u64);
     write(&mut |bytes| frame.extend_from_slice(bytes));
