@@ -231,6 +231,40 @@ async fn a_client_that_stays_away_too_long_hears_one_reset_and_the_server_hears_
     Ok(())
 }
 
+/// The session is lost while a call runs: under its key it is asked again, and has run once.
+#[tokio::test]
+async fn a_call_with_a_key_outlives_its_session_and_runs_once() -> TestResult {
+    #[derive(Clone, Default)]
+    struct Runs(Arc<std::sync::atomic::AtomicUsize>);
+    async fn pay(State(runs): State<Runs>, Json(_): Json<String>) -> Json<usize> {
+        sleep(Duration::from_millis(400)).await;
+        Json(1 + runs.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst))
+    }
+    let app = Server::builder().with_state(Runs::default()).handler("pay", pay);
+    let server = TestServer::start_with(app, |config| {
+        config.session.resume_window = Duration::from_millis(30);
+        config.heartbeat.idle = Duration::from_millis(50);
+        config.heartbeat.grace = Duration::from_millis(50);
+    })
+    .await?;
+    let harm = |number| if number == 0 { Harm::Freeze(Place { direction: Up, after: 6_000 }) } else { Harm::None };
+    let cutter = Cutter::start(server.address(), harm).await?;
+    let client = server.client_at(&cutter.url())?.configure(hasty).connect()?;
+    let mut resets = client.resets();
+    client.ready().await?;
+    let mut options = moorline_protocol::session::CallOptions::within(Duration::from_secs(20));
+    options.key = Some(moorline_protocol::payload::Name::new("order-7")?);
+    let payload = |size: usize| moorline_protocol::payload::Payload::json(format!("\"{}\"", "x".repeat(size)));
+    // It arrives; what is sent behind it makes the way die.
+    let call = client.call_raw("pay", payload(3_000), options);
+    let note = "y".repeat(4_000);
+    let (answer, _) = tokio::join!(call, client.notify("note", &note));
+    assert_eq!(&answer?.bytes[..], b"1");
+    assert_eq!(resets.recv().await?.reason, ResetReason::Expired);
+    assert!(!client.ready().await?.resumed);
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_server_that_starts_anew_is_one_reset_and_what_never_left_goes_out() -> TestResult {
     let (server, _) = start().await?;

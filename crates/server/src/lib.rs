@@ -55,6 +55,7 @@ pub mod identity;
 mod internal;
 mod listener;
 mod metrics;
+mod once;
 mod peer;
 mod router;
 mod server;

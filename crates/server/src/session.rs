@@ -27,7 +27,7 @@ use moorline_protocol::{
     frame::{CallId, Failure, ResetReason, SessionId},
     payload::{Name, Payload},
     server::{Ended, Rejection, Resumable, ServerEndpoint, ServerEvent, ServerInput, ServerOutput},
-    session::{CallOptions, Outcome},
+    session::{CallOptions, Outcome, Proof},
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,7 @@ use crate::{
     connection::{Attachment, Io, Place, close, input_of, owner, wall_clock},
     handler::{BoxedHandler, Context},
     metrics::Direction,
+    once::Key,
     peer::{Closing, Command, Mailbox},
     router::Served,
     shared::Shared,
@@ -494,8 +495,8 @@ impl Driver {
                 let shared = self.shared.clone();
                 self.start_hooks(&shared.router.on_away, "on_away");
             }
-            ServerEvent::Peer(PeerEvent::Call { id, name, credit, payload, .. }) => {
-                self.run_call(id, &name, credit.is_some(), payload);
+            ServerEvent::Peer(PeerEvent::Call { id, name, key, credit, payload }) => {
+                self.run_call(id, &name, key.as_ref(), credit.is_some(), payload);
             }
             ServerEvent::Peer(PeerEvent::Cancelled(id)) => {
                 self.held.remove(&id);
@@ -545,11 +546,14 @@ impl Driver {
         }
     }
 
-    fn run_call(&mut self, id: CallId, name: &Name, wants_stream: bool, payload: Payload) {
+    fn run_call(&mut self, id: CallId, name: &Name, key: Option<&Name>, wants_stream: bool, payload: Payload) {
         let shared = self.shared.clone();
         let failure = match (shared.router.handlers.find(name.as_str()), wants_stream) {
             (Some((name, Served::Once(handler))), false) => {
-                return self.start(Some(id), handler, name.clone(), payload);
+                return match key {
+                    Some(key) => self.start_once(id, key, handler, name.clone(), payload),
+                    None => self.start(Some(id), handler, name.clone(), payload),
+                };
             }
             (Some((name, Served::Stream(handler))), true) => {
                 let Some((peer, _)) = &self.peer else { return };
@@ -567,6 +571,26 @@ impl Driver {
         self.shared.metrics.miss_handler();
         // A failure is never too large.
         let _ = self.endpoint.answer(id, Err(failure));
+    }
+
+    /// Starts a handler, unless it has been started for the same call before: then its answer is that of the first time.
+    fn start_once(&mut self, id: CallId, key: &Name, handler: &BoxedHandler, name: Arc<str>, payload: Payload) {
+        let Some((peer, _)) = &self.peer else { return };
+        let owner = match self.endpoint.proof() {
+            Some(Proof::Key(key)) => *key,
+            Some(Proof::Secret(secret)) => {
+                let mut owner = [0; 32];
+                owner[..16].copy_from_slice(&secret.0);
+                owner
+            }
+            None => return,
+        };
+        let key = Key { owner, handler: name.clone(), key: key.as_str().to_owned() };
+        let context = context(&self.shared, peer, name, payload);
+        let answer = self.shared.once.answer(key, &self.shared.tasks, || handler.run(context).boxed());
+        let (abort, registration) = AbortHandle::new_pair();
+        self.aborts.insert(id, abort);
+        self.running.push(Abortable::new(answer.map(move |result| Done::Answer(id, result)).boxed(), registration));
     }
 
     /// Waits for the next item beside everything else.
