@@ -78,8 +78,8 @@ pub struct Limits {
     pub max_outgoing_bytes: usize,
     /// Frames that the other side has not confirmed; from there on calls and notifications fail with `backpressure`.
     pub max_outgoing_frames: usize,
-    /// Bytes that wait for the socket beyond which volatile messages are dropped; so they are when half of
-    /// `max_outgoing_frames` wait, so that they never take the place of others.
+    /// Bytes that go out before a volatile message beyond which it is dropped; of what travels in parts only those of
+    /// one record count. So it is when half of `max_outgoing_frames` wait, so that they never take the place of others.
     pub max_volatile_bytes: usize,
 }
 

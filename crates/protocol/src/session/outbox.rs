@@ -153,15 +153,29 @@ impl Outbox {
         self.control.push_back(frame);
     }
 
-    /// Queues a message for now or never; it is dropped when so much waits that it would come late.
+    /// Queues a message for now or never; it is dropped when so much stands before it that it would come late.
     pub(crate) fn volatile(&mut self, frame: Bytes) -> Sent {
-        let waiting = self.unsent + self.volatile_bytes;
-        if waiting > self.max_volatile || self.queue.len() + self.volatile.len() >= self.max_frames.div_ceil(2) {
+        self.sort_queue();
+        let many = self.queue.len() + self.volatile.len() >= self.max_frames.div_ceil(2);
+        if many || self.stands_before_volatile() {
             return Sent::Dropped;
         }
         self.volatile_bytes += frame.len();
         self.volatile.push_back(frame);
         Sent::Queued
+    }
+
+    /// Whether more than `max_volatile` bytes go out before a volatile message: what is sent again, what is small and
+    /// need not wait, other volatile ones, and of what is large only what one record takes.
+    fn stands_before_volatile(&self) -> bool {
+        let bulk = self.bulk.as_ref().map_or(0, |bulk| bulk.message.frame.len() - bulk.cut);
+        let again = self.unacked.iter().skip(self.carried).map(Unit::len);
+        let small = self.queue.iter().filter(|message| !message.is_large()).map(|message| message.frame.len());
+        let mut left = self.max_volatile.checked_sub(self.volatile_bytes + bulk.min(PARTS_A_RECORD * PART));
+        again.chain(small).any(|bytes| {
+            left = left.and_then(|left| left.checked_sub(bytes));
+            left.is_none()
+        }) || left.is_none()
     }
 
     /// Takes out a message of which no byte has been transmitted; `false` when there is none such.
