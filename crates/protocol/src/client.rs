@@ -200,8 +200,11 @@ impl ClientEndpoint {
         self.session.send(&message).map(drop)
     }
 
-    /// Sends a notification whose arrival is told by [`PeerEvent::Confirmed`]: the server has handed it on. Where a
-    /// reset comes first, the receipt stands among what is unconfirmed.
+    /// Sends a notification whose arrival is told by [`PeerEvent::Confirmed`]: the server has handed it on.
+    ///
+    /// Every receipt is told of once: so, or in the list of a [`Reset`] that comes first, or by
+    /// [`ClientEvent::Refused`]. Only with [`Status::Closed`] nothing more is told of those that are left: nobody will
+    /// know any more whether they arrived.
     ///
     /// # Errors
     /// When nothing was sent and nothing will be, and why.
@@ -548,7 +551,11 @@ impl ClientEndpoint {
             }
         };
         self.known = Some(Known { id: welcome.session, epoch: welcome.epoch, secret: welcome.secret.clone() });
-        for id in self.session.learn_limit(welcome.max_message) {
+        let (calls, receipts) = self.session.learn_limit(welcome.max_message);
+        for receipt in receipts {
+            self.event(ClientEvent::Refused(receipt, Refused::TooLarge));
+        }
+        for id in calls {
             let outcome = Outcome::Failed(Failure::of(Code::TOO_LARGE));
             self.event(ClientEvent::Peer(PeerEvent::Settled { id, outcome }));
         }

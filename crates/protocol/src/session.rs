@@ -261,22 +261,26 @@ impl Session {
         Lost { unconfirmed, unknown: after.unknown, abandoned }
     }
 
-    /// The other side told its limit. What waits and is above it is taken out, notifications without a word: sending it
-    /// would end the connection. Gives the calls among it.
-    pub(crate) fn learn_limit(&mut self, max_message: u64) -> Vec<CallId> {
+    /// The other side told its limit. What waits and is above it is taken out: sending it would end the connection.
+    /// Gives the calls and the receipts among it; of other notifications nobody wants to know.
+    pub(crate) fn learn_limit(&mut self, max_message: u64) -> (Vec<CallId>, Vec<Receipt>) {
         let most = usize::try_from(max_message).unwrap_or(MAX_PAYLOAD).min(MAX_PAYLOAD);
         self.max_message = most;
-        let mut refused = Vec::new();
+        let (mut calls, mut receipts) = (Vec::new(), Vec::new());
         self.outbox.retain_waiting(|message| {
-            if let Role::Call(id) = message.role
-                && message.payload > most
-            {
-                refused.push(id);
+            if message.payload <= most {
+                return true;
             }
-            message.payload <= most
+            match message.role {
+                Role::Call(id) => calls.push(id),
+                Role::Notify(receipt) => receipts.extend(receipt),
+                // Answers are of one session, and its limit was known before the first of them.
+                Role::Dependent => return true,
+            }
+            false
         });
-        refused.retain(|id| self.asked.settle(*id).is_some());
-        refused
+        calls.retain(|id| self.asked.settle(*id).is_some());
+        (calls, receipts)
     }
 
     // ---- what this side says ----

@@ -77,6 +77,7 @@ fn kinds(heard: &[ClientEvent]) -> Vec<&'static str> {
         ClientEvent::Status(Status::Connected) => "connected",
         ClientEvent::Status(Status::Closed(_)) => "closed",
         ClientEvent::Reset(_) => "reset",
+        ClientEvent::Refused(..) => "refused",
         ClientEvent::Session(_) => "session",
         ClientEvent::Peer(PeerEvent::Message { .. }) => "message",
         ClientEvent::Peer(PeerEvent::Settled { .. }) => "settled",

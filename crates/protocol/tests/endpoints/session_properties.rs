@@ -366,7 +366,7 @@ impl World {
                         self.receipts -= usize::from(lost.receipt.is_some());
                     }
                 }
-                ClientEvent::Status(_) | ClientEvent::Session(_) => {}
+                ClientEvent::Status(_) | ClientEvent::Session(_) | ClientEvent::Refused(..) => {}
             }
         }
         for event in mem::take(&mut self.pair.server_heard) {
