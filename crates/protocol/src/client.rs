@@ -24,7 +24,7 @@ use crate::{
         ServerFrame, SessionId, Welcome,
     },
     key::{ServerKey, StaticKey},
-    limits::MAX_PAYLOAD,
+    limits::{DEFAULT_MAX_MESSAGE, MAX_PAYLOAD},
     noise::Initiator,
     payload::{Name, Payload},
     record::{SUBPROTOCOL, SUBPROTOCOL_PLAIN, VERSION, kind},
@@ -217,7 +217,8 @@ impl ClientEndpoint {
     /// waits for the next one.
     ///
     /// # Errors
-    /// [`Refused::TooLarge`] when the result is above the limit; the server has been told by a failure.
+    /// [`Refused::TooLarge`] when the result is above the limit, or one of so many that the server does not read; it has
+    /// been told by a failure.
     pub fn answer(&mut self, now: Timestamp, id: CallId, result: Result<Payload, Failure>) -> Result<(), Refused> {
         let answered = self.session.answer(id, result);
         self.check_overflow(now);
@@ -421,7 +422,10 @@ impl ClientEndpoint {
             epoch: *epoch,
             secret: secret.clone(),
         });
-        Auth { url: self.config.url.clone(), client_version: self.config.version.clone(), resume }.encode()
+        let most = self.config.limits.max_message;
+        let max_message = (most != DEFAULT_MAX_MESSAGE).then(|| u32::try_from(most).unwrap_or(u32::MAX));
+        let (url, client_version) = (self.config.url.clone(), self.config.version.as_str().into());
+        Auth { url, client_version, resume, max_message }.encode()
     }
 
     fn handle_record(&mut self, now: Timestamp, socket: SocketId, record: Bytes) {
