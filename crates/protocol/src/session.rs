@@ -371,11 +371,14 @@ impl Session {
         self.outbox.control(frame);
     }
 
-    /// Answers a call of the other side; one that is not open any more is passed over. Too large an answer becomes a
-    /// failure, so that the call still settles.
+    /// Answers a call of the other side; one that is not open any more is passed over. An answer that is too large, or
+    /// too much beside what waits already, becomes a failure, so that the call still settles.
     pub(crate) fn answer(&mut self, id: CallId, result: Result<Payload, Failure>) -> Result<(), Refused> {
         let Some(id) = self.serving.answer(id) else { return Ok(()) };
-        let too_large = |payload: &Payload| payload.bytes.len() > self.max_message;
+        let too_large = |payload: &Payload| {
+            let size = payload.bytes.len();
+            size > self.max_message || !self.outbox.has_room_for_answer(size, self.max_message)
+        };
         let (frame, size, refused) = match result {
             Ok(payload) if too_large(&payload) => {
                 (PeerFrame::Fail { id, failure: Failure::of(Code::TOO_LARGE) }, 0, Err(Refused::TooLarge))

@@ -12,7 +12,7 @@ use super::Sent;
 use crate::{
     error::Refused,
     frame::{self, CallId, Seq, kind},
-    limits::{CONTROL_FRAMES, Limits, MAX_PLAINTEXT, PART, PARTS_A_RECORD},
+    limits::{ANSWERS, CONTROL_FRAMES, Limits, MAX_PLAINTEXT, PART, PARTS_A_RECORD},
 };
 
 /// The lane of calls and notifications. Every other lane is that of the answers to one call, and has its number.
@@ -128,11 +128,16 @@ impl Outbox {
         if room { Ok(()) } else { Err(Refused::Backpressure) }
     }
 
-    /// Whether what must never be refused (answers) has piled up beyond reason. The largest message, and an answer of
-    /// that size, have a place beyond the caps: `max_message` bytes, in as many frames as that takes.
+    /// Whether an answer with so many bytes is kept beside what there is, for a peer that takes `max_message`.
+    pub(crate) fn has_room_for_answer(&self, payload: usize, max_message: usize) -> bool {
+        self.bytes + payload <= ANSWERS * (self.max_bytes + max_message)
+    }
+
+    /// Whether what must never be refused has piled up beyond reason: answers up to their bound, and what was promised
+    /// room. Each part of a large message is a frame, and has its place beside the small ones.
     pub(crate) fn is_overfull(&self, max_message: usize) -> bool {
-        self.bytes > 2 * (self.max_bytes + max_message)
-            || self.frames() > 2 * (self.max_frames + max_message.div_ceil(PART))
+        self.bytes > (ANSWERS + 1) * (self.max_bytes + max_message)
+            || self.frames() > 2 * self.max_frames + self.bytes.div_ceil(PART)
             || self.control.len() > self.max_frames.max(CONTROL_FRAMES)
     }
 

@@ -382,9 +382,11 @@ fn regression_a_receipt_above_the_servers_limit_that_waited_for_the_connection_i
     pair.client.start(pair.now);
     pair.run();
     pair.reconnect();
-    let told: Vec<_> = pair.client_heard.iter().filter(|event| {
-        matches!(event, ClientEvent::Refused(..) | ClientEvent::Peer(PeerEvent::Confirmed(_)))
-    }).collect();
+    let told: Vec<_> = pair
+        .client_heard
+        .iter()
+        .filter(|event| matches!(event, ClientEvent::Refused(..) | ClientEvent::Peer(PeerEvent::Confirmed(_))))
+        .collect();
     let refused = ClientEvent::Refused(large, Refused::TooLarge);
     assert_eq!(told, [&refused, &ClientEvent::Peer(PeerEvent::Confirmed(small))]);
 }
