@@ -1,8 +1,8 @@
 //! What both sides know of each other apart from any one connection: what is to be said and was not confirmed, how far
 //! the other side has come, calls that wait for an answer on either side.
 //!
-//! Implements `docs/PROTOCOL.md` § Sessions. It outlives connections: [`Session::disconnect`] and the next connection's
-//! [`Session::resume`] lose nothing and repeat nothing.
+//! Implements `docs/PROTOCOL.md` § Sessions. It outlives connections: a disconnection and the next connection's
+//! resumption lose nothing and repeat nothing.
 
 mod inbox;
 mod outbox;
