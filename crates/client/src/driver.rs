@@ -303,6 +303,11 @@ impl Driver {
                 // Nobody has to listen.
                 let _ = self.resets.send(reset);
             }
+            ClientEvent::Refused(receipt, refused) => {
+                if let Some(confirmed) = self.confirming.remove(&receipt) {
+                    let _ = confirmed.send(Err(refused));
+                }
+            }
             ClientEvent::Peer(PeerEvent::Confirmed(receipt)) => self.confirm(receipt, true),
             ClientEvent::Peer(PeerEvent::Call { id, name, payload, .. }) => {
                 let run = self.handlers.run(name.as_str(), payload);
