@@ -79,14 +79,17 @@ struct Room {
     max_frames: usize,
 }
 
+/// What keeping one message costs beside its bytes, about: its place in the queues, and the allocation.
+const A_PLACE: usize = 256;
+
 impl Room {
     /// Takes place for one message.
     fn enter(&self, bytes: usize) -> Result<(), Refused> {
         let queued_bytes = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         let queued = self.queued.fetch_add(1, Ordering::Relaxed);
-        let full = queued_bytes + self.kept_bytes.load(Ordering::Relaxed) >= self.max_bytes
-            || queued + self.kept.load(Ordering::Relaxed) >= self.max_frames;
-        if full {
+        let frames = queued + self.kept.load(Ordering::Relaxed);
+        let taken = queued_bytes + self.kept_bytes.load(Ordering::Relaxed) + frames * A_PLACE;
+        if taken >= self.max_bytes || frames >= self.max_frames {
             self.leave(bytes);
             return Err(Refused::Backpressure);
         }

@@ -8,7 +8,7 @@ use moorline_protocol::{
     code::Code,
     error::Refused,
     frame::{CallId, Failure, ResetReason},
-    limits::{DEFAULT_MAX_MESSAGE, Limits, MAX_PAYLOAD, PART},
+    limits::{DEFAULT_MAX_MESSAGE, Limits, MAX_PAYLOAD, MAX_VOLATILE},
     payload::Payload,
     server::{Ended, ServerEvent},
     session::{Broadcast, CallOptions, Outcome, Sent},
@@ -192,11 +192,15 @@ fn what_is_too_large_is_refused_before_it_is_queued() {
     let large = || zeros(DEFAULT_MAX_MESSAGE + 1);
     assert_eq!(pair.client.notify(name("n"), large(), false), Err(Refused::TooLarge));
     assert_eq!(pair.client.notify_confirmed(name("n"), large()), Err(Refused::TooLarge));
-    assert_eq!(pair.client.notify(name("n"), zeros(PART + 1), true), Err(Refused::TooLarge), "one frame or none");
+    assert_eq!(
+        pair.client.notify(name("n"), zeros(MAX_VOLATILE + 1), true),
+        Err(Refused::TooLarge),
+        "one frame or none"
+    );
     let call = pair.client.call(pair.now, name("n"), large(), CallOptions::default());
     assert_eq!(call, Err(Refused::TooLarge));
     assert_eq!(Broadcast::new(name("n"), zeros(MAX_PAYLOAD + 1), false).map(|_| ()), Err(Refused::TooLarge));
-    assert_eq!(Broadcast::new(name("n"), zeros(PART + 1), true).map(|_| ()), Err(Refused::TooLarge));
+    assert_eq!(Broadcast::new(name("n"), zeros(MAX_VOLATILE + 1), true).map(|_| ()), Err(Refused::TooLarge));
     let broadcast = Broadcast::new(name("n"), large(), false).expect("some peer may take it");
     assert_eq!(pair.server().send(&broadcast), Err(Refused::TooLarge), "a client takes no more than the default");
     let now = pair.now;
