@@ -94,6 +94,8 @@ pub(crate) struct Outbox {
     unsent: usize,
     max_bytes: usize,
     max_frames: usize,
+    /// Answers that the other side may wait for at once.
+    max_answers: usize,
     max_volatile: usize,
 }
 
@@ -113,6 +115,7 @@ impl Outbox {
             unsent: 0,
             max_bytes: limits.max_outgoing_bytes,
             max_frames: limits.max_outgoing_frames,
+            max_answers: limits.max_calls_in_flight,
             max_volatile: limits.max_volatile_bytes,
         }
     }
@@ -137,7 +140,7 @@ impl Outbox {
     /// room. Each part of a large message is a frame, and has its place beside the small ones.
     pub(crate) fn is_overfull(&self, max_message: usize) -> bool {
         self.bytes > (ANSWERS + 1) * (self.max_bytes + max_message)
-            || self.frames() > 2 * self.max_frames + self.bytes.div_ceil(PART)
+            || self.frames() > 2 * self.max_frames + self.max_answers + self.bytes.div_ceil(PART)
             || self.control.len() > self.max_frames.max(CONTROL_FRAMES)
     }
 
