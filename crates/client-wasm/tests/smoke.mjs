@@ -30,17 +30,24 @@ const FIELDS = {
   maxCalls: [5, 1, 9],
   version: [6, ...bytes(text("test/1"))],
 };
-const WELCOME = frame(0x01, ...Object.values(FIELDS).flat());
-const CALL = 0x10, REPLY = 0x11, FAIL = 0x12, CANCEL = 0x13, NOTIFY = 0x14, VOLATILE = 0x15, BYE = 0x04, PING = 0x07;
+const BYE = 0x04, SEQ = 0x05, ACK = 0x06, PING = 0x07;
+const CALL = 0x10, REPLY = 0x11, FAIL = 0x12, CANCEL = 0x13, NOTIFY = 0x14, VOLATILE = 0x15, ITEM = 0x16, CREDIT = 0x17, END = 0x18;
+const ASK = 0x01, KEYED = 0x02, STREAM = 0x04;
 
-/** The frames of what the client sent, without its pings. */
+/** `resumption` is field 7 (resumed, the last number received) or 8 (reset, the reason); neither is a new session. */
+const welcome = (resumption = []) => frame(0x01, ...Object.values(FIELDS).flat(), ...resumption,
+  9, 8, ...Array(8).fill(0xe0), 10, 1, 120, 11, 16, ...Array(16).fill(0x5e));
+const WELCOME = welcome();
+
+/** The frames of what the client sent, without its pings and acknowledgements. */
 function frames(sent) {
   const found = [];
   for (const record of sent.filter((record) => record[0] === 0x11)) {
     for (let at = 1; at < record.length; ) {
-      const [kind, , length] = record.subarray(at);
+      const [kind, flags, length] = record.subarray(at);
       assert.ok(length < 128, "the test reads short frames only");
-      if (kind !== PING) found.push({ kind, body: [...record.subarray(at + 3, at + 3 + length)] });
+      const body = [...record.subarray(at + 3, at + 3 + length)];
+      if (kind !== PING && kind !== ACK) found.push({ kind, body, ...(flags && { flags }) });
       at += 3 + length;
     }
   }
@@ -99,7 +106,10 @@ function client({ options = {}, on = {} } = {}) {
     return on[name]?.(...values);
   };
   const host = Object.fromEntries(
-    ["discover", "onStatus", "onSession", "onSettled", "onCall", "onCancelled", "onMessage"].map((name) => [name, heard(name)]),
+    [
+      "discover", "onStatus", "onSession", "onReset", "onConfirmed", "onRoom", "onSettled", "onItem", "onCall", "onCancelled",
+      "onCredit", "onMessage",
+    ].map((name) => [name, heard(name)]),
   );
   host.openSocket = (url, protocols) => {
     on.openSocket?.();
