@@ -10,9 +10,16 @@
 //! | `--encryption off` | default on |
 //! | `--public DIR` | static files |
 //! | `--echo exact` or `flipped` | WebSockets at `/echo` that say everything back, for Autobahn |
+//! | `--resume-window-ms N` | how long sessions wait for their client; default as the server's |
 //! | `--allowed-origin ORIGIN`, `--public-url URL` | may stand several times; the latter lets everybody in |
 
-use std::{error::Error, io::Read as _, time::Duration};
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    io::Read as _,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use moorline_protocol::{
     key::{Identity, StaticKey},
@@ -76,6 +83,7 @@ fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, B
             "--port" => server.listen.set_port(value.parse()?),
             "--key-seed" => seed = value.parse()?,
             "--encryption" => server.encryption = value != "off",
+            "--resume-window-ms" => config.session.resume_window = Duration::from_millis(value.parse()?),
             "--public" => server.public = Some(value.into()),
             "--echo" if value == "exact" => echo = Some(Echo::Exact),
             "--echo" if value == "flipped" => echo = Some(Echo::Flipped),
@@ -98,6 +106,7 @@ fn handlers(builder: ServerBuilder) -> ServerBuilder {
         .handler("bytes", bytes)
         .handler("double", double)
         .handler("hang", hang)
+        .handler("once", once)
         .handler("fail", fail)
         .handler("broken", broken)
         .handler("panic", panics)
@@ -147,6 +156,15 @@ async fn hang(peer: Peer, Json(label): Json<Value>) -> Result<(), Fail> {
     peer.notify("hang.started", &label)?;
     let _dropped = TellDropped(peer, label);
     std::future::pending().await
+}
+
+/// How often it was called with this number, this time among them.
+async fn once(Json(n): Json<u64>) -> Json<u64> {
+    static CALLED: Mutex<BTreeMap<u64, u64>> = Mutex::new(BTreeMap::new());
+    let mut called = CALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    let times = called.entry(n).or_default();
+    *times += 1;
+    Json(*times)
 }
 
 /// Fails as it is told to.
