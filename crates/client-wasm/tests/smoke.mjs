@@ -535,6 +535,22 @@ test("a call that nobody answers times out, by the one timer", async () => {
   core.free();
 });
 
+test("a page that slept for an hour asks once, and goes on with the connection that answers", async () => {
+  const { core, sockets, socket, of } = connected();
+  let now = performance.now();
+  mock.method(performance, "now", () => now);
+  const pings = () => socket.sent.filter(([kind, first]) => kind === 0x11 && first === PING).length;
+  const before = pings();
+  now += 3_600_000;
+  mock.timers.tick(30_000);
+  assert.equal(pings(), before + 1);
+  socket.receive(record(frame(0x08, before))); // Pong
+  now += 10_000;
+  mock.timers.tick(10_000);
+  assert.deepEqual([pings(), sockets.length, of("onStatus").at(-1)[0].status], [before + 1, 1, "connected"]);
+  core.free();
+});
+
 test("a wait beyond what setTimeout can count does not fire at once", async () => {
   const { core, of } = connected();
   const set = mock.method(globalThis, "setTimeout");
