@@ -80,8 +80,10 @@ export interface CoreHost {
    * the receipt of a notification, 0 for one without.
    */
   onReset(reason: ResetReason, unconfirmed: (string | number)[]): void;
-  /** The server has got the notification. Not called for one that stands in a reset. */
+  /** The server has got the notification. Every receipt is told of once: so, by `onRefused` or in a reset. */
   onConfirmed(receipt: number): void;
+  /** The notification is not sent: it is more than the server takes, as is known now. */
+  onRefused(receipt: number, failure: CoreFailure): void;
   /** Something was refused as `backpressure` since the last time; the server has spoken, so there may be room now. */
   onRoom(): void;
   /** The end of a stream settles as ok without a body. */

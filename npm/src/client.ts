@@ -39,12 +39,6 @@ type Stage =
 /** What hears how a call goes. */
 type Ongoing = Pick<Sink, "settle" | "reject"> & { item?: Sink["item"] };
 
-/** A notification whose confirmation is waited for. */
-interface Confirmation {
-  settlement: Settlement<void>;
-  bytes: number;
-}
-
 /** As in limits.rs: `DEFAULT_CREDIT`. */
 const DEFAULT_BUFFER = 64;
 
@@ -73,7 +67,7 @@ export class MoorlineClient implements Client {
 
   readonly #backlog = new Backlog();
   readonly #calls = new Map<number, Ongoing>();
-  readonly #confirmations = new Map<number, Confirmation>();
+  readonly #confirmations = new Map<number, Settlement<void>>();
   readonly #handlers = new Handlers((error) => this.#report(error));
   readonly #messages = new Map<string, Listeners<unknown>>();
   readonly #events: { readonly [E in keyof ClientEvents]: Listeners<ClientEvents[E]> } = {
@@ -201,7 +195,7 @@ export class MoorlineClient implements Client {
     const settlement = this.#settlement<void>(`\`${name}\` was not confirmed`, timeoutMs, signal);
     this.#await(settlement, payload, offline, (core, { encoding, body }) => {
       const receipt = core.notifyConfirmed(name, encoding, body);
-      this.#confirmations.set(receipt, { settlement, bytes: body.length });
+      this.#confirmations.set(receipt, settlement);
       settlement.onAbandoned = () => void this.#confirmations.delete(receipt);
     });
     return settlement.promise;
@@ -331,7 +325,11 @@ export class MoorlineClient implements Client {
       onSession: (info) => this.#onSession(info),
       onReset: (reason, unconfirmed) => this.#onReset(reason, unconfirmed),
       onConfirmed: (receipt) => {
-        this.#confirmations.get(receipt)?.settlement.resolve();
+        this.#confirmations.get(receipt)?.resolve();
+        this.#confirmations.delete(receipt);
+      },
+      onRefused: (receipt, failure) => {
+        this.#confirmations.get(receipt)?.reject(fromCore(CallError, failure));
         this.#confirmations.delete(receipt);
       },
       onRoom: () => {
@@ -376,11 +374,6 @@ export class MoorlineClient implements Client {
       if (bytes > maxMessage) this.#report(new CallError("too_large", `The server takes no notification as large as \`${name}\``));
     }
     this.#unmeasured = [];
-    for (const [receipt, { settlement, bytes }] of this.#confirmations) {
-      if (bytes <= maxMessage) continue;
-      this.#confirmations.delete(receipt);
-      settlement.reject(new CallError("too_large"));
-    }
     this.#events.session.emit(this.#session);
   }
 
@@ -389,7 +382,7 @@ export class MoorlineClient implements Client {
     for (let at = 0; at < flat.length; at += 2) {
       const [name, number] = [flat[at] as string, flat[at + 1] as number];
       unconfirmed.push(Object.freeze({ kind: number < 0 ? "call" : "notify", name }));
-      this.#confirmations.get(number)?.settlement.reject(
+      this.#confirmations.get(number)?.reject(
         new CallError("unknown", `The session was lost before the server confirmed \`${name}\``),
       );
       this.#confirmations.delete(number);
@@ -483,7 +476,7 @@ export class MoorlineClient implements Client {
     queueMicrotask(() => {
       for (const ongoing of this.#calls.values()) ongoing.reject(reason);
       this.#calls.clear();
-      for (const { settlement } of this.#confirmations.values()) settlement.reject(reason);
+      for (const settlement of this.#confirmations.values()) settlement.reject(reason);
       this.#confirmations.clear();
       this.#end();
       if (!core) return;

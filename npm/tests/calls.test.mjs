@@ -329,6 +329,7 @@ test("an acknowledged notification ends with the client, and one above the limit
   const errors = [];
   client.on("error", ({ code, message }) => errors.push([code, message]));
   client.notify("plain", new Uint8Array(100_000));
+  core.host.onRefused(2, failure("too_large"));
   core.connected();
   await assert.rejects(large, { code: "too_large" });
   assert.deepEqual(errors, [["too_large", "The server takes no notification as large as `plain`"]]);

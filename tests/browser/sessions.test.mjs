@@ -244,3 +244,43 @@ claim("the_servers_clock_is_known_to_half_a_round_trip", async (stage) => {
   // The same clock on both sides; the rest is how long the machine let the page wait.
   assert(Math.abs(offsetMs) < 2_000 && Math.abs(apart - offsetMs) < 1_000, JSON.stringify({ offsetMs, apart, rttMs }));
 });
+
+claim("a_stream_is_read_in_order_over_cuts_and_ends_its_handler_when_it_is_left", async (stage) => {
+  const { http, url, key } = await stage.fixture();
+  const cutter = await stage.cutter(url);
+  const page = await stage.page(http);
+  await page.exposeFunction("cut", () => cutter.cut());
+  const seen = await page.evaluate(async ([url, options]) => {
+    const client = moorline.connect(url, options);
+    const read = async (stream, each = () => {}) => {
+      const items = [];
+      try {
+        for await (const item of stream) {
+          items.push(item);
+          if ((await each(item)) === "leave") break;
+        }
+        return { items };
+      } catch (error) {
+        return { items, code: error.code };
+      }
+    };
+    const whole = await read(client.stream("ticks", 200), (n) => n % 60 === 59 && cut());
+    const dropped = kit.heard(client, "ticks.dropped", 3);
+    const left = await read(client.stream("ticks", null, { buffer: 8 }), (n) => n === 20 && "leave");
+    const failed = await read(client.stream("ticks", null));
+    const missing = await read(client.stream("nothing_of_the_kind", null));
+    const [none] = [await read(client.stream("ticks", 0))];
+    const keyed = () => client.call("once", 1, { idempotencyKey: "the first" });
+    const once = [await keyed(), await keyed()];
+    return { whole, left, failed, missing, none, once, dropped: await dropped, resumed: client.session.resumed };
+  }, [cutter.url, { ...QUICK, serverKey: key }]);
+  const upTo = (to) => Array.from({ length: to }, (_, n) => n);
+  assert.deepEqual(seen.whole, { items: upTo(200) });
+  assert.deepEqual(seen.left, { items: upTo(21) });
+  assert.deepEqual(seen.failed, { items: upTo(500), code: "enough" });
+  assert.deepEqual(seen.missing, { items: [], code: "not_found" });
+  assert.deepEqual(seen.none, { items: [] });
+  assert.deepEqual(seen.once, [1, 1], "one run, one answer");
+  assert(seen.dropped.every((n) => n <= 501), String(seen.dropped));
+  assert.equal(seen.resumed, true);
+});

@@ -52,7 +52,7 @@ pub enum Harm {
     DeafServer(Place),
     /// Nothing comes down any more, and nobody is told.
     DeafClient(Place),
-    /// The bytes that are counted wait for so long once, then go on.
+    /// The bytes that are counted wait for so long, then go on; both ends are closed when as many again have passed.
     Stall(Place, Duration),
 }
 
@@ -137,7 +137,7 @@ async fn pass(
         | Harm::Stall(place, _) => Some(place),
     };
     let mut left = place.filter(|place| place.direction == direction).map(|place| place.after);
-    let mut buffer = vec![0; 4096];
+    let (mut buffer, mut stalled) = (vec![0; 4096], false);
     loop {
         let Ok(read @ 1..) = from.read(&mut buffer).await else { return };
         let before = left.map_or(read, |left| left.min(read));
@@ -147,13 +147,19 @@ async fn pass(
         left = left.map(|left| left - before);
         if left == Some(0) {
             left = None;
+            if std::mem::take(&mut stalled) {
+                return;
+            }
             match harm {
                 Harm::None => {}
                 Harm::Cut(_) | Harm::Reset(_) => return,
                 Harm::Freeze(_) => deaf.iter().for_each(|deaf| deaf.store(true, Ordering::SeqCst)),
                 Harm::DeafServer(_) => deaf[Direction::Up as usize].store(true, Ordering::SeqCst),
                 Harm::DeafClient(_) => deaf[Direction::Down as usize].store(true, Ordering::SeqCst),
-                Harm::Stall(_, pause) => sleep(pause).await,
+                Harm::Stall(Place { after, .. }, pause) => {
+                    sleep(pause).await;
+                    (left, stalled) = (Some(after), true);
+                }
             }
         }
         if !write(&mut to, &buffer[before..read], &deaf[direction as usize]).await {

@@ -9,7 +9,7 @@ use std::{
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     time::timeout,
 };
 use tokio_tungstenite::{
@@ -80,6 +80,20 @@ impl RawSocket {
         let mut request = url.into_client_request()?;
         request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
         let (websocket, _) = client_async(request, TcpStream::connect(address).await?).await?;
+        Ok(Self(websocket))
+    }
+
+    /// Opens one to the server at this URL whose system takes few bytes that nobody reads.
+    ///
+    /// # Errors
+    /// When the upgrade is refused.
+    pub async fn open_narrow(url: &str, subprotocol: &'static str) -> Result<Self> {
+        let mut request = url.into_client_request()?;
+        let address = request.uri().authority().ok_or("no authority")?.to_string().parse()?;
+        request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(8 * 1024)?;
+        let (websocket, _) = client_async(request, socket.connect(address).await?).await?;
         Ok(Self(websocket))
     }
 

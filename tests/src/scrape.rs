@@ -123,7 +123,7 @@ impl Scrape {
 
     /// Every series whose value is not 0 and does not depend on time or on how much is sealed with what.
     pub fn counts(&self) -> BTreeMap<&str, f64> {
-        let depends = ["_bucket", "_sum", "moorline_record", "moorline_build_info"];
+        let depends = ["_bucket", "_sum", "moorline_record", "moorline_build_info", "moorline_undelivered"];
         let counts = self
             .samples
             .iter()

@@ -73,6 +73,7 @@ async fn counters_move_by_what_happened() -> TestResult {
     assert_eq!(http(server.address(), &refused).await?.status, 403);
     let mut expected = vec![
         ("connections_open", 2.0),
+        ("sessions{state=\"live\"}", 2.0),
         ("connections_accepted_total", 2.0),
         ("upgrades_refused_total{reason=\"origin\"}", 1.0),
         ("handshakes_total{result=\"completed\"}", 2.0),
@@ -86,8 +87,8 @@ async fn counters_move_by_what_happened() -> TestResult {
 
     ann.close().await;
     bob.close().await;
-    expected.extend([("closes_total{code=\"normal\"}", 2.0)]);
-    expected.retain(|(series, _)| *series != "connections_open");
+    expected.extend([("closes_total{code=\"normal\"}", 2.0), ("session_ends_total{reason=\"bye\"}", 2.0)]);
+    expected.retain(|(series, _)| !matches!(*series, "connections_open" | "sessions{state=\"live\"}"));
     expect(&server, &expected).await
 }
 
@@ -137,6 +138,7 @@ async fn every_end_of_a_call_counts_once() -> TestResult {
     }
     let mut expected = vec![
         ("connections_open", 1.0),
+        ("sessions{state=\"live\"}", 1.0),
         ("connections_accepted_total", 1.0),
         ("handshakes_total{result=\"completed\"}", 1.0),
         ("handshake_duration_seconds_count", 1.0),
@@ -164,7 +166,7 @@ async fn every_end_of_a_call_counts_once() -> TestResult {
     assert!(called.is_err());
     for (series, value) in &mut expected {
         match *series {
-            "connections_open" => *value = 0.0,
+            "connections_open" | "sessions{state=\"live\"}" => *value = 0.0,
             "messages_total{direction=\"in\"}" | "messages_total{direction=\"out\"}" => *value = 5.0,
             "calls_total{result=\"cancelled\"}"
             | "notifications_total{direction=\"out\"}"
@@ -173,7 +175,7 @@ async fn every_end_of_a_call_counts_once() -> TestResult {
         }
     }
     expected.retain(|(_, value)| *value != 0.0);
-    expected.push(("closes_total{code=\"normal\"}", 1.0));
+    expected.extend([("closes_total{code=\"normal\"}", 1.0), ("session_ends_total{reason=\"bye\"}", 1.0)]);
     expect(&server, &expected).await
 }
 
@@ -214,6 +216,7 @@ async fn what_the_server_asks_and_tells_counts_too() -> TestResult {
     }
     let mut expected = vec![
         ("connections_open", 1.0),
+        ("sessions{state=\"live\"}", 1.0),
         ("connections_accepted_total", 1.0),
         ("handshakes_total{result=\"completed\"}", 1.0),
         ("handshake_duration_seconds_count", 1.0),
@@ -240,8 +243,11 @@ async fn what_the_server_asks_and_tells_counts_too() -> TestResult {
     let (called, closed) = join(calling, closing).await;
     closed?;
     assert!(called.is_err());
-    expected.retain(|(series, _)| !["connections_open", "messages_total{direction=\"out\"}"].contains(series));
+    expected.retain(|(series, _)| {
+        !["connections_open", "sessions{state=\"live\"}", "messages_total{direction=\"out\"}"].contains(series)
+    });
     expected.extend([
+        ("session_ends_total{reason=\"closed\"}", 1.0),
         ("messages_total{direction=\"out\"}", 6.0),
         ("outgoing_calls_total{result=\"unknown\"}", 1.0),
         ("closes_total{code=\"closed_by_server\"}", 1.0),

@@ -286,6 +286,7 @@ impl Driver {
             ClientEvent::Reset(Reset { reason, unconfirmed }) => {
                 host.on_reset(reason.name(), report::unconfirmed(&unconfirmed))
             }
+            ClientEvent::Refused(receipt, refusal) => host.on_refused(receipt.0 as f64, refused(refusal)),
             // The key is for a server, which sees the same call in several sessions.
             ClientEvent::Peer(PeerEvent::Call { id, name, credit, payload, key: _ }) => {
                 let (encoding, body) = (payload.encoding as u8, array(&payload.bytes));

@@ -33,6 +33,9 @@ extern "C" {
     #[wasm_bindgen(method, catch, js_name = onConfirmed)]
     pub(crate) fn on_confirmed(this: &Host, receipt: f64) -> Result<(), JsValue>;
 
+    #[wasm_bindgen(method, catch, js_name = onRefused)]
+    pub(crate) fn on_refused(this: &Host, receipt: f64, failure: JsValue) -> Result<(), JsValue>;
+
     #[wasm_bindgen(method, catch, js_name = onRoom)]
     pub(crate) fn on_room(this: &Host) -> Result<(), JsValue>;
 

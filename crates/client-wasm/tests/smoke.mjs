@@ -109,7 +109,7 @@ function client({ options = {}, on = {} } = {}) {
   };
   const host = Object.fromEntries(
     [
-      "discover", "onStatus", "onSession", "onReset", "onConfirmed", "onRoom", "onSettled", "onItem", "onCall", "onCancelled",
+      "discover", "onStatus", "onSession", "onReset", "onConfirmed", "onRefused", "onRoom", "onSettled", "onItem", "onCall", "onCancelled",
       "onCredit", "onMessage",
     ].map((name) => [name, heard(name)]),
   );
@@ -446,6 +446,16 @@ test("a confirmed notification is told when it is acknowledged, also by the next
   back(it, [7, 1, 2], frame(SEQ, 1));
   assert.deepEqual(it.of("onConfirmed"), [[first], [second]]);
   it.core.free();
+});
+
+test("a confirmed notification that turns out to be too large is refused when the server has told its limit", async () => {
+  const { core, sockets, of } = client({ options: PLAIN });
+  core.start();
+  const receipt = core.notifyConfirmed("large", 0, new Uint8Array(1025));
+  sockets[0].onopen({});
+  sockets[0].receive(record(WELCOME));
+  assert.deepEqual(of("onRefused").map(([refused, { code }]) => [refused, code]), [[receipt, "too_large"]]);
+  core.free();
 });
 
 test("a stream asks for items, takes more and ends", async () => {

@@ -37,11 +37,44 @@ const NEVER: Duration = Duration::from_secs(31_536_000);
 
 /// What a [`Client`](crate::Client) asks for.
 pub(crate) enum Command {
-    Call { name: Name, payload: Payload, options: CallOptions, settled: oneshot::Sender<Result<Outcome, Refused>> },
-    Notify { name: Name, payload: Payload, volatile: bool, queued: oneshot::Sender<Result<(), Refused>> },
-    Confirm { name: Name, payload: Payload, confirmed: oneshot::Sender<Result<bool, Refused>> },
+    Call {
+        name: Name,
+        payload: Payload,
+        options: CallOptions,
+        settled: oneshot::Sender<Result<Outcome, Refused>>,
+    },
+    Notify {
+        name: Name,
+        payload: Payload,
+        volatile: bool,
+        queued: oneshot::Sender<Result<(), Refused>>,
+    },
+    Stream {
+        name: Name,
+        payload: Payload,
+        options: CallOptions,
+        begun: oneshot::Sender<Result<CallId, Refused>>,
+        items: mpsc::UnboundedSender<Item>,
+    },
+    /// The reader of a stream takes more.
+    Grant {
+        id: CallId,
+        more: u64,
+    },
+    Confirm {
+        name: Name,
+        payload: Payload,
+        confirmed: oneshot::Sender<Result<bool, Refused>>,
+    },
     Ping,
     Close,
+}
+
+/// What a stream came to.
+pub(crate) enum Item {
+    Next(Payload),
+    /// Nothing comes behind it.
+    Last(Outcome),
 }
 
 /// How something ended that ran beside the socket.
@@ -69,6 +102,8 @@ struct Driver {
     asked: HashMap<CallId, oneshot::Sender<Result<Outcome, Refused>>>,
     /// Who waits for the confirmation of a notification: `true` when it has come, `false` when it never will.
     confirming: HashMap<Receipt, oneshot::Sender<Result<bool, Refused>>>,
+    /// Who reads which stream. Credit bounds the queues.
+    streams: HashMap<CallId, mpsc::UnboundedSender<Item>>,
     resets: broadcast::Sender<Reset>,
     view: watch::Sender<View>,
     handlers: Arc<Handlers>,
@@ -91,6 +126,7 @@ pub(crate) async fn run(
         running: FuturesUnordered::new(),
         asked: HashMap::new(),
         confirming: HashMap::new(),
+        streams: HashMap::new(),
         resets,
         view,
         handlers,
@@ -159,6 +195,19 @@ impl Driver {
                     Err(refused) => drop(confirmed.send(Err(refused))),
                 }
             }
+            Step::Command(Some(Command::Stream { name, payload, options, begun, items })) => {
+                let id = self.endpoint.call(now, name, payload, options);
+                if let Ok(id) = id {
+                    let closed = items.clone();
+                    self.streams.insert(id, items);
+                    self.running.push(Box::pin(async move {
+                        closed.closed().await;
+                        Done::CallerGone(id)
+                    }));
+                }
+                let _ = begun.send(id);
+            }
+            Step::Command(Some(Command::Grant { id, more })) => self.endpoint.grant(id, more),
             Step::Command(Some(Command::Ping)) => self.endpoint.ping(now),
             Step::Command(Some(Command::Close) | None) => self.endpoint.close(),
             // A socket that opens when it is no longer wanted is dropped.
@@ -172,6 +221,7 @@ impl Driver {
             Step::Done(Done::Answer(id, result)) => drop(self.endpoint.answer(now, id, result)),
             Step::Done(Done::CallerGone(id)) => {
                 self.asked.remove(&id);
+                self.streams.remove(&id);
                 self.endpoint.cancel(id);
             }
             Step::Done(Done::Opened(..) | Done::Nothing) => {}
@@ -253,6 +303,11 @@ impl Driver {
                 // Nobody has to listen.
                 let _ = self.resets.send(reset);
             }
+            ClientEvent::Refused(receipt, refused) => {
+                if let Some(confirmed) = self.confirming.remove(&receipt) {
+                    let _ = confirmed.send(Err(refused));
+                }
+            }
             ClientEvent::Peer(PeerEvent::Confirmed(receipt)) => self.confirm(receipt, true),
             ClientEvent::Peer(PeerEvent::Call { id, name, payload, .. }) => {
                 let run = self.handlers.run(name.as_str(), payload);
@@ -262,6 +317,16 @@ impl Driver {
                 let listeners = self.handlers.hear(name.as_str(), &payload);
                 self.running.extend(listeners.into_iter().map(|run| run.map(|()| Done::Nothing).boxed()));
             }
+            ClientEvent::Peer(PeerEvent::Item { id, payload }) => {
+                if let Some(items) = self.streams.get(&id) {
+                    let _ = items.send(Item::Next(payload));
+                }
+            }
+            ClientEvent::Peer(PeerEvent::Settled { id, outcome }) if self.streams.contains_key(&id) => {
+                if let Some(items) = self.streams.remove(&id) {
+                    let _ = items.send(Item::Last(outcome));
+                }
+            }
             ClientEvent::Peer(PeerEvent::Settled { id, outcome }) => {
                 if let Some(settled) = self.asked.remove(&id) {
                     let _ = settled.send(Ok(outcome));
@@ -269,8 +334,8 @@ impl Driver {
             }
             // The handler goes on; its answer will be passed over.
             ClientEvent::Peer(PeerEvent::Cancelled(_)) => {}
-            // This client asks for no streams and answers with none.
-            ClientEvent::Peer(PeerEvent::Item { .. } | PeerEvent::Credit(_)) => {}
+            // This client answers with no streams.
+            ClientEvent::Peer(PeerEvent::Credit(_)) => {}
         }
     }
 }

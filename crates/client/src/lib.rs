@@ -24,8 +24,9 @@ mod discovery;
 mod driver;
 mod handlers;
 mod socket;
+mod stream;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 pub use moorline_protocol as protocol;
 use moorline_protocol::{
@@ -33,12 +34,14 @@ use moorline_protocol::{
     error::Refused,
     frame::Failure,
     key::{InvalidKey, ServerKey},
+    limits::DEFAULT_CREDIT,
     payload::{Name, Payload},
     record::Suite,
     session::{CallOptions, Outcome},
     url::{DialUrl, InvalidUrl},
 };
 use serde::{Serialize, de::DeserializeOwned};
+pub use stream::Items;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::{driver::Command, handlers::Handlers};
@@ -257,6 +260,22 @@ impl Client {
         let payload = Payload::json(serde_json::to_vec(data)?);
         let reply = self.call_raw(name, payload, CallOptions::within(timeout)).await?;
         Ok(serde_json::from_slice(&reply.bytes)?)
+    }
+
+    /// Calls a handler of the server's that answers with a stream. The first item has 10 s to come, the others as long as
+    /// they take.
+    ///
+    /// # Errors
+    /// [`Error::Json`], [`Error::Refused`], [`Error::Closed`]. What goes wrong later comes from [`Items::next`].
+    pub async fn stream<T: DeserializeOwned>(&self, name: &str, data: &impl Serialize) -> Result<Items<T>, Error> {
+        let name = Name::new(name).map_err(|_| Refused::InvalidName)?;
+        let payload = Payload::json(serde_json::to_vec(data)?);
+        let mut options = CallOptions::within(CALL_TIMEOUT);
+        options.credit = Some(DEFAULT_CREDIT);
+        let ((begun, is_begun), (sender, items)) = (oneshot::channel(), mpsc::unbounded_channel());
+        self.command(Command::Stream { name, payload, options, begun, items: sender }).await?;
+        let id = is_begun.await.map_err(|_| Error::Closed(None))??;
+        Ok(Items { id, items, commands: self.commands.clone(), read: 0, of: PhantomData })
     }
 
     /// Calls the server's handler with a payload as it is.

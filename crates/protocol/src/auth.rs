@@ -17,6 +17,7 @@ mod tag {
     pub(super) const URL: u64 = 1;
     pub(super) const CLIENT_VERSION: u64 = 4;
     pub(super) const RESUME: u64 = 5;
+    pub(super) const MAX_MESSAGE: u64 = 6;
 }
 
 /// Which session a client wants to go on with.
@@ -62,9 +63,12 @@ pub struct Auth {
     /// The URL that the client dialled, in its normal form.
     pub url: DialUrl,
     /// The client's own name and version, for the log.
-    pub client_version: String,
+    pub client_version: Box<str>,
     /// The session that the client wants to go on with.
     pub resume: Option<Resume>,
+    /// The largest payload that the client takes, in bytes; `None` is
+    /// [`DEFAULT_MAX_MESSAGE`](crate::limits::DEFAULT_MAX_MESSAGE).
+    pub max_message: Option<u32>,
 }
 
 impl fmt::Debug for Auth {
@@ -82,6 +86,9 @@ impl Auth {
         if let Some(resume) = &self.resume {
             wire::put_field(&mut bytes, tag::RESUME, &resume.encode());
         }
+        if let Some(most) = self.max_message {
+            wire::put_varint_field(&mut bytes, tag::MAX_MESSAGE, most.into());
+        }
         bytes
     }
 
@@ -91,17 +98,21 @@ impl Auth {
             return Err(Malformed::TooLong);
         }
         let (mut reader, mut last) = (Reader::new(bytes), None);
-        let (mut url, mut client_version, mut resume) = (None, None, None);
+        let (mut url, mut client_version, mut resume, mut max_message) = (None, None, None, None);
         while let Some((tag, value)) = reader.field(&mut last)? {
             match tag {
                 tag::URL => url = Some(read_url(value.only_str(MAX_URL)?)?),
-                tag::CLIENT_VERSION => client_version = Some(value.only_str(MAX_VERSION)?.to_owned()),
+                tag::CLIENT_VERSION => client_version = Some(value.only_str(MAX_VERSION)?.into()),
                 tag::RESUME => resume = Some(Resume::read(value)?),
+                tag::MAX_MESSAGE => {
+                    max_message = Some(u32::try_from(value.only_varint()?).map_err(|_| Malformed::IntegerTooLarge)?);
+                }
                 _ => {}
             }
         }
         Ok(Self {
             resume,
+            max_message,
             url: url.ok_or(Malformed::FieldMissing)?,
             client_version: client_version.ok_or(Malformed::FieldMissing)?,
         })
@@ -118,7 +129,8 @@ mod tests {
     use super::*;
 
     fn auth(url: &str, version: &str) -> Auth {
-        Auth { url: DialUrl::parse(url).expect("a URL"), client_version: version.to_owned(), resume: None }
+        let url = DialUrl::parse(url).expect("a URL");
+        Auth { url, client_version: version.into(), resume: None, max_message: None }
     }
 
     fn resuming(secret: Option<ResumeSecret>) -> Auth {
@@ -134,6 +146,7 @@ mod tests {
             auth("wss://example.com:8443/a/b", "moorline/0.1.0 é"),
             resuming(None),
             resuming(Some(ResumeSecret([3; 16]))),
+            Auth { max_message: Some(300), ..auth("ws://h/", "v") },
         ] {
             let bytes = written.encode();
             assert_eq!(Auth::decode(&bytes).as_ref(), Ok(&written));
@@ -144,14 +157,13 @@ mod tests {
                     // Under another tag the field is one of a later version, and is passed over.
                     if let Ok(read) = Auth::decode(&other)
                         && read.resume.is_some() == written.resume.is_some()
+                        && read.max_message.is_some() == written.max_message.is_some()
                     {
                         assert_eq!(read.encode(), other);
                     }
                 }
                 let cut = Auth::decode(&bytes[..place]);
-                assert!(
-                    cut.is_err() || written.resume.is_some() && cut == Ok(Auth { resume: None, ..written.clone() })
-                );
+                assert!(cut.is_err() || cut == Ok(Auth { resume: None, max_message: None, ..written.clone() }));
             }
         }
     }

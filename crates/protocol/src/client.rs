@@ -3,6 +3,7 @@
 //! Implements `docs/PROTOCOL.md` § Client states. Every socket has a [`SocketId`] and every discovery a [`Ticket`]; what
 //! comes late from an older one is passed over.
 
+mod connecting;
 mod interface;
 
 use std::{collections::VecDeque, mem, time::Duration};
@@ -24,7 +25,7 @@ use crate::{
         ServerFrame, SessionId, Welcome,
     },
     key::{ServerKey, StaticKey},
-    limits::MAX_PAYLOAD,
+    limits::{DEFAULT_MAX_MESSAGE, MAX_PAYLOAD},
     noise::Initiator,
     payload::{Name, Payload},
     record::{SUBPROTOCOL, SUBPROTOCOL_PLAIN, VERSION, kind},
@@ -200,8 +201,11 @@ impl ClientEndpoint {
         self.session.send(&message).map(drop)
     }
 
-    /// Sends a notification whose arrival is told by [`PeerEvent::Confirmed`]: the server has handed it on. Where a
-    /// reset comes first, the receipt stands among what is unconfirmed.
+    /// Sends a notification whose arrival is told by [`PeerEvent::Confirmed`]: the server has handed it on.
+    ///
+    /// Every receipt is told of once: so, or in the list of a [`Reset`] that comes first, or by
+    /// [`ClientEvent::Refused`]. Only with [`Status::Closed`] nothing more is told of those that are left: nobody will
+    /// know any more whether they arrived.
     ///
     /// # Errors
     /// When nothing was sent and nothing will be, and why.
@@ -214,7 +218,8 @@ impl ClientEndpoint {
     /// waits for the next one.
     ///
     /// # Errors
-    /// [`Refused::TooLarge`] when the result is above the limit; the server has been told by a failure.
+    /// [`Refused::TooLarge`] when the result is above the limit, or one of so many that the server does not read; it has
+    /// been told by a failure.
     pub fn answer(&mut self, now: Timestamp, id: CallId, result: Result<Payload, Failure>) -> Result<(), Refused> {
         let answered = self.session.answer(id, result);
         self.check_overflow(now);
@@ -313,66 +318,6 @@ impl ClientEndpoint {
         self.last_number
     }
 
-    fn begin_attempt(&mut self, now: Timestamp, error: Option<ConnectFailure>) {
-        self.event(ClientEvent::Status(Status::Connecting { attempt: self.attempt, retry_in: None, error }));
-        if self.config.suite.is_none() {
-            return self.open_socket(now, None);
-        }
-        let pins = &self.config.server_keys;
-        if !pins.is_empty() {
-            let key = pins[self.pin % pins.len()];
-            return self.open_socket(now, Some(key));
-        }
-        if self.discovered.is_some() {
-            return self.open_socket(now, self.discovered);
-        }
-        let url = &self.config.url;
-        if !(url.is_secure() || url.is_loopback() || self.config.allow_insecure_discovery) {
-            return self.stop(Code::NORMAL, Some(ConnectFailure::of(Code::SERVER_KEY_REQUIRED)));
-        }
-        let (ticket, deadline) = self.ask(now);
-        self.phase = Phase::Discovering { ticket, deadline };
-    }
-
-    fn ask(&mut self, now: Timestamp) -> (Ticket, Timestamp) {
-        let ticket = Ticket(self.number());
-        self.outputs.push_back(ClientOutput::Discover(ticket, self.config.url.http()));
-        (ticket, now + self.config.connect_timeout)
-    }
-
-    fn open_socket(&mut self, now: Timestamp, key: Option<ServerKey>) {
-        let socket = SocketId(self.number());
-        self.congested = false;
-        let subprotocol = if key.is_some() { SUBPROTOCOL } else { SUBPROTOCOL_PLAIN };
-        self.outputs.push_back(ClientOutput::OpenSocket { socket, url: self.config.url.clone(), subprotocol });
-        self.phase = Phase::Opening { socket, key, deadline: now + self.config.connect_timeout };
-    }
-
-    fn handle_discovery(&mut self, now: Timestamp, answered: Ticket, discovery: Discovery) {
-        match self.phase {
-            Phase::Discovering { ticket, .. } if ticket == answered => match discovery.key_for(self.config.suite) {
-                Ok(key) => {
-                    self.discovered = Some(key);
-                    self.open_socket(now, Some(key));
-                }
-                Err(code) => self.fail(now, ConnectFailure::of(code)),
-            },
-            Phase::Diagnosing { ticket, failure, .. } if ticket == answered => {
-                let code = discovery.diagnose(failure, self.config.suite, &self.config.server_keys);
-                self.diagnosed(now, code, discovery.keys());
-            }
-            _ => {}
-        }
-    }
-
-    /// The next try takes a key that the server says it has, or the next one of several.
-    fn diagnosed(&mut self, now: Timestamp, code: Code, keys: &[ServerKey]) {
-        let fits = |pin: &ServerKey| keys.contains(pin);
-        self.pin = self.config.server_keys.iter().position(fits).unwrap_or(self.pin.wrapping_add(1));
-        self.discovered = None;
-        self.fail(now, ConnectFailure::of(code));
-    }
-
     fn handle_socket(&mut self, now: Timestamp, socket: SocketId, input: SocketInput) {
         match input {
             SocketInput::Opened => self.handle_opened(socket),
@@ -393,32 +338,6 @@ impl ClientEndpoint {
                 }
             },
         }
-    }
-
-    fn handle_opened(&mut self, socket: SocketId) {
-        let Phase::Opening { key, deadline, .. } = self.phase else { return };
-        let (Some(key), Some(suite)) = (key, self.config.suite) else {
-            let hello = [&[kind::PLAIN_HELLO, VERSION], self.auth().as_slice()].concat();
-            self.outputs.push_back(ClientOutput::Transmit(socket, hello.into()));
-            self.phase = Phase::AwaitingWelcome { socket, key, link: Box::new(Link::Plain), deadline };
-            return;
-        };
-        // Starting cannot fail: the parameters are constant and the keys of their length. The deadline covers the rest.
-        if let Ok((initiator, hello)) = Initiator::start(suite, &key, &self.key, &mut self.entropy) {
-            self.outputs.push_back(ClientOutput::Transmit(socket, hello.into()));
-            self.phase = Phase::AwaitingHello { socket, key, initiator: Box::new(initiator), deadline };
-        }
-    }
-
-    fn auth(&self) -> Vec<u8> {
-        let resume = self.known.as_ref().map(|Known { id, epoch, secret }| Resume {
-            session: *id,
-            received: self.session.received(),
-            attempt: self.last_number,
-            epoch: *epoch,
-            secret: secret.clone(),
-        });
-        Auth { url: self.config.url.clone(), client_version: self.config.version.clone(), resume }.encode()
     }
 
     fn handle_record(&mut self, now: Timestamp, socket: SocketId, record: Bytes) {
@@ -522,50 +441,6 @@ impl ClientEndpoint {
         }
     }
 
-    fn welcome(
-        &mut self,
-        connection: &mut Connection,
-        welcome: Welcome,
-        key: Option<ServerKey>,
-        now: Timestamp,
-    ) -> Result<(), Violation> {
-        let resumed = match (welcome.resumption, &self.known) {
-            (Resumption::Resumed(received), Some(known)) if known.id == welcome.session => {
-                for receipt in self.session.resume(received)? {
-                    self.event(ClientEvent::Peer(PeerEvent::Confirmed(receipt)));
-                }
-                true
-            }
-            (Resumption::Resumed(_), _) => return Err(Violation::WrongSequence),
-            (Resumption::New, None) => false,
-            (Resumption::New, Some(_)) => {
-                self.reset(ResetReason::Unknown);
-                false
-            }
-            (Resumption::Reset(reason), _) => {
-                self.reset(reason);
-                false
-            }
-        };
-        self.known = Some(Known { id: welcome.session, epoch: welcome.epoch, secret: welcome.secret.clone() });
-        for id in self.session.learn_limit(welcome.max_message) {
-            let outcome = Outcome::Failed(Failure::of(Code::TOO_LARGE));
-            self.event(ClientEvent::Peer(PeerEvent::Settled { id, outcome }));
-        }
-        self.attempt = 0;
-        let trust = match key {
-            None => Trust::None,
-            Some(_) if self.config.server_keys.is_empty() => Trust::Discovered,
-            Some(_) => Trust::Pinned,
-        };
-        let (id, suite) = (welcome.session, self.config.suite);
-        self.event(ClientEvent::Session(Box::new(SessionInfo { id, resumed, suite, server_key: key, trust, welcome })));
-        self.event(ClientEvent::Status(Status::Connected));
-        // The first round trip is worth knowing at once.
-        connection.ping(now, &mut self.session);
-        Ok(())
-    }
-
     /// The session that was known is no more: tells what that means, before anything of the next one.
     fn reset(&mut self, reason: ResetReason) {
         if self.known.take().is_none() {
@@ -602,12 +477,6 @@ impl ClientEndpoint {
     fn close_socket_and_lose(&mut self, now: Timestamp, socket: SocketId, code: Code) {
         self.outputs.push_back(ClientOutput::CloseSocket(socket, code));
         self.lose(now, ConnectFailure::of(code));
-    }
-
-    /// The try failed before anything was established: find out what the server says to a plain GET.
-    fn diagnose(&mut self, now: Timestamp, failure: Code) {
-        let (ticket, deadline) = self.ask(now);
-        self.phase = Phase::Diagnosing { ticket, failure, deadline };
     }
 
     /// There was a connection, or nearly, and it is gone.

@@ -72,7 +72,7 @@ pub enum Violation {
     UnknownFrame,
     /// A frame that may not come in this phase.
     UnexpectedFrame,
-    /// A call used a number that was used before.
+    /// A call's number did not ascend, or was 0.
     CallReused,
     /// A payload above the limit that Welcome told.
     PayloadTooLarge,
@@ -145,7 +145,7 @@ impl fmt::Display for Violation {
             Self::Unopened => formatter.write_str("a record did not open"),
             Self::UnknownFrame => formatter.write_str("a frame of an unknown kind came"),
             Self::UnexpectedFrame => formatter.write_str("a frame came out of turn"),
-            Self::CallReused => formatter.write_str("a call's number came twice"),
+            Self::CallReused => formatter.write_str("a call's number did not ascend"),
             Self::PayloadTooLarge => formatter.write_str("a payload was above the limit"),
             Self::WrongSequence => formatter.write_str("a number of the session did not fit"),
             Self::NoCredit => formatter.write_str("a stream sent more than it was asked for"),

@@ -38,13 +38,16 @@ pub const REJECT_BODY: usize = 1_024;
 /// Largest that a message may be allowed to be, in bytes of payload.
 pub const MAX_PAYLOAD: usize = 16 * 1024 * 1024;
 
-/// Largest message unless a side says otherwise, in bytes of payload. A client takes this much and says nothing of it.
+/// Largest message unless a side says otherwise, in bytes of payload. A client that takes this much says nothing of it.
 pub const DEFAULT_MAX_MESSAGE: usize = 4 * 1024 * 1024;
 
 /// Most that stands in a frame beside the payload, in bytes.
 pub(crate) const MAX_HEAD: usize = 1_024;
 
-/// Largest payload that travels in one frame, and largest part of a larger one, in bytes.
+/// Largest payload of a volatile message, in bytes: it travels in one frame or not at all.
+pub const MAX_VOLATILE: usize = MAX_PLAINTEXT - MAX_HEAD;
+
+/// Largest payload of a reliable message that travels in one frame, and largest part of a larger one, in bytes.
 pub const PART: usize = 16 * 1024;
 
 /// Parts in one record, so that a large message leaves room for others.
@@ -62,10 +65,17 @@ pub(crate) const ACK_BYTES: usize = 64 * 1024;
 /// How long an acknowledgement may wait for a record that goes out anyway.
 pub(crate) const ACK_AFTER: Duration = Duration::from_millis(500);
 
+/// How many times the cap on what is unconfirmed and a largest message together answers may take up. It is for several
+/// large ones at once: a client that reads well gets them all. An answer that comes on top fails its call alone, with
+/// `too_large`. A peer that makes calls and never reads costs this much and no more; once more of it, for what was
+/// promised room, and the session is lost.
+pub(crate) const ANSWERS: usize = 8;
+
 /// How much a stream may send ahead of who reads it, in items, unless the reader says otherwise.
 pub const DEFAULT_CREDIT: u64 = 64;
 
-/// Caps that a server may tune. The client learns the server's from Welcome.
+/// Caps that a side may tune. The client learns the server's from Welcome, the server the client's largest message
+/// from AUTH.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -78,8 +88,8 @@ pub struct Limits {
     pub max_outgoing_bytes: usize,
     /// Frames that the other side has not confirmed; from there on calls and notifications fail with `backpressure`.
     pub max_outgoing_frames: usize,
-    /// Bytes that wait for the socket beyond which volatile messages are dropped; so they are when half of
-    /// `max_outgoing_frames` wait, so that they never take the place of others.
+    /// Bytes that go out before a volatile message beyond which it is dropped; of what travels in parts only those of
+    /// one record count. So it is when half of `max_outgoing_frames` wait, so that they never take the place of others.
     pub max_volatile_bytes: usize,
 }
 

@@ -167,6 +167,12 @@ impl ServerEndpoint {
             _ => Resumption::New,
         };
         self.known = Some((id, proof));
+        if let Some(most) = arrival.auth.max_message {
+            // More than this side takes itself is never kept for anybody: the client would choose what it costs.
+            let most = u64::from(most).min(self.config.limits.max_message.max(DEFAULT_MAX_MESSAGE) as u64);
+            // Nothing waits in a new session, so that nothing is refused.
+            self.session.learn_limit(most);
+        }
         self.welcome(now, *link, wall_clock, resumption);
         self.event(ServerEvent::Connected(id));
     }
@@ -427,7 +433,8 @@ impl ServerEndpoint {
     /// Answers a call; one that is not open any more is passed over.
     ///
     /// # Errors
-    /// [`Refused::TooLarge`] when the result is above the limit; the client has been told by a failure.
+    /// [`Refused::TooLarge`] when the result is above the limit, or one of so many that the client does not read; it has
+    /// been told by a failure.
     pub fn answer(&mut self, id: CallId, result: Result<Payload, Failure>) -> Result<(), Refused> {
         let answered = self.session.answer(id, result);
         self.check_overflow();

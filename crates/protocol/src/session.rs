@@ -1,8 +1,8 @@
 //! What both sides know of each other apart from any one connection: what is to be said and was not confirmed, how far
 //! the other side has come, calls that wait for an answer on either side.
 //!
-//! Implements `docs/PROTOCOL.md` § Sessions. It outlives connections: [`Session::disconnect`] and the next connection's
-//! [`Session::resume`] lose nothing and repeat nothing.
+//! Implements `docs/PROTOCOL.md` § Sessions. It outlives connections: a disconnection and the next connection's
+//! resumption lose nothing and repeat nothing.
 
 mod inbox;
 mod outbox;
@@ -25,7 +25,7 @@ use crate::{
     code::Code,
     error::{Refused, Violation},
     frame::{CallId, Failure, PeerFrame, RawFrame, Seq},
-    limits::{Limits, MAX_PAYLOAD},
+    limits::{Limits, MAX_PAYLOAD, MAX_VOLATILE},
     payload::{Name, Payload},
     time::Timestamp,
 };
@@ -138,7 +138,7 @@ impl Broadcast {
     /// [`Refused::TooLarge`] above [`MAX_PAYLOAD`], or a volatile one above what fits one frame.
     pub fn new(name: Name, payload: Payload, volatile: bool) -> Result<Self, Refused> {
         let size = payload.bytes.len();
-        if size > if volatile { crate::limits::PART } else { MAX_PAYLOAD } {
+        if size > if volatile { MAX_VOLATILE } else { MAX_PAYLOAD } {
             return Err(Refused::TooLarge);
         }
         let frame = match volatile {
@@ -261,22 +261,26 @@ impl Session {
         Lost { unconfirmed, unknown: after.unknown, abandoned }
     }
 
-    /// The other side told its limit. What waits and is above it is taken out, notifications without a word: sending it
-    /// would end the connection. Gives the calls among it.
-    pub(crate) fn learn_limit(&mut self, max_message: u64) -> Vec<CallId> {
+    /// The other side told its limit. What waits and is above it is taken out: sending it would end the connection.
+    /// Gives the calls and the receipts among it; of other notifications nobody wants to know.
+    pub(crate) fn learn_limit(&mut self, max_message: u64) -> (Vec<CallId>, Vec<Receipt>) {
         let most = usize::try_from(max_message).unwrap_or(MAX_PAYLOAD).min(MAX_PAYLOAD);
         self.max_message = most;
-        let mut refused = Vec::new();
+        let (mut calls, mut receipts) = (Vec::new(), Vec::new());
         self.outbox.retain_waiting(|message| {
-            if let Role::Call(id) = message.role
-                && message.payload > most
-            {
-                refused.push(id);
+            if message.payload <= most {
+                return true;
             }
-            message.payload <= most
+            match message.role {
+                Role::Call(id) => calls.push(id),
+                Role::Notify(receipt) => receipts.extend(receipt),
+                // Answers are of one session, and its limit was known before the first of them.
+                Role::Dependent => return true,
+            }
+            false
         });
-        refused.retain(|id| self.asked.settle(*id).is_some());
-        refused
+        calls.retain(|id| self.asked.settle(*id).is_some());
+        (calls, receipts)
     }
 
     // ---- what this side says ----
@@ -367,11 +371,14 @@ impl Session {
         self.outbox.control(frame);
     }
 
-    /// Answers a call of the other side; one that is not open any more is passed over. Too large an answer becomes a
-    /// failure, so that the call still settles.
+    /// Answers a call of the other side; one that is not open any more is passed over. An answer that is too large, or
+    /// too much beside what waits already, becomes a failure, so that the call still settles.
     pub(crate) fn answer(&mut self, id: CallId, result: Result<Payload, Failure>) -> Result<(), Refused> {
         let Some(id) = self.serving.answer(id) else { return Ok(()) };
-        let too_large = |payload: &Payload| payload.bytes.len() > self.max_message;
+        let too_large = |payload: &Payload| {
+            let size = payload.bytes.len();
+            size > self.max_message || !self.outbox.has_room_for_answer(size, self.max_message)
+        };
         let (frame, size, refused) = match result {
             Ok(payload) if too_large(&payload) => {
                 (PeerFrame::Fail { id, failure: Failure::of(Code::TOO_LARGE) }, 0, Err(Refused::TooLarge))

@@ -16,7 +16,7 @@ use moorline_protocol::{
     session::Registry,
 };
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     sync::{Semaphore, watch},
     time::Instant,
 };
@@ -29,9 +29,11 @@ use crate::{
     identity,
     internal::{self, Internal, Readiness},
     metrics::{Meter, Metrics},
-    router::Router,
+    once::Once,
+    router::{Router, Served},
     server::Summary,
     shared::Shared,
+    stream::{BoxedStream, StreamHandler},
     tasks::Tasks,
 };
 
@@ -105,7 +107,16 @@ impl ServerBuilder {
     #[must_use]
     pub fn handler<Args>(mut self, name: &str, handler: impl Handler<Args, Future = Running>) -> Self {
         let meter = Meter::of_handler(&self.metrics, name);
-        self.router.handlers.insert(name, BoxedHandler::new(handler, meter));
+        self.router.handlers.insert(name, Served::Once(BoxedHandler::new(handler, meter)));
+        self
+    }
+
+    /// Answers calls of this name with a stream: the client reads it item by item, and the function is not ahead of it
+    /// by more than the client takes. A client that leaves its loop drops the stream.
+    #[must_use]
+    pub fn stream<Args>(mut self, name: &str, handler: impl StreamHandler<Args>) -> Self {
+        let meter = Meter::of_handler(&self.metrics, name);
+        self.router.handlers.insert(name, Served::Stream(BoxedStream::new(handler, meter)));
         self
     }
 
@@ -163,9 +174,9 @@ impl ServerBuilder {
         if internal == Some(address) && address.port() != 0 {
             return Err(Error::ListenTwice(address));
         }
-        let (listener, address) = listen(address).await?;
+        let (listener, address) = listen(address)?;
         let (internal, internal_address) = match internal {
-            Some(address) => listen(address).await.map(|(tcp, address)| (Some(tcp), Some(address)))?,
+            Some(address) => listen(address).map(|(tcp, address)| (Some(tcp), Some(address)))?,
             None => (None, None),
         };
 
@@ -191,6 +202,7 @@ impl ServerBuilder {
             peers: Peers::default(),
             sessions: Mutex::new(Registry::new(Epoch(epoch), config.limits.parked_sessions)),
             metrics,
+            once: Once::default(),
             access,
             connections: Arc::new(Semaphore::new(config.limits.connections)),
             tasks: Tasks::default(),
@@ -209,12 +221,21 @@ impl ServerBuilder {
 }
 
 /// Begins to listen, and gives the address that it really is.
-async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
     let failed = |source| Error::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(failed)?;
+    // As the standard library does where a port is taken up again after a restart.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true).map_err(failed)?;
+    socket.bind(address).map_err(failed)?;
+    let listener = socket.listen(BACKLOG).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok((listener, address))
 }
+
+/// Connections that the system keeps until they are accepted: after a restart everybody comes back at once, and whom
+/// the system turns away waits a second before it tries again.
+const BACKLOG: u32 = 1_024;
 
 fn sealed(config: &Config, identity: Identity) -> Encryption {
     Encryption::On { identity, suites: config.server.suites.clone() }

@@ -55,11 +55,13 @@ pub mod identity;
 mod internal;
 mod listener;
 mod metrics;
+mod once;
 mod peer;
 mod router;
 mod server;
 mod session;
 mod shared;
+pub mod stream;
 mod tasks;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
@@ -74,6 +76,7 @@ pub use moorline_protocol as protocol;
 pub use peer::{Peer, Peers, SendError};
 pub use server::{Server, Summary};
 pub use session::Departure;
+pub use stream::StreamHandler;
 #[cfg(feature = "tls")]
 pub use tokio_rustls::rustls;
 

@@ -36,6 +36,10 @@ pub(crate) struct Terms {
     pub(crate) tls: Option<(tokio_rustls::TlsAcceptor, Duration)>,
 }
 
+/// Bytes that may wait in the system's buffer of a socket before it takes no more for now.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const MOST_UNSENT: u32 = 128 * 1024;
+
 /// Accepts until `shutdown`.
 pub(crate) async fn accept(listener: TcpListener, terms: Terms, shutdown: impl Future<Output = ()>) {
     let terms = Arc::new(terms);
@@ -65,6 +69,10 @@ pub(crate) async fn accept(listener: TcpListener, terms: Terms, shutdown: impl F
 fn serve(socket: TcpStream, address: SocketAddr, terms: &Arc<Terms>, permit: OwnedSemaphorePermit) {
     // A record is written whole and waits for nothing.
     let _ = socket.set_nodelay(true);
+    // The system's own buffer grows to megabytes for a client that does not read, and what lies in there cannot be
+    // dropped or counted any more. So much unsent keeps any line busy.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(MOST_UNSENT);
     let serving = terms.clone();
     terms.tasks.spawn(async move {
         #[cfg(feature = "tls")]

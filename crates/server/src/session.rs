@@ -27,7 +27,7 @@ use moorline_protocol::{
     frame::{CallId, Failure, ResetReason, SessionId},
     payload::{Name, Payload},
     server::{Ended, Rejection, Resumable, ServerEndpoint, ServerEvent, ServerInput, ServerOutput},
-    session::{CallOptions, Outcome},
+    session::{CallOptions, Outcome, Proof},
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -45,8 +45,11 @@ use crate::{
     connection::{Attachment, Io, Place, close, input_of, owner, wall_clock},
     handler::{BoxedHandler, Context},
     metrics::Direction,
+    once::Key,
     peer::{Closing, Command, Mailbox},
+    router::Served,
     shared::Shared,
+    stream::Streaming,
 };
 
 /// Messages, commands and finished handlers that are taken in one go before anything is written.
@@ -121,8 +124,15 @@ impl Line {
     }
 }
 
-/// A handler that has ended: which call it was for, and with what.
-type Finished = (Option<CallId>, Result<Payload, Failure>);
+/// What a handler came to.
+enum Done {
+    /// The answer to a call.
+    Answer(CallId, Result<Payload, Failure>),
+    /// The next item of a stream, or its end.
+    Item(CallId, Option<Result<Payload, Failure>>, Streaming),
+    /// A listener or hook has ended.
+    Heard,
+}
 
 /// What woke the task.
 enum Step {
@@ -130,7 +140,7 @@ enum Step {
     Command(Command),
     Closing(Closing),
     Adopt(Box<Attachment>),
-    Finished(Finished),
+    Done(Done),
     Flushed(Result<(), WsError>),
     /// It is time to think of stopping again.
     Drain,
@@ -153,9 +163,11 @@ struct Driver {
     peer: Option<(Peer, Mailbox)>,
     adoptions: mpsc::Receiver<Attachment>,
     sockets: Option<mpsc::Sender<Attachment>>,
-    running: FuturesUnordered<Abortable<BoxFuture<'static, Finished>>>,
-    /// A handler that has ended and whose answer waits for what it had sent before.
-    finished: Option<Finished>,
+    running: FuturesUnordered<Abortable<BoxFuture<'static, Done>>>,
+    /// What a handler came to, while it waits for what the handler had sent before.
+    done: Option<Done>,
+    /// Streams with an item that the client does not take yet.
+    held: HashMap<CallId, (Payload, Streaming)>,
     aborts: HashMap<CallId, AbortHandle>,
     asked: HashMap<CallId, (u64, oneshot::Sender<Outcome>)>,
     deadline: Option<Timestamp>,
@@ -175,7 +187,8 @@ impl Driver {
             adoptions,
             sockets: Some(sockets),
             running: FuturesUnordered::new(),
-            finished: None,
+            done: None,
+            held: HashMap::new(),
             aborts: HashMap::new(),
             asked: HashMap::new(),
             deadline: None,
@@ -220,13 +233,14 @@ impl Driver {
     }
 
     fn poll_step(&mut self, cx: &mut TaskContext<'_>, timer: Pin<&mut Sleep>) -> Poll<Step> {
-        if let Poll::Ready(step) = self.poll_work(cx) {
-            return Poll::Ready(step);
-        }
+        // Before more is taken, so that whoever always has something to do still writes once a batch.
         if let Some(line) = self.line.as_mut().filter(|line| !line.flushed)
             && let Poll::Ready(flushed) = line.websocket.poll_flush_unpin(cx)
         {
             return Poll::Ready(Step::Flushed(flushed));
+        }
+        if let Poll::Ready(step) = self.poll_work(cx) {
+            return Poll::Ready(step);
         }
         match timer.poll(cx) {
             Poll::Ready(()) if self.drain.is_some() => Poll::Ready(Step::Drain),
@@ -247,12 +261,12 @@ impl Driver {
                     return Poll::Ready(Step::Closing(closing));
                 }
             }
-            if let Some(finished) = self.finished.take() {
-                return Poll::Ready(Step::Finished(finished));
+            if let Some(done) = self.done.take() {
+                return Poll::Ready(Step::Done(done));
             }
             match self.running.poll_next_unpin(cx) {
                 // Once more around: the handler may have sent something in its last moment.
-                Poll::Ready(Some(Ok(finished))) => self.finished = Some(finished),
+                Poll::Ready(Some(Ok(done))) => self.done = Some(done),
                 Poll::Ready(Some(Err(_aborted))) => {}
                 Poll::Ready(None) | Poll::Pending => break,
             }
@@ -282,11 +296,12 @@ impl Driver {
                     ServerInput::Text | ServerInput::Oversized | ServerInput::Congested(_) | ServerInput::Wake => {}
                 }
                 self.endpoint.handle_input(now, input);
+                self.retry_held();
             }
             Step::Command(command) => self.handle_command(now, command),
             Step::Closing(closing) => self.handle_closing(now, closing),
             Step::Adopt(attachment) => self.adopt(now, *attachment),
-            Step::Finished((Some(id), result)) => {
+            Step::Done(Done::Answer(id, result)) => {
                 // None: the call was cancelled, so that this is no answer any more.
                 if self.aborts.remove(&id).is_some() {
                     self.shared.metrics.send_message();
@@ -296,7 +311,8 @@ impl Driver {
                 }
                 self.go_on_stopping(now);
             }
-            Step::Finished((None, _)) => {}
+            Step::Done(Done::Item(id, item, stream)) => self.send_item(id, item, stream),
+            Step::Done(Done::Heard) => {}
             Step::Flushed(Ok(())) => {
                 if let Some(line) = &mut self.line {
                     line.flushed = true;
@@ -372,7 +388,7 @@ impl Driver {
     fn go_on_stopping(&mut self, now: Timestamp) {
         if let Some(Drain { from, until, retry_after }) = &self.drain
             && *from <= now
-            && (self.aborts.is_empty() || *until <= now)
+            && ((self.aborts.is_empty() && self.held.is_empty()) || *until <= now)
         {
             self.endpoint.close(Code::GOING_AWAY, "", *retry_after);
         }
@@ -479,8 +495,11 @@ impl Driver {
                 let shared = self.shared.clone();
                 self.start_hooks(&shared.router.on_away, "on_away");
             }
-            ServerEvent::Peer(PeerEvent::Call { id, name, payload, .. }) => self.run_call(id, &name, payload),
+            ServerEvent::Peer(PeerEvent::Call { id, name, key, credit, payload }) => {
+                self.run_call(id, &name, key.as_ref(), credit.is_some(), payload);
+            }
             ServerEvent::Peer(PeerEvent::Cancelled(id)) => {
+                self.held.remove(&id);
                 if let Some(abort) = self.aborts.remove(&id) {
                     abort.abort();
                 }
@@ -497,8 +516,10 @@ impl Driver {
                     let _ = settled.send(outcome);
                 }
             }
-            // Nobody here asks for streams or receipts yet.
-            ServerEvent::Peer(PeerEvent::Item { .. } | PeerEvent::Credit(_) | PeerEvent::Confirmed(_)) => {}
+            // Every input is followed by a look at what is held.
+            ServerEvent::Peer(PeerEvent::Credit(_)) => {}
+            // Nobody here asks for streams or receipts.
+            ServerEvent::Peer(PeerEvent::Item { .. } | PeerEvent::Confirmed(_)) => {}
             ServerEvent::Ended(ended, undelivered) => self.ended(ended, undelivered),
             // Both belong to the handshake, which is over.
             ServerEvent::Arrived(_) | ServerEvent::HandshakeFailed(_) => {}
@@ -525,15 +546,88 @@ impl Driver {
         }
     }
 
-    fn run_call(&mut self, id: CallId, name: &Name, payload: Payload) {
+    fn run_call(&mut self, id: CallId, name: &Name, key: Option<&Name>, wants_stream: bool, payload: Payload) {
         let shared = self.shared.clone();
-        match shared.router.handlers.find(name.as_str()) {
-            Some((name, handler)) => self.start(Some(id), handler, name.clone(), payload),
-            None => {
-                self.shared.metrics.miss_handler();
-                // A failure is never too large.
-                let _ = self.endpoint.answer(id, Err(Failure::of(Code::NOT_FOUND)));
+        let failure = match (shared.router.handlers.find(name.as_str()), wants_stream) {
+            (Some((name, Served::Once(handler))), false) => {
+                return match key {
+                    Some(key) => self.start_once(id, key, handler, name.clone(), payload),
+                    None => self.start(Some(id), handler, name.clone(), payload),
+                };
             }
+            (Some((name, Served::Stream(handler))), true) => {
+                let Some((peer, _)) = &self.peer else { return };
+                let stream = handler.run(context(&self.shared, peer, name.clone(), payload));
+                return self.await_item(id, stream);
+            }
+            (Some((_, Served::Once(_))), true) => {
+                Failure::with_message(Code::INVALID_PARAMS, "this handler answers once: call it")
+            }
+            (Some((_, Served::Stream(_))), false) => {
+                Failure::with_message(Code::INVALID_PARAMS, "this handler answers with a stream: read it as one")
+            }
+            (None, _) => Failure::of(Code::NOT_FOUND),
+        };
+        self.shared.metrics.miss_handler();
+        // A failure is never too large.
+        let _ = self.endpoint.answer(id, Err(failure));
+    }
+
+    /// Starts a handler, unless it has been started for the same call before: then its answer is that of the first time.
+    fn start_once(&mut self, id: CallId, key: &Name, handler: &BoxedHandler, name: Arc<str>, payload: Payload) {
+        let Some((peer, _)) = &self.peer else { return };
+        let owner = match self.endpoint.proof() {
+            Some(Proof::Key(key)) => *key,
+            Some(Proof::Secret(secret)) => {
+                let mut owner = [0; 32];
+                owner[..16].copy_from_slice(&secret.0);
+                owner
+            }
+            None => return,
+        };
+        let key = Key { owner, handler: name.clone(), key: key.as_str().to_owned() };
+        let context = context(&self.shared, peer, name, payload);
+        let answer = self.shared.once.answer(key, &self.shared.tasks, || handler.run(context).boxed());
+        let (abort, registration) = AbortHandle::new_pair();
+        self.aborts.insert(id, abort);
+        self.running.push(Abortable::new(answer.map(move |result| Done::Answer(id, result)).boxed(), registration));
+    }
+
+    /// Waits for the next item beside everything else.
+    fn await_item(&mut self, id: CallId, mut stream: Streaming) {
+        let (abort, registration) = AbortHandle::new_pair();
+        self.aborts.insert(id, abort);
+        let next = async move {
+            let item = stream.next().await;
+            Done::Item(id, item, stream)
+        };
+        self.running.push(Abortable::new(next.boxed(), registration));
+    }
+
+    fn send_item(&mut self, id: CallId, item: Option<Result<Payload, Failure>>, stream: Streaming) {
+        self.aborts.remove(&id);
+        let refused = match item {
+            Some(Ok(payload)) => match self.endpoint.item(id, payload.clone()) {
+                Ok(()) => {
+                    self.shared.metrics.send_message();
+                    return self.await_item(id, stream);
+                }
+                Err(Refused::Backpressure) => {
+                    self.held.insert(id, (payload, stream));
+                    return;
+                }
+                Err(refused) => Failure::of(refused.code()),
+            },
+            Some(Err(failure)) => failure,
+            None => return self.endpoint.end_stream(id),
+        };
+        let _ = self.endpoint.answer(id, Err(refused));
+    }
+
+    /// Offers what is held again: the client may take more, or have confirmed enough.
+    fn retry_held(&mut self) {
+        for (id, (payload, stream)) in std::mem::take(&mut self.held) {
+            self.send_item(id, Some(Ok(payload)), stream);
         }
     }
 
@@ -543,12 +637,14 @@ impl Driver {
         let run = handler.run(context(&self.shared, peer, name, payload));
         let (abort, registration) = AbortHandle::new_pair();
         self.aborts.extend(id.map(|id| (id, abort)));
-        self.running.push(Abortable::new(run.map(move |result| (id, result)).boxed(), registration));
+        let done = move |result| id.map_or(Done::Heard, |id| Done::Answer(id, result));
+        self.running.push(Abortable::new(run.map(done).boxed(), registration));
     }
 
     fn ended(&mut self, ended: Ended, undelivered: usize) {
         // What still ran for this client has nobody left to answer to.
         self.aborts.drain().for_each(|(_, abort)| abort.abort());
+        self.held.clear();
         let Some((peer, _)) = &self.peer else { return };
         if undelivered > 0 {
             tracing::info!(session = %peer.id(), reason = ?ended, undelivered, "a session is lost");

@@ -14,8 +14,8 @@ use moorline_protocol::{
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
-    Peers, access::Access, config::Config, handler::States, metrics::Metrics, router::Router, session::SessionHandle,
-    tasks::Tasks,
+    Peers, access::Access, config::Config, handler::States, metrics::Metrics, once::Once, router::Router,
+    session::SessionHandle, tasks::Tasks,
 };
 
 /// What every connection of a server shares.
@@ -28,6 +28,7 @@ pub(crate) struct Shared {
     /// Who may have which session back.
     pub(crate) sessions: Mutex<Registry<SessionHandle>>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) once: Once,
     pub(crate) access: Access,
     /// The identity document, encoded once.
     pub(crate) document: Bytes,

@@ -21,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{Stream, stream};
 use moorline_protocol::{
     key::{Identity, StaticKey},
     payload::{Encoding, Payload},
@@ -107,6 +108,7 @@ fn handlers(builder: ServerBuilder) -> ServerBuilder {
         .handler("double", double)
         .handler("hang", hang)
         .handler("once", once)
+        .stream("ticks", ticks)
         .handler("fail", fail)
         .handler("broken", broken)
         .handler("panic", panics)
@@ -156,6 +158,24 @@ async fn hang(peer: Peer, Json(label): Json<Value>) -> Result<(), Fail> {
     peer.notify("hang.started", &label)?;
     let _dropped = TellDropped(peer, label);
     std::future::pending().await
+}
+
+/// 0, 1, 2 and so on: as many as asked for, or without end. Tells how far it came when it is dropped.
+async fn ticks(peer: Peer, Json(to): Json<Option<u64>>) -> impl Stream<Item = Result<u64, Fail>> {
+    struct TellDropped(Peer, u64);
+    impl Drop for TellDropped {
+        fn drop(&mut self) {
+            let _ = self.0.notify("ticks.dropped", &self.1);
+        }
+    }
+    stream::unfold(TellDropped(peer, 0), move |mut state| async move {
+        let n = state.1;
+        if to == Some(n) {
+            return None;
+        }
+        state.1 += 1;
+        Some((if n == 500 { Err(Fail::new("enough", "500 are enough")) } else { Ok(n) }, state))
+    })
 }
 
 /// How often it was called with this number, this time among them.

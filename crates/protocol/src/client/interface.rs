@@ -8,12 +8,13 @@ use crate::{
     backoff::BackoffConfig,
     code::Code,
     discovery::{Discovery, Trust},
+    error::Refused,
     frame::{Ref, ResetReason, SessionId, Welcome},
     heartbeat::HeartbeatConfig,
     key::ServerKey,
     limits::{Limits, RekeyPolicy},
     record::Suite,
-    session::{PeerEvent, Unconfirmed},
+    session::{PeerEvent, Receipt, Unconfirmed},
     time::Timestamp,
     url::DialUrl,
 };
@@ -131,6 +132,8 @@ pub enum ClientEvent {
     Reset(Reset),
     /// A handshake is complete. `Status` follows.
     Session(Box<SessionInfo>),
+    /// A notification that waited for the server's first word is not sent: now it is known to be more than it takes.
+    Refused(Receipt, Refused),
     /// The server wants something, or has answered.
     Peer(PeerEvent),
 }

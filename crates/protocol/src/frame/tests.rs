@@ -1,5 +1,8 @@
 use super::*;
-use crate::limits::PART;
+use crate::{
+    limits::{MAX_REFUSAL_NAME, MAX_VERSION, PART, REJECT_BODY},
+    time::UnixMillis,
+};
 
 /// Frames and bytes drawn from a seed, by SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number
 /// generators", 2014). proptest has no random source on wasm32, where these tests run too.
@@ -297,7 +300,7 @@ fn flags_are_taken_on_the_kinds_that_have_them_and_on_no_other() {
             let flags = 1 << bit;
             let taken = next_frame(&mut Bytes::from(vec![kind, flags, 0])).is_ok();
             let expected = match flags {
-                flag::ASK => is_reliable(kind),
+                flag::ASK => kind::is_reliable(kind),
                 flag::KEYED | flag::STREAM => kind == kind::CALL,
                 _ => false,
             };

@@ -12,7 +12,7 @@ use super::Sent;
 use crate::{
     error::Refused,
     frame::{self, CallId, Seq, kind},
-    limits::{CONTROL_FRAMES, Limits, MAX_PLAINTEXT, PART, PARTS_A_RECORD},
+    limits::{ANSWERS, CONTROL_FRAMES, Limits, MAX_PLAINTEXT, PART, PARTS_A_RECORD},
 };
 
 /// The lane of calls and notifications. Every other lane is that of the answers to one call, and has its number.
@@ -128,11 +128,16 @@ impl Outbox {
         if room { Ok(()) } else { Err(Refused::Backpressure) }
     }
 
-    /// Whether what must never be refused (answers) has piled up beyond reason. The largest message, and an answer of
-    /// that size, have a place beyond the caps: `max_message` bytes, in as many frames as that takes.
+    /// Whether an answer with so many bytes is kept beside what there is, for a peer that takes `max_message`.
+    pub(crate) fn has_room_for_answer(&self, payload: usize, max_message: usize) -> bool {
+        self.bytes + payload <= ANSWERS * (self.max_bytes + max_message)
+    }
+
+    /// Whether what must never be refused has piled up beyond reason: answers up to their bound, and what was promised
+    /// room. Each part of a large message is a frame, and has its place beside the small ones.
     pub(crate) fn is_overfull(&self, max_message: usize) -> bool {
-        self.bytes > 2 * (self.max_bytes + max_message)
-            || self.frames() > 2 * (self.max_frames + max_message.div_ceil(PART))
+        self.bytes > (ANSWERS + 1) * (self.max_bytes + max_message)
+            || self.frames() > 2 * self.max_frames + self.bytes.div_ceil(PART)
             || self.control.len() > self.max_frames.max(CONTROL_FRAMES)
     }
 
@@ -153,15 +158,29 @@ impl Outbox {
         self.control.push_back(frame);
     }
 
-    /// Queues a message for now or never; it is dropped when so much waits that it would come late.
+    /// Queues a message for now or never; it is dropped when so much stands before it that it would come late.
     pub(crate) fn volatile(&mut self, frame: Bytes) -> Sent {
-        let waiting = self.unsent + self.volatile_bytes;
-        if waiting > self.max_volatile || self.queue.len() + self.volatile.len() >= self.max_frames.div_ceil(2) {
+        self.sort_queue();
+        let many = self.queue.len() + self.volatile.len() >= self.max_frames.div_ceil(2);
+        if many || self.stands_before_volatile() {
             return Sent::Dropped;
         }
         self.volatile_bytes += frame.len();
         self.volatile.push_back(frame);
         Sent::Queued
+    }
+
+    /// Whether more than `max_volatile` bytes go out before a volatile message: what is sent again, what is small and
+    /// need not wait, other volatile ones, and of what is large only what one record takes.
+    fn stands_before_volatile(&self) -> bool {
+        let bulk = self.bulk.as_ref().map_or(0, |bulk| bulk.message.frame.len() - bulk.cut);
+        let again = self.unacked.iter().skip(self.carried).map(Unit::len);
+        let small = self.queue.iter().filter(|message| !message.is_large()).map(|message| message.frame.len());
+        let mut left = self.max_volatile.checked_sub(self.volatile_bytes + bulk.min(PARTS_A_RECORD * PART));
+        again.chain(small).any(|bytes| {
+            left = left.and_then(|left| left.checked_sub(bytes));
+            left.is_none()
+        }) || left.is_none()
     }
 
     /// Takes out a message of which no byte has been transmitted; `false` when there is none such.

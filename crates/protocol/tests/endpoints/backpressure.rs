@@ -7,11 +7,11 @@ use moorline_protocol::{
     PeerEvent,
     code::Code,
     error::Refused,
-    frame::{CallId, ResetReason},
+    frame::{CallId, Failure, ResetReason},
     limits::{DEFAULT_MAX_MESSAGE, Limits, MAX_PAYLOAD, PART},
     payload::Payload,
     server::{Ended, ServerEvent},
-    session::{Broadcast, CallOptions, Sent},
+    session::{Broadcast, CallOptions, Outcome, Sent},
 };
 
 use crate::pair::*;
@@ -289,4 +289,86 @@ fn regression_one_acknowledgement_waits_for_a_congested_socket_and_it_is_the_new
     for _ in 0..2_048 {
         notify(&mut pair, "note", false).expect("everything is confirmed");
     }
+}
+
+/// Three of the largest replies at once were taken for a peer that never reads, and cost it its session.
+#[test]
+fn regression_several_of_the_largest_replies_at_once_reach_a_client_that_reads() {
+    let mut pair = Setup::plain().connect();
+    pair.server_heard.clear();
+    let ids: Vec<_> = (0..6).map(|_| pair.call("1")).collect();
+    pair.run();
+    pair.client_heard.clear();
+    let payload = Payload::bytes(vec![7; DEFAULT_MAX_MESSAGE]);
+    for id in &ids {
+        assert_eq!(pair.server().answer(*id, Ok(payload.clone())), Ok(()));
+    }
+    pair.run();
+    let settled = pair.settled();
+    assert!(settled.iter().map(|(id, _)| id).eq(&ids));
+    assert!(settled.iter().all(|(_, outcome)| *outcome == Outcome::Reply(payload.clone())));
+    assert_eq!(pair.server_closed, []);
+}
+
+#[test]
+fn answers_for_a_peer_that_never_reads_are_bounded_and_each_call_settles_alone() {
+    for parked in [true, false] {
+        let mut setup = Setup::default();
+        (setup.client.limits.max_message, setup.server.limits.max_outgoing_bytes) = (1_000, 1_000);
+        let mut pair = setup.connect();
+        pair.server_heard.clear();
+        let ids: Vec<_> = (0..100).map(|_| pair.call("1")).collect();
+        pair.run();
+        if parked {
+            pair.cut();
+            pair.run();
+        }
+        pair.congest(Down, true);
+        let payload = Payload::bytes(vec![7; 1_000]);
+        let answered: Vec<_> = ids.iter().map(|id| pair.server().answer(*id, Ok(payload.clone()))).collect();
+        let kept = answered.iter().filter(|answered| answered.is_ok()).count();
+        assert_eq!(kept, 15, "8 * (1,000 + 1,000) bytes, with what stands around each");
+        assert!(answered[kept..].iter().all(|refused| *refused == Err(Refused::TooLarge)));
+        assert!(pair.server().kept().0 < 18_000);
+        pair.congest(Down, false);
+        pair.advance(Duration::from_secs(30));
+        assert!(pair.is_connected());
+        let settled = pair.settled();
+        assert_eq!(settled.len(), 100);
+        for (place, id) in ids.iter().enumerate() {
+            let outcome = match place < kept {
+                true => Outcome::Reply(payload.clone()),
+                false => Outcome::Failed(Failure::of(Code::TOO_LARGE)),
+            };
+            assert!(settled.contains(&(*id, outcome)));
+        }
+    }
+}
+
+#[test]
+fn a_client_says_its_largest_message_and_the_server_keeps_to_it() {
+    for (says, takes) in [(10, 10), (DEFAULT_MAX_MESSAGE, DEFAULT_MAX_MESSAGE), (MAX_PAYLOAD, DEFAULT_MAX_MESSAGE)] {
+        let mut setup = Setup::default();
+        setup.client.limits.max_message = says;
+        let mut pair = setup.connect();
+        let broadcast = |size| Broadcast::new(name("n"), Payload::bytes(vec![7; size]), false).expect("a message");
+        for _ in 0..2 {
+            pair.client_heard.clear();
+            assert_eq!(pair.server().send(&broadcast(takes + 1)), Err(Refused::TooLarge));
+            assert_eq!(pair.server().send(&broadcast(takes)), Ok(Sent::Queued));
+            pair.run();
+            assert_eq!(pair.take_client_peer().len(), 1);
+            // It stays so when the session goes on.
+            pair.reconnect();
+            pair.advance(ACK_AFTER);
+            assert_eq!(pair.resets(), []);
+        }
+    }
+    let mut setup = Setup::default();
+    (setup.client.limits.max_message, setup.server.limits.max_message) = (MAX_PAYLOAD, 2 * DEFAULT_MAX_MESSAGE);
+    let mut pair = setup.connect();
+    let broadcast = |size| Broadcast::new(name("n"), Payload::bytes(vec![7; size]), false).expect("a message");
+    let most = 2 * DEFAULT_MAX_MESSAGE;
+    assert_eq!(pair.server().send(&broadcast(most + 1)), Err(Refused::TooLarge), "the server's own limit bounds it");
+    assert_eq!(pair.server().send(&broadcast(most)), Ok(Sent::Queued));
 }

@@ -370,3 +370,23 @@ fn regression_a_call_above_the_servers_limit_that_waited_for_the_connection_fail
     assert_eq!(pair.settled(), [(large, Outcome::Failed(Failure::of(Code::TOO_LARGE)))]);
     assert_eq!(handed(&mut pair), [small]);
 }
+
+/// Whoever waited for its confirmation waited for ever: the notification was dropped without a word.
+#[test]
+fn regression_a_receipt_above_the_servers_limit_that_waited_for_the_connection_is_refused_once() {
+    let mut setup = Setup::default();
+    setup.server.limits.max_message = 10;
+    let mut pair = Pair::new(setup);
+    let small = pair.client.notify_confirmed(name("note"), ok("1")).expect("room");
+    let large = pair.client.notify_confirmed(name("note"), ok("\"0123456789\"")).expect("room");
+    pair.client.start(pair.now);
+    pair.run();
+    pair.reconnect();
+    let told: Vec<_> = pair
+        .client_heard
+        .iter()
+        .filter(|event| matches!(event, ClientEvent::Refused(..) | ClientEvent::Peer(PeerEvent::Confirmed(_))))
+        .collect();
+    let refused = ClientEvent::Refused(large, Refused::TooLarge);
+    assert_eq!(told, [&refused, &ClientEvent::Peer(PeerEvent::Confirmed(small))]);
+}

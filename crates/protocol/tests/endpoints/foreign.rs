@@ -5,9 +5,10 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use bytes::Bytes;
 use moorline_protocol::{
     PeerEvent,
+    auth::Resume,
     client::*,
     code::Code,
-    frame::{CallId, ResetReason},
+    frame::{CallId, ResetReason, ResumeSecret, Seq, SessionId},
     payload::Payload,
     server::*,
     session::{Broadcast, CallOptions, Proof},
@@ -31,6 +32,8 @@ pub(crate) struct Foreign {
     socket: SocketId,
     /// The session's name, and what proves that it is one's own.
     session: ([u8; 16], [u8; 16]),
+    /// How often the test in a client's place has asked for the session.
+    attempt: u64,
     /// The number that ours says it has received, when it asks for a session or gives one back.
     pub(crate) told: Option<u64>,
     frames: Vec<Frame>,
@@ -95,6 +98,7 @@ impl Foreign {
             now: Timestamp::from_millis(1_000),
             socket: SocketId(0),
             session: ([7; 16], [8; 16]),
+            attempt: 0,
             told: None,
             frames: Vec::new(),
             heard: Vec::new(),
@@ -147,7 +151,7 @@ impl Foreign {
     fn say_hello(&mut self, received: Option<u64>) {
         let resume = received.map(|received| {
             let (id, secret) = self.session;
-            field(5, &[&id[..], &EPOCH.0, &varint(received), &secret].concat())
+            field(5, &[&id[..], &EPOCH.0, &varint(received), &varint(self.attempt), &secret].concat())
         });
         let auth = [field(1, b"ws://h/m"), field(4, b"c"), resume.unwrap_or_default()].concat();
         self.input(&[&[0x04, 0x01][..], &auth].concat());
@@ -207,7 +211,17 @@ impl Foreign {
         if let Ours::Server(_) = self.ours {
             let next = Self::endpoint(&self.config, self.now);
             let Ours::Server(mut old) = std::mem::replace(&mut self.ours, next) else { unreachable!("it is one") };
+            self.attempt += 1;
             self.say_hello(Some(received));
+            let (id, secret) = self.session;
+            let asked = Resume {
+                session: SessionId(id),
+                received: Seq(received),
+                epoch: EPOCH,
+                attempt: self.attempt,
+                secret: Some(ResumeSecret(secret)),
+            };
+            assert_eq!(old.can_resume(&asked), Resumable::Yes);
             let saved = old.take_session().expect("a parked session");
             let Ours::Server(server) = &mut self.ours else { unreachable!("it is one") };
             server.resume(self.now, UnixMillis(0), saved).map_err(drop).expect("the session goes on");
@@ -367,8 +381,9 @@ impl Foreign {
 
     fn take_record(&mut self, record: &[u8]) {
         if record[0] == 0x04 {
-            // The client's hello: what it resumes is the last field, with the number between the epoch and the secret.
-            let at = record.len().checked_sub(2 + 16 + 8 + 1 + 16).filter(|at| record[*at] == 5);
+            // The client's hello: what it resumes is the last field. Between the epoch and the secret stand the number
+            // and the attempt, of one byte each.
+            let at = record.len().checked_sub(2 + 16 + 8 + 1 + 1 + 16).filter(|at| record[*at] == 5);
             self.told = at.map(|at| u64::from(record[at + 2 + 16 + 8]));
             return;
         }

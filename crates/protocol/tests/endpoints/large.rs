@@ -10,7 +10,7 @@ use moorline_protocol::{
     limits::{DEFAULT_MAX_MESSAGE, MAX_RECORD, PART},
     payload::Payload,
     server::{Ended, ServerEvent},
-    session::{Broadcast, CallOptions, Outcome},
+    session::{Broadcast, CallOptions, Outcome, Sent},
 };
 
 use crate::{
@@ -243,6 +243,47 @@ fn a_large_message_leaves_room_for_small_ones_and_small_ones_for_it() {
     let heard = pair.take_client_peer();
     let place = heard.iter().position(|event| *event == message(&large)).expect("it arrived");
     assert!((1_000..3_000).contains(&place), "{place} small ones before it, of 4,000");
+}
+
+/// A transfer of more than 64 KiB used to count as a whole, so that nobody's cursor moved until it was over.
+#[test]
+fn regression_volatile_messages_pass_a_large_one() {
+    for direction in [Up, Down] {
+        let mut pair = pair();
+        let large = pattern(MIB);
+        pair.congest(direction, true);
+        let say = |pair: &mut Pair, payload: &Payload, volatile| {
+            let message = Broadcast::new(name("n"), payload.clone(), volatile).expect("within the limit");
+            match direction {
+                Up => pair.client.notify(name("n"), payload.clone(), volatile).expect("room"),
+                Down => drop(pair.server().send(&message).expect("room")),
+            }
+        };
+        say(&mut pair, &large, false);
+        for _ in 0..3 {
+            say(&mut pair, &Payload::json("1"), true);
+        }
+        pair.congest(direction, false);
+        pair.run();
+        let heard = if direction == Up { pair.take_server_peer() } else { pair.take_client_peer() };
+        let volatile = PeerEvent::Message { name: name("n"), payload: Payload::json("1"), volatile: true };
+        assert!(heard == [volatile.clone(), volatile.clone(), volatile, message(&large)], "{direction:?}");
+    }
+}
+
+#[test]
+fn volatile_messages_are_dropped_behind_what_goes_out_before_them_and_only_behind_that() {
+    // 48 KiB of the large one, and the rest of 64 KiB.
+    for (small, sent) in [(16_300, Sent::Queued), (PART, Sent::Dropped)] {
+        let mut pair = pair();
+        let id = pair.call("1");
+        pair.run();
+        pair.congest(Down, true);
+        pair.server().send(&broadcast(&pattern(MIB - 1_024))).expect("room");
+        pair.server().answer(id, Ok(pattern(small))).expect("within the limit");
+        let volatile = Broadcast::new(name("n"), Payload::json("1"), true).expect("small");
+        assert_eq!(pair.server().send(&volatile), Ok(sent), "{small}");
+    }
 }
 
 #[test]

@@ -289,22 +289,31 @@ impl Pair {
                     Some(proof) => self.registry.claim(resume, &owner(proof)),
                     None => Claim::New(resume.map(|_| ResetReason::Unknown)),
                 };
-                let reset = match claim {
-                    Claim::New(reset) => reset,
-                    Claim::Resume(earlier) => {
-                        if self.resume(number, earlier) {
+                let reset = match (claim, resume) {
+                    (Claim::Resume(earlier), Some(asked)) => match self.end(earlier).endpoint.can_resume(asked) {
+                        Resumable::Yes => return self.resume(number, earlier),
+                        Resumable::Stale => {
+                            self.end(number).endpoint.reject(Rejection::of(Code::SUPERSEDED));
                             return;
                         }
-                        Some(ResetReason::Unknown)
-                    }
+                        Resumable::No => {
+                            let old = &mut self.end(earlier).endpoint;
+                            let saved = old.take_session().expect("the session of the registry");
+                            old.lose_session(saved);
+                            self.drain_server(earlier);
+                            Some(ResetReason::Unknown)
+                        }
+                    },
+                    (Claim::Resume(_), None) => unreachable!("nobody asked"),
+                    (Claim::New(reset), _) => reset,
                 };
                 self.end(number).endpoint.admit(now, wall_clock, reset);
             }
         }
     }
 
-    /// Brings the session of an earlier end to this one; `false` where it could not go on.
-    fn resume(&mut self, number: u64, earlier: u64) -> bool {
+    /// Brings the session of an earlier end to this one.
+    fn resume(&mut self, number: u64, earlier: u64) {
         let (now, wall_clock) = (self.now, UnixMillis(1_700_000_000_000));
         let old = self.end(earlier);
         let id = old.session.expect("the session of the registry");
@@ -312,16 +321,11 @@ impl Pair {
         // Everything of the earlier end comes first.
         self.drain_server(earlier);
         let end = self.end(number);
-        if let Err(saved) = end.endpoint.resume(now, wall_clock, saved) {
-            self.end(earlier).endpoint.lose_session(*saved);
-            self.drain_server(earlier);
-            return false;
-        }
+        end.endpoint.resume(now, wall_clock, saved).map_err(drop).expect("it can: that was asked");
         end.session = Some(id);
         let proof = end.endpoint.proof().expect("a resumed session has a proof").clone();
         self.registry.attach(id);
         self.registry.enter(id, owner(proof), number);
-        true
     }
 
     fn end(&mut self, number: u64) -> &mut End {

@@ -6,11 +6,12 @@ use moorline_protocol::{
     PeerEvent,
     client::{ClientEndpoint, ClientEvent, ClientInput, SocketInput, Status},
     code::Code,
-    error::Violation,
+    error::{Refused, Violation},
     frame::{CallId, ResetReason},
     payload::Payload,
     server::{Ended, ServerEvent},
-    session::{Broadcast, CallOptions, Outcome, Unconfirmed},
+    session::{Broadcast, CallOptions, Outcome, Sent, Unconfirmed},
+    time::UnixMillis,
 };
 
 use crate::{
@@ -76,6 +77,7 @@ fn kinds(heard: &[ClientEvent]) -> Vec<&'static str> {
         ClientEvent::Status(Status::Connected) => "connected",
         ClientEvent::Status(Status::Closed(_)) => "closed",
         ClientEvent::Reset(_) => "reset",
+        ClientEvent::Refused(..) => "refused",
         ClientEvent::Session(_) => "session",
         ClientEvent::Peer(PeerEvent::Message { .. }) => "message",
         ClientEvent::Peer(PeerEvent::Settled { .. }) => "settled",
@@ -422,8 +424,9 @@ fn a_welcome_that_has_received_what_was_never_sent_is_a_violation() {
 
 /// Replaces in every plain hello the bytes of the field that names a session.
 fn alter_resume(pair: &mut Pair, alter: impl Fn(Vec<u8>) -> Vec<u8> + 'static) {
-    // The field is the last: tag 5, its length, the session (16), the run (8), the number (1), the secret (16).
-    const LENGTH: usize = 16 + 8 + 1 + 16;
+    // The field is the last: tag 5, its length, the session (16), the run (8), the number (1), the attempt (1), the
+    // secret (16).
+    const LENGTH: usize = 16 + 8 + 1 + 1 + 16;
     pair.bend = Box::new(move |direction, number, record| {
         if (direction, number) != (Up, 0) {
             return vec![record];
@@ -469,11 +472,11 @@ fn a_client_that_has_received_what_the_server_never_sent_gets_a_reset_and_the_se
 #[test]
 fn without_its_secret_nobody_gets_a_plain_session() {
     let wrong = |mut resume: Vec<u8>| {
-        resume[40] ^= 1;
+        resume[41] ^= 1;
         resume
     };
     let none = |mut resume: Vec<u8>| {
-        resume.truncate(25);
+        resume.truncate(26);
         resume
     };
     for alter in [wrong as fn(Vec<u8>) -> Vec<u8>, none] {
@@ -552,6 +555,68 @@ fn the_newest_connection_fences_the_older() {
     }
 }
 
+/// Two handshakes of one client finished in the other order: its first socket stalled behind HS3, the client gave it up
+/// and resumed on a second one, and then the first HS3 arrived. Taken for the newest, it fenced the connection that the
+/// client was using, and where the server had meanwhile been told of more than it asked for, it lost the session.
+#[test]
+fn regression_a_late_connection_neither_fences_the_newest_nor_loses_the_session() {
+    for setup in [Setup::plain(), Setup::default()] {
+        let mut pair = setup.connect();
+        tell_client(&mut pair, "1");
+        pair.run();
+        pair.cut();
+        pair.run();
+        // The record that names the session is held back on the second socket.
+        let held = Rc::new(Cell::new(None));
+        let keep = held.clone();
+        pair.bend = Box::new(move |direction, _, record| {
+            if direction == Up && matches!(record[0], 0x03 | 0x04) {
+                keep.set(Some(record));
+                return Vec::new();
+            }
+            vec![record]
+        });
+        pair.client.retry_now(pair.now);
+        pair.run();
+        let late = pair.sockets;
+        let record = held.take().expect("HS3 or HELLO");
+        pair.bend = Box::new(|_, _, record| vec![record]);
+        pair.half_cut(1006);
+        pair.run();
+        pair.client.retry_now(pair.now);
+        pair.run();
+        assert!(pair.is_connected());
+        // What the late one says it has received is long confirmed: for anybody else that would be a lost session.
+        for text in ["2", "3"] {
+            tell_client(&mut pair, text);
+        }
+        pair.run();
+        pair.advance(ACK_AFTER);
+        assert_eq!(pair.server().undelivered(), 0);
+        pair.server_heard.clear();
+        let resumed = pair.sockets;
+
+        pair.inject_late(late, record);
+        pair.run();
+        assert_eq!(pair.late.last().map(|(number, _)| *number), Some(late), "it is told so");
+        let of_late = [ServerEvent::Ended(Ended::Closed(Code::SUPERSEDED), 0)];
+        assert!(matches!(pair.server_heard[0], ServerEvent::Arrived(_)));
+        assert_eq!(pair.server_heard[1..], of_late);
+        assert!(pair.is_connected());
+        assert_eq!((pair.sockets, pair.sessions()), (resumed, (1, 0)));
+        pair.server_heard.clear();
+        pair.client_heard.clear();
+        tell(&mut pair, "up");
+        tell_client(&mut pair, "down");
+        pair.run();
+        assert_eq!(texts(pair.take_server_peer()), ["up"]);
+        assert_eq!(texts(pair.take_client_peer()), ["down"]);
+        pair.reconnect();
+        assert!(pair.is_connected());
+        assert_eq!(reasons(&pair), []);
+    }
+}
+
 #[test]
 fn a_session_is_kept_until_exactly_the_end_of_its_window() {
     for (away, kept) in [(WINDOW - MILLISECOND, true), (WINDOW, false)] {
@@ -596,26 +661,82 @@ fn a_window_that_is_told_is_the_one_that_is_kept() {
     assert_eq!(pair.sessions(), (0, 0));
 }
 
+/// A pair whose server keeps little for its client: 3 frames, and far beyond that 7.
+fn narrow() -> Pair {
+    let mut setup = Setup::default();
+    setup.client.limits.max_message = 100;
+    setup.server.limits.max_outgoing_frames = 3;
+    setup.server.limits.max_outgoing_bytes = 1_000;
+    let mut pair = setup.connect();
+    pair.server_heard.clear();
+    pair
+}
+
+fn reasons(pair: &Pair) -> Vec<ResetReason> {
+    pair.resets().iter().map(|reset| reset.reason).collect()
+}
+
+#[test]
+fn what_was_promised_room_is_kept_beyond_the_cap_and_far_beyond_it_the_session_is_lost() {
+    for parked in [true, false] {
+        let mut pair = narrow();
+        if parked {
+            pair.cut();
+            pair.run();
+            pair.server_heard.clear();
+        } else {
+            pair.congest(Down, true);
+        }
+        for number in 1..=7 {
+            if number > 3 {
+                assert_eq!(pair.server().send(&broadcast("0")), Err(Refused::Backpressure));
+            }
+            assert_eq!(pair.server().deliver(&broadcast(&number.to_string())), Ok(Sent::Queued));
+            pair.run();
+            assert_eq!(ended(&pair), []);
+        }
+        assert_eq!(pair.server().deliver(&broadcast("8")), Ok(Sent::Queued));
+        pair.run();
+        assert_eq!(ended(&pair), [(Ended::Lost(ResetReason::Overflow), 8)]);
+        assert_eq!(pair.server_closed, if parked { vec![] } else { vec![Code::SLOW_CONSUMER] });
+        pair.client_heard.clear();
+        pair.advance(30 * SECOND);
+        assert!(pair.is_connected());
+        assert_eq!(reasons(&pair), [ResetReason::Overflow]);
+    }
+}
+
+#[test]
+fn what_was_promised_room_arrives_in_its_order() {
+    let mut pair = narrow();
+    pair.cut();
+    pair.run();
+    for text in ["1", "2", "3", "4", "5"] {
+        assert_eq!(pair.server().deliver(&broadcast(text)), Ok(Sent::Queued));
+    }
+    pair.client_heard.clear();
+    pair.advance(30 * SECOND);
+    assert_eq!(reasons(&pair), []);
+    assert_eq!(texts(pair.take_client_peer()), ["1", "2", "3", "4", "5"]);
+}
+
 #[test]
 fn what_must_not_be_missing_and_does_not_fit_ends_a_parked_session() {
-    let mut setup = Setup::default();
-    setup.server.limits.max_outgoing_frames = 3;
-    let mut pair = setup.connect();
+    let mut pair = narrow();
     pair.cut();
     pair.run();
     pair.server_heard.clear();
     for text in ["1", "2", "3"] {
-        pair.server().deliver(&broadcast(text));
-        pair.run();
-        assert_eq!(ended(&pair), []);
+        assert_eq!(pair.server().send(&broadcast(text)), Ok(Sent::Queued));
     }
-    pair.server().deliver(&broadcast("4"));
+    assert_eq!(pair.server().send(&broadcast("4")), Err(Refused::Backpressure));
+    pair.server().lose(ResetReason::Overflow);
     pair.run();
     assert_eq!(ended(&pair), [(Ended::Lost(ResetReason::Overflow), 3)]);
     pair.client_heard.clear();
     pair.advance(30 * SECOND);
     assert!(pair.is_connected());
-    assert_eq!(pair.resets().iter().map(|reset| reset.reason).collect::<Vec<_>>(), [ResetReason::Overflow]);
+    assert_eq!(reasons(&pair), [ResetReason::Overflow]);
     assert_eq!(texts(pair.take_client_peer()), [""; 0]);
 }
 
@@ -626,14 +747,15 @@ fn what_must_not_be_missing_and_does_not_fit_ends_a_live_session_and_its_client_
     let mut pair = setup.connect();
     pair.server_heard.clear();
     pair.congest(Down, true);
-    pair.server().deliver(&broadcast("1"));
-    pair.server().deliver(&broadcast("2"));
+    assert_eq!(pair.server().send(&broadcast("1")), Ok(Sent::Queued));
+    assert_eq!(pair.server().send(&broadcast("2")), Err(Refused::Backpressure));
+    pair.server().lose(ResetReason::Overflow);
     pair.run();
     assert_eq!(ended(&pair), [(Ended::Lost(ResetReason::Overflow), 1)]);
     assert_eq!(pair.server_closed, [Code::SLOW_CONSUMER]);
     pair.advance(30 * SECOND);
     assert!(pair.is_connected());
-    assert_eq!(pair.resets().iter().map(|reset| reset.reason).collect::<Vec<_>>(), [ResetReason::Overflow]);
+    assert_eq!(reasons(&pair), [ResetReason::Overflow]);
 }
 
 #[test]
@@ -773,6 +895,43 @@ fn a_bye_ends_a_session_at_once_and_it_is_not_to_be_had_again() {
     pair.client.close();
     pair.run();
     assert_eq!(pair.server_heard, [ServerEvent::Ended(Ended::Bye, 0)]);
+}
+
+#[test]
+fn a_bye_while_welcome_is_on_its_way_leaves_no_session_behind() {
+    for setup in [Setup::plain(), Setup::default()] {
+        let mut pair = Pair::new(setup);
+        pair.admission = Admission::Silence;
+        pair.client.start(pair.now);
+        pair.run();
+        assert!(pair.arrived(), "the client waits for Welcome");
+        pair.server_heard.clear();
+        pair.client.close();
+        pair.run();
+        assert_eq!(pair.client_closed, [Code::NORMAL]);
+        assert_eq!(ended(&pair), [(Ended::Violation(Violation::UnexpectedRecord), 0)]);
+        // The decision comes too late.
+        let now = pair.now;
+        pair.server().admit(now, UnixMillis(0), None);
+        pair.run();
+        assert_eq!(pair.sessions(), (0, 0));
+    }
+    for (setup, plain) in [(Setup::plain(), true), (Setup::default(), false)] {
+        let mut pair = Pair::new(setup);
+        // The server has let it in; Welcome does not come through.
+        pair.bend = Box::new(move |direction, number, record| match (direction, number) {
+            (Down, number) if plain || number > 0 => Vec::new(),
+            _ => vec![record],
+        });
+        pair.client.start(pair.now);
+        pair.run();
+        assert_eq!(pair.sessions(), (1, 0));
+        pair.server_heard.clear();
+        pair.client.close();
+        pair.run();
+        assert_eq!(pair.server_heard, [ServerEvent::Ended(Ended::Bye, 0)]);
+        assert_eq!(pair.sessions(), (0, 0));
+    }
 }
 
 #[test]

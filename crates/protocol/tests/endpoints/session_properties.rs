@@ -106,6 +106,7 @@ struct Made {
 struct Handed {
     id: CallId,
     number: u64,
+    stream: bool,
     items: u64,
 }
 
@@ -163,11 +164,11 @@ impl Side {
     /// Takes note of what this side's application heard.
     fn hear(&mut self, event: PeerEvent) {
         match event {
-            PeerEvent::Call { id, name, key, payload, .. } => {
+            PeerEvent::Call { id, name, key, credit, payload } => {
                 let number = number_of(&payload);
                 assert_eq!(name, name_of(number));
                 self.heard.push((number, key.is_some()));
-                self.handed.push(Handed { id, number, items: 0 });
+                self.handed.push(Handed { id, number, stream: credit.is_some(), items: 0 });
             }
             PeerEvent::Message { name, payload, .. } => {
                 let number = number_of(&payload);
@@ -268,6 +269,8 @@ impl World {
                     0 => Err(Failure::of(Code::INTERNAL)),
                     _ => Ok(numbered(handed.number, size)),
                 };
+                // Who asked for a reply gets one.
+                let how = if handed.stream { how } else { how.min(2) };
                 match (up, how) {
                     (true, 3) => self.pair.client.end(handed.id),
                     (false, 3) => self.pair.server().end_stream(handed.id),
@@ -363,7 +366,7 @@ impl World {
                         self.receipts -= usize::from(lost.receipt.is_some());
                     }
                 }
-                ClientEvent::Status(_) | ClientEvent::Session(_) => {}
+                ClientEvent::Status(_) | ClientEvent::Session(_) | ClientEvent::Refused(..) => {}
             }
         }
         for event in mem::take(&mut self.pair.server_heard) {

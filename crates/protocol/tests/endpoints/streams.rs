@@ -149,15 +149,23 @@ fn an_item_for_no_call_is_passed_over() {
 }
 
 #[test]
-fn a_reply_ends_a_stream_and_an_end_settles_any_call() {
+fn a_reply_ends_a_stream_and_an_end_for_a_call_for_one_reply_is_a_violation() {
     for mut ours in Foreign::both() {
         let id = ours.call(stream(1));
         ours.say(&frame(0x11, 0, &[1, 1, b'1']));
         assert_eq!(ours.heard(), [PeerEvent::Settled { id, outcome: Outcome::Reply(json("1")) }]);
+        ours.say(&frame(0x18, 0, &[1]));
+        assert_eq!((ours.heard(), ours.closed), (vec![], None), "a call that is over is passed over");
         let id = ours.call(CallOptions::default());
         ours.say(&frame(0x18, 0, &[2]));
-        assert_eq!(ours.heard(), [PeerEvent::Settled { id, outcome: Outcome::End }]);
-        assert_eq!(ours.closed, None);
+        assert_eq!(ours.closed, Some(Code::PROTOCOL_VIOLATION));
+        // The session is lost with it, so that the call settles all the same.
+        assert_eq!(ours.heard(), [PeerEvent::Settled { id, outcome: Outcome::Unknown }]);
+        if ours.is_server() {
+            assert_eq!(ours.ended, Some((Ended::Violation(Violation::UnexpectedFrame), 2)));
+        } else {
+            assert_eq!(ours.resets.len(), 1);
+        }
     }
 }
 

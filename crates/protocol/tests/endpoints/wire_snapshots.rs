@@ -249,11 +249,12 @@ fn the_greeting_of_a_resumed_session() {
         01                              | version
         01 08  77 73 3a 2f 2f 68 2f 6d  | AUTH 1, the URL: ws://h/m
         04 01  63                       | AUTH 4, the client's version: c
-        05 29                           | AUTH 5, the session to go on with:
+        05 2a                           | AUTH 5, the session to go on with:
             ca a9 ef 5d a7 62 56 8b     |     its name
             bc 5e d7 81 b1 28 2f fa
             e0 e1 e2 e3 e4 e5 e6 e7     |     the run of the server
             00                          |     received: nothing
+            02                          |     the client's second connection
             74 95 30 b8 09 31 cb 7f     |     the secret
             1c 02 97 f7 bd 50 15 3a
     ",
