@@ -10,10 +10,18 @@
 //! | `--encryption off` | default on |
 //! | `--public DIR` | static files |
 //! | `--echo exact` or `flipped` | WebSockets at `/echo` that say everything back, for Autobahn |
+//! | `--resume-window-ms N` | how long sessions wait for their client; default as the server's |
 //! | `--allowed-origin ORIGIN`, `--public-url URL` | may stand several times; the latter lets everybody in |
 
-use std::{error::Error, io::Read as _, time::Duration};
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    io::Read as _,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
+use futures_util::{Stream, stream};
 use moorline_protocol::{
     key::{Identity, StaticKey},
     payload::{Encoding, Payload},
@@ -76,6 +84,7 @@ fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, B
             "--port" => server.listen.set_port(value.parse()?),
             "--key-seed" => seed = value.parse()?,
             "--encryption" => server.encryption = value != "off",
+            "--resume-window-ms" => config.session.resume_window = Duration::from_millis(value.parse()?),
             "--public" => server.public = Some(value.into()),
             "--echo" if value == "exact" => echo = Some(Echo::Exact),
             "--echo" if value == "flipped" => echo = Some(Echo::Flipped),
@@ -98,6 +107,8 @@ fn handlers(builder: ServerBuilder) -> ServerBuilder {
         .handler("bytes", bytes)
         .handler("double", double)
         .handler("hang", hang)
+        .handler("once", once)
+        .stream("ticks", ticks)
         .handler("fail", fail)
         .handler("broken", broken)
         .handler("panic", panics)
@@ -147,6 +158,33 @@ async fn hang(peer: Peer, Json(label): Json<Value>) -> Result<(), Fail> {
     peer.notify("hang.started", &label)?;
     let _dropped = TellDropped(peer, label);
     std::future::pending().await
+}
+
+/// 0, 1, 2 and so on: as many as asked for, or without end. Tells how far it came when it is dropped.
+async fn ticks(peer: Peer, Json(to): Json<Option<u64>>) -> impl Stream<Item = Result<u64, Fail>> {
+    struct TellDropped(Peer, u64);
+    impl Drop for TellDropped {
+        fn drop(&mut self) {
+            let _ = self.0.notify("ticks.dropped", &self.1);
+        }
+    }
+    stream::unfold(TellDropped(peer, 0), move |mut state| async move {
+        let n = state.1;
+        if to == Some(n) {
+            return None;
+        }
+        state.1 += 1;
+        Some((if n == 500 { Err(Fail::new("enough", "500 are enough")) } else { Ok(n) }, state))
+    })
+}
+
+/// How often it was called with this number, this time among them.
+async fn once(Json(n): Json<u64>) -> Json<u64> {
+    static CALLED: Mutex<BTreeMap<u64, u64>> = Mutex::new(BTreeMap::new());
+    let mut called = CALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    let times = called.entry(n).or_default();
+    *times += 1;
+    Json(*times)
 }
 
 /// Fails as it is told to.
