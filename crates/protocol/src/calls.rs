@@ -182,8 +182,8 @@ struct Asking {
 #[derive(Debug)]
 pub(crate) struct Serving {
     before: u64,
-    /// The newest number of the other side's.
-    last: Option<CallId>,
+    /// The newest number of the other side's; 0 before the first.
+    last: CallId,
     /// The other side's numbers, ascending.
     open: VecDeque<Asking>,
     most: usize,
@@ -191,7 +191,7 @@ pub(crate) struct Serving {
 
 impl Serving {
     pub(crate) fn new(most: usize, before: u64) -> Self {
-        Self { before, last: None, open: VecDeque::new(), most }
+        Self { before, last: CallId(0), open: VecDeque::new(), most }
     }
 
     /// A call came in. Gives the application's number for it, `None` when there are too many already.
@@ -199,11 +199,11 @@ impl Serving {
     /// # Errors
     /// When the number does not ascend: answering would settle another call.
     pub(crate) fn begin(&mut self, id: CallId, credit: Option<u64>) -> Result<Option<CallId>, Violation> {
-        if self.last.is_some_and(|last| id <= last) {
+        if id <= self.last {
             return Err(Violation::CallReused);
         }
         let known_as = self.before.checked_add(id.0).map(CallId).ok_or(Malformed::IntegerTooLarge)?;
-        self.last = Some(id);
+        self.last = id;
         if self.open.len() >= self.most {
             return Ok(None);
         }
@@ -262,7 +262,7 @@ impl Serving {
 
     /// The newest of the application's numbers.
     pub(crate) fn newest(&self) -> u64 {
-        self.before + self.last.map_or(0, |last| last.0)
+        self.before + self.last.0
     }
 }
 
@@ -320,6 +320,12 @@ mod tests {
         assert_eq!(serving.item(CallId(1)), Ok(Some(CallId(1))));
         assert_eq!(serving.cancel(CallId(1)), Some(CallId(1)));
         assert_eq!(serving.item(CallId(1)), Ok(None));
+    }
+
+    #[test]
+    fn a_call_without_a_number_is_refused() {
+        // It would be known to the application by the number of the last call of the session before.
+        assert_eq!(Serving::new(8, 40).begin(CallId(0), None), Err(Violation::CallReused));
     }
 
     #[test]
