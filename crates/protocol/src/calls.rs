@@ -162,6 +162,11 @@ impl Asked {
         self.open.drain(..).map(|open| (open.id, open.transmitted)).collect()
     }
 
+    #[cfg(feature = "testing")]
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
+    }
+
     /// When to look for calls whose time is over.
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
         self.due
@@ -258,6 +263,11 @@ impl Serving {
     /// Takes out every call that is still open, by the application's numbers.
     pub(crate) fn abandon(&mut self) -> Vec<CallId> {
         std::mem::take(&mut self.open).into_iter().map(|asking| self.known_as(asking.id)).collect()
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
     }
 
     /// The newest of the application's numbers.

@@ -478,6 +478,18 @@ impl ServerEndpoint {
         self.session.kept()
     }
 
+    /// How full its queues are.
+    #[cfg(feature = "testing")]
+    pub fn inspect(&self) -> crate::testing::Inspection {
+        self.session.inspect()
+    }
+
+    /// Makes it say at the next resumption that it has received no more than this.
+    #[cfg(feature = "testing")]
+    pub fn understate(&mut self, seq: crate::frame::Seq) {
+        self.session.understate(seq);
+    }
+
     fn admitted(&self) -> Result<(), Refused> {
         match self.phase {
             Phase::Connected(_) | Phase::Parked { .. } => Ok(()),

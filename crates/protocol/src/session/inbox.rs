@@ -155,6 +155,12 @@ impl Inbox {
         (self.frames, self.bytes, self.owed) = (0, 0, Owed::Nothing);
     }
 
+    #[cfg(feature = "testing")]
+    pub(crate) fn inspect(&self, inspection: &mut crate::testing::Inspection) {
+        inspection.partial = self.partial.is_some();
+        inspection.partial_bytes = self.partial.as_ref().map_or(0, |partial| partial.body.len());
+    }
+
     /// When to find out whether the time of an acknowledgement has come.
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
         match self.owed {

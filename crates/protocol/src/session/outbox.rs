@@ -290,6 +290,20 @@ impl Outbox {
         self.bytes
     }
 
+    #[cfg(feature = "testing")]
+    pub(crate) fn inspect(&self, inspection: &mut crate::testing::Inspection) {
+        inspection.kept_bytes = self.bytes;
+        inspection.kept_frames = self.frames();
+        inspection.control_frames = self.control.len();
+        inspection.volatile_frames = self.volatile.len();
+        inspection.volatile_bytes = self.volatile_bytes;
+        let again = self.unacked.get(self.carried).map(Unit::len);
+        // While a large message is on its way it has its turns, and what may overtake it depends on the lane.
+        let new = || self.queue.front().filter(|message| !message.is_large() && self.bulk.is_none());
+        let new = || new().map(|message| message.frame.len());
+        inspection.next_frame = again.or_else(new);
+    }
+
     /// Moves into `record` as many whole frames as fit; `transmitted` hears of every call that it takes a byte of.
     pub(crate) fn pack(&mut self, record: &mut BytesMut, mut transmitted: impl FnMut(CallId)) {
         let end = record.len() + MAX_PLAINTEXT;
