@@ -162,6 +162,11 @@ impl Asked {
         self.open.drain(..).map(|open| (open.id, open.transmitted)).collect()
     }
 
+    #[cfg(feature = "testing")]
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
+    }
+
     /// When to look for calls whose time is over.
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
         self.due
@@ -260,6 +265,11 @@ impl Serving {
         std::mem::take(&mut self.open).into_iter().map(|asking| self.known_as(asking.id)).collect()
     }
 
+    #[cfg(feature = "testing")]
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
+    }
+
     /// The newest of the application's numbers.
     pub(crate) fn newest(&self) -> u64 {
         self.before + self.last.0
@@ -321,6 +331,12 @@ mod tests {
         assert_eq!(serving.item(CallId(1)), Ok(Some(CallId(1))));
         assert_eq!(serving.cancel(CallId(1)), Some(CallId(1)));
         assert_eq!(serving.item(CallId(1)), Ok(None));
+    }
+
+    #[test]
+    fn a_call_without_a_number_is_refused() {
+        // It would be known to the application by the number of the last call of the session before.
+        assert_eq!(Serving::new(8, 40).begin(CallId(0), None), Err(Violation::CallReused));
     }
 
     #[test]

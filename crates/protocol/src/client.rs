@@ -268,6 +268,26 @@ impl ClientEndpoint {
         self.session.waiting_bytes()
     }
 
+    /// How full its queues are.
+    #[cfg(feature = "testing")]
+    pub fn inspect(&self) -> crate::testing::Inspection {
+        self.session.inspect()
+    }
+
+    /// Makes it say at the next resumption that it has received no more than this.
+    #[cfg(feature = "testing")]
+    pub fn understate(&mut self, seq: crate::frame::Seq) {
+        self.session.understate(seq);
+    }
+
+    /// Makes it ask for somebody else's session, as a confused client would.
+    #[cfg(feature = "testing")]
+    pub fn pretend(&mut self, id: SessionId) {
+        if let Some(known) = &mut self.known {
+            known.id = id;
+        }
+    }
+
     /// Ends it on purpose: what waits goes out, the server hears good-bye, every open call settles.
     pub fn close(&mut self) {
         if matches!(self.phase, Phase::Closed) {

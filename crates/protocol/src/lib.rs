@@ -85,6 +85,8 @@ pub mod payload;
 pub mod record;
 pub mod server;
 pub mod session;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod text;
 pub mod time;
 pub mod url;

@@ -485,6 +485,18 @@ impl ServerEndpoint {
         self.session.kept()
     }
 
+    /// How full its queues are.
+    #[cfg(feature = "testing")]
+    pub fn inspect(&self) -> crate::testing::Inspection {
+        self.session.inspect()
+    }
+
+    /// Makes it say at the next resumption that it has received no more than this.
+    #[cfg(feature = "testing")]
+    pub fn understate(&mut self, seq: crate::frame::Seq) {
+        self.session.understate(seq);
+    }
+
     fn admitted(&self) -> Result<(), Refused> {
         match self.phase {
             Phase::Connected(_) | Phase::Parked { .. } => Ok(()),
@@ -522,10 +534,17 @@ impl ServerEndpoint {
                 let link = Link::Sealed { sealer, opener };
                 self.decide(now, link, Arrival { auth, suite: Some(suite), client_key: Some(finished.client_key) });
             }
-            // A client speaks again only after Welcome, so that nothing of it is kept for somebody unknown.
-            Phase::Deciding { .. } => {
-                self.end(Ended::Violation(Violation::UnexpectedRecord));
-                self.close_socket(Violation::UnexpectedRecord.code());
+            // A client speaks again only after Welcome, so that nothing of it is kept for somebody unknown. It may go.
+            Phase::Deciding { mut link, .. } => {
+                let (ended, code) = match link.open(record) {
+                    Ok(plaintext) if plaintext == ClientFrame::Bye.encode() => (Ended::Bye, Code::NORMAL),
+                    Ok(_) | Err(_) => {
+                        let violation = Violation::UnexpectedRecord;
+                        (Ended::Violation(violation), violation.code())
+                    }
+                };
+                self.end(ended);
+                self.close_socket(code);
             }
             Phase::Connected(mut connection) => {
                 let handled = self.handle_plaintext(now, &mut connection, record);
@@ -690,5 +709,47 @@ impl ServerEndpoint {
             Phase::Parked { until } => Some(self.session.deadline().map_or(*until, |call| call.min(*until))),
             Phase::Closed => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        client::{ClientConfig, ClientEndpoint, ClientInput, ClientOutput, SocketId, SocketInput},
+        frame::Epoch,
+    };
+
+    /// What a client in plain mode writes on its socket.
+    fn written(client: &mut ClientEndpoint) -> Vec<Bytes> {
+        let mut records = Vec::new();
+        loop {
+            match client.poll_output() {
+                ClientOutput::Transmit(_, record) => records.push(record),
+                ClientOutput::Wait(_) => return records,
+                _ => {}
+            }
+        }
+    }
+
+    /// The simulation found it: a client that was closed while the server's application made up its mind said good-bye,
+    /// as it should, and was taken for one that breaks the protocol.
+    #[test]
+    fn regression_a_client_may_say_good_bye_before_it_is_let_in() -> Result<(), Box<dyn std::error::Error>> {
+        let now = Timestamp::from_millis(0);
+        let mut config = ClientConfig::new(DialUrl::parse("ws://localhost/")?);
+        config.suite = None;
+        let mut client = ClientEndpoint::new(config, [1; 32]);
+        client.start(now);
+        client.handle_input(now, ClientInput::Socket(SocketId(1), SocketInput::Opened));
+        let mut server = ServerEndpoint::new(Arc::new(ServerConfig::new(Encryption::Off, Epoch([2; 8]))), [3; 32], now);
+        written(&mut client).into_iter().for_each(|hello| server.handle_input(now, ServerInput::Record(hello)));
+        assert!(matches!(server.poll_output(), ServerOutput::Event(ServerEvent::Arrived(_))));
+
+        client.close();
+        written(&mut client).into_iter().for_each(|bye| server.handle_input(now, ServerInput::Record(bye)));
+        assert_eq!(server.poll_output(), ServerOutput::Event(ServerEvent::Ended(Ended::Bye, 0)));
+        assert_eq!(server.poll_output(), ServerOutput::CloseSocket(Code::NORMAL));
+        Ok(())
     }
 }

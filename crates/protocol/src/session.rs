@@ -189,6 +189,9 @@ pub(crate) struct Session {
     /// The largest payload that the other side takes.
     max_message: usize,
     last_receipt: u64,
+    /// What to say instead of what was received: see [`Self::understate`].
+    #[cfg(feature = "testing")]
+    understated: Option<Seq>,
 }
 
 impl Session {
@@ -201,6 +204,8 @@ impl Session {
             inbox: Inbox::new(limits.max_message),
             max_message,
             last_receipt: 0,
+            #[cfg(feature = "testing")]
+            understated: None,
             limits,
         }
     }
@@ -209,7 +214,29 @@ impl Session {
 
     /// The number of the newest frame of the other side's that was handed on.
     pub(crate) fn received(&self) -> Seq {
+        #[cfg(feature = "testing")]
+        if let Some(seq) = self.understated {
+            return seq.min(self.inbox.received());
+        }
         self.inbox.received()
+    }
+
+    /// Makes it say at the next resumption that it has received no more than this, so that the other side sends again
+    /// what came before.
+    #[cfg(feature = "testing")]
+    pub(crate) fn understate(&mut self, seq: Seq) {
+        self.understated = Some(seq);
+    }
+
+    /// How full everything is.
+    #[cfg(feature = "testing")]
+    pub(crate) fn inspect(&self) -> crate::testing::Inspection {
+        let mut inspection = crate::testing::Inspection::default();
+        self.outbox.inspect(&mut inspection);
+        self.inbox.inspect(&mut inspection);
+        inspection.has_output = self.has_output();
+        (inspection.asked, inspection.serving) = (self.asked.len(), self.serving.len());
+        inspection
     }
 
     /// Whether the session can go on with a peer that has received everything up to `seq`.
@@ -240,6 +267,10 @@ impl Session {
         let abandoned = self.serving.abandon();
         self.serving = Serving::new(self.limits.max_calls_in_flight, self.serving.newest());
         self.inbox = Inbox::new(self.limits.max_message);
+        #[cfg(feature = "testing")]
+        {
+            self.understated = None;
+        }
         let after = self.asked.reset();
         let goes_again = |role: Role| after.again.iter().any(|message| message.role == role);
         let lost = self.outbox.reset().into_iter().filter(|message| !goes_again(message.role));

@@ -14,11 +14,13 @@ mod demo;
 mod deny;
 mod fuzz;
 mod glue;
+mod mutants;
 mod node;
 mod pack;
 mod purity;
 mod repo;
 mod run;
+mod sim;
 mod size;
 mod stamp;
 mod test;
@@ -41,7 +43,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "demo", usage: "", about: "build everything and serve the demo", run: demo::command },
     Command {
         name: "test",
-        usage: "[rust] [autobahn] [wasm] [npm] [browser]",
+        usage: "[rust] [sim] [autobahn] [wasm] [npm] [browser]",
         about: "run every test, or only the named kinds",
         run: test::command,
     },
@@ -81,6 +83,18 @@ const COMMANDS: &[Command] = &[
         usage: "",
         about: "check licences, sources and banned crates with cargo-deny",
         run: deny::command,
+    },
+    Command {
+        name: "sim",
+        usage: "[--seeds N] [--noise M] | --seed S",
+        about: "run simulated worlds in which everything goes wrong that can, or one of them again",
+        run: sim::command,
+    },
+    Command {
+        name: "mutants",
+        usage: "[FILE]...",
+        about: "break the protocol on purpose, place by place, and look whether the tests notice (takes long)",
+        run: mutants::command,
     },
     Command {
         name: "fuzz",

@@ -137,10 +137,11 @@ impl Outbox {
     }
 
     /// Whether what must never be refused has piled up beyond reason: answers up to their bound, and what was promised
-    /// room. Each part of a large message is a frame, and has its place beside the small ones.
+    /// room. A message that was taken as one frame may go out as many, as its bytes take.
     pub(crate) fn is_overfull(&self, max_message: usize) -> bool {
-        self.bytes > (ANSWERS + 1) * (self.max_bytes + max_message)
-            || self.frames() > 2 * self.max_frames + self.max_answers + self.bytes.div_ceil(PART)
+        let most = self.max_bytes + max_message;
+        self.bytes > (ANSWERS + 1) * most
+            || self.frames() > 2 * self.max_frames + self.max_answers + (ANSWERS + 1) * most.div_ceil(PART)
             || self.control.len() > self.max_frames.max(CONTROL_FRAMES)
     }
 
@@ -311,6 +312,20 @@ impl Outbox {
         self.bytes
     }
 
+    #[cfg(feature = "testing")]
+    pub(crate) fn inspect(&self, inspection: &mut crate::testing::Inspection) {
+        inspection.kept_bytes = self.bytes;
+        inspection.kept_frames = self.frames();
+        inspection.control_frames = self.control.len();
+        inspection.volatile_frames = self.volatile.len();
+        inspection.volatile_bytes = self.volatile_bytes;
+        let again = self.unacked.get(self.carried).map(Unit::len);
+        // While a large message is on its way it has its turns, and what may overtake it depends on the lane.
+        let new = || self.queue.front().filter(|message| !message.is_large() && self.bulk.is_none());
+        let new = || new().map(|message| message.frame.len());
+        inspection.next_frame = again.or_else(new);
+    }
+
     /// Moves into `record` as many whole frames as fit; `transmitted` hears of every call that it takes a byte of.
     pub(crate) fn pack(&mut self, record: &mut BytesMut, mut transmitted: impl FnMut(CallId)) {
         let end = record.len() + MAX_PLAINTEXT;
@@ -424,4 +439,57 @@ pub(crate) fn name_in(frame: &Bytes) -> Option<crate::payload::Name> {
         reader.varint().ok()?;
     }
     crate::payload::Name::read(&body, &mut reader).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::payload::{Name, Payload};
+
+    fn message(role: Role, size: usize) -> Message {
+        let name = Name::new("n").expect("a name");
+        let frame = frame::PeerFrame::Notify { name, payload: Payload::bytes(vec![0; size]), ask: false }.encode();
+        Message { role, lane: MAIN_LANE, payload: size, frame }
+    }
+
+    fn pack(outbox: &mut Outbox) -> usize {
+        let mut records = 0;
+        while outbox.has_output() {
+            outbox.pack(&mut BytesMut::new(), |_| {});
+            records += 1;
+        }
+        records
+    }
+
+    /// The simulation found it: messages wait as one frame each and go out as many, so that with a small cap of frames a
+    /// few large ones, all of which had been taken, were an overflow as soon as they were sent.
+    #[test]
+    fn regression_what_was_taken_is_no_overflow_in_parts() {
+        let limits = Limits { max_outgoing_frames: 8, ..Limits::default() };
+        let mut outbox = Outbox::new(&limits);
+        while outbox.has_room().is_ok() {
+            outbox.push(message(Role::Notify(None), 120_000));
+        }
+        assert_eq!(outbox.undelivered(), 8);
+        pack(&mut outbox);
+        assert_eq!(outbox.frames(), 64);
+        assert!(!outbox.is_overfull(200_000));
+    }
+
+    #[test]
+    fn counts_are_right_after_whatever_happened() {
+        let mut outbox = Outbox::new(&Limits::default());
+        for size in [1, 100_000, 10] {
+            outbox.push(message(Role::Dependent, size));
+            outbox.push(message(Role::Call(CallId(size as u64)), size));
+        }
+        assert!(outbox.withdraw(Role::Call(CallId(100_000))));
+        assert_eq!(pack(&mut outbox), 3);
+        assert!(!outbox.withdraw(Role::Call(CallId(1))), "a record has it");
+        outbox.push(message(Role::Call(CallId(7)), 7));
+        assert_eq!(outbox.reset().len(), 5, "two calls and three answers were transmitted");
+        let kept = message(Role::Call(CallId(7)), 7).frame.len();
+        assert_eq!((outbox.bytes(), outbox.unsent, outbox.undelivered()), (kept, kept, 1));
+        assert_eq!((pack(&mut outbox), outbox.bytes(), outbox.unsent), (1, kept, 0));
+    }
 }

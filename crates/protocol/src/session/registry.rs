@@ -107,8 +107,9 @@ impl<H: Clone> Registry<H> {
         Claim::New(Some(ended.map_or(ResetReason::Unknown, |(_, _, reason)| *reason)))
     }
 
-    /// A session begins, live.
+    /// A session begins, live; or one that goes on is found by another handle from now on.
     pub fn enter(&mut self, id: SessionId, owner: Owner, handle: H) {
+        self.attach(id);
         self.sessions.insert(id, Entry { owner, handle, parked: None });
     }
 
@@ -223,6 +224,16 @@ mod tests {
         registry.park(SessionId([2; 16]));
         registry.park(SessionId([2; 16]));
         assert_eq!((registry.live(), registry.parked()), (0, 1));
+    }
+
+    #[test]
+    fn a_session_that_enters_again_is_not_parked_any_more() {
+        let mut registry = registry();
+        registry.park(SessionId([1; 16]));
+        registry.enter(SessionId([1; 16]), owner(1), 3);
+        assert_eq!((registry.live(), registry.parked()), (2, 0));
+        assert_eq!(registry.claim(Some(&resume(1)), &owner(1)), Claim::Resume(3));
+        assert_eq!(registry.park(SessionId([2; 16])), None, "nobody else waits");
     }
 
     #[test]

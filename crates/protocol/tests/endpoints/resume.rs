@@ -667,6 +667,7 @@ fn narrow() -> Pair {
     setup.client.limits.max_message = 100;
     setup.server.limits.max_outgoing_frames = 3;
     setup.server.limits.max_outgoing_bytes = 1_000;
+    setup.server.limits.max_calls_in_flight = 1;
     let mut pair = setup.connect();
     pair.server_heard.clear();
     pair
@@ -687,7 +688,7 @@ fn what_was_promised_room_is_kept_beyond_the_cap_and_far_beyond_it_the_session_i
         } else {
             pair.congest(Down, true);
         }
-        for number in 1..=7 {
+        for number in 1..=16 {
             if number > 3 {
                 assert_eq!(pair.server().send(&broadcast("0")), Err(Refused::Backpressure));
             }
@@ -695,9 +696,9 @@ fn what_was_promised_room_is_kept_beyond_the_cap_and_far_beyond_it_the_session_i
             pair.run();
             assert_eq!(ended(&pair), []);
         }
-        assert_eq!(pair.server().deliver(&broadcast("8")), Ok(Sent::Queued));
+        assert_eq!(pair.server().deliver(&broadcast("17")), Ok(Sent::Queued));
         pair.run();
-        assert_eq!(ended(&pair), [(Ended::Lost(ResetReason::Overflow), 8)]);
+        assert_eq!(ended(&pair), [(Ended::Lost(ResetReason::Overflow), 17)]);
         assert_eq!(pair.server_closed, if parked { vec![] } else { vec![Code::SLOW_CONSUMER] });
         pair.client_heard.clear();
         pair.advance(30 * SECOND);
