@@ -63,7 +63,7 @@ async fn flood(peer: Peer, Json(count): Json<u64>) -> Result<(), Fail> {
 
 /// Now and then a message is so large that it travels in parts.
 fn padding(number: u64) -> String {
-    "x".repeat(if number % 97 == 0 { 40_000 } else { (number % 50) as usize })
+    "x".repeat(if number.is_multiple_of(97) { 40_000 } else { (number % 50) as usize })
 }
 
 fn hasty(config: &mut ClientConfig) {
@@ -91,7 +91,8 @@ async fn start() -> Result<(TestServer, Arrived), moorline_server::Error> {
 /// A harm for each connection in turn, at places that no two connections share, counted in one direction and the other
 /// in turn. The handshake takes about 600 bytes of either.
 fn every_harm(number: usize) -> Harm {
-    let place = Place { direction: if number % 2 == 0 { Up } else { Down }, after: 500 + (number * 7_919) % 22_000 };
+    let place =
+        Place { direction: if number.is_multiple_of(2) { Up } else { Down }, after: 500 + (number * 7_919) % 22_000 };
     // Mostly quick ones: it takes 0.4 s to find out that nothing passes.
     match number / 2 % 20 {
         0..=8 => Harm::Cut(place),

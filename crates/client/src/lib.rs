@@ -267,6 +267,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Json`], [`Error::Refused`], [`Error::Closed`]. What goes wrong later comes from [`Items::next`].
+    #[expect(clippy::disallowed_methods, reason = "credit bounds what is in the queue")]
     pub async fn stream<T: DeserializeOwned>(&self, name: &str, data: &impl Serialize) -> Result<Items<T>, Error> {
         let name = Name::new(name).map_err(|_| Refused::InvalidName)?;
         let payload = Payload::json(serde_json::to_vec(data)?);

@@ -33,7 +33,7 @@ use prometheus_client::{
 
 pub(crate) use self::label::{CallResult, Direction, RefusedUpgrade};
 use self::{
-    label::{CloseCode, HandshakeResult, Label as _, RejectCode, Resumed, SessionEnd, SessionState},
+    label::{CloseCode, HandshakeResult, Label as _, RejectCode, Resumption, SessionEnd, SessionState},
     series::{Durations, Split},
 };
 
@@ -63,7 +63,7 @@ pub(crate) struct Metrics {
 
     // Sessions.
     sessions: [Gauge; 2],
-    resumptions: Split<Resumed>,
+    resumptions: Split<Resumption>,
     session_ends: Split<SessionEnd>,
     undelivered: Counter,
 
@@ -284,7 +284,7 @@ impl Metrics {
                 self.session(SessionState::Live).inc();
             }
             ServerEvent::Resumed => {
-                self.resumptions.of(Resumed::Resumed).inc();
+                self.resumptions.of(Resumption::Resumed).inc();
                 // The newer connection may come before the older one is known to be gone.
                 if !live {
                     self.session(SessionState::Parked).dec();

@@ -170,6 +170,7 @@ fn message(name: &str, data: &impl Serialize, volatile: bool) -> Result<Broadcas
 }
 
 impl Peer {
+    #[expect(clippy::disallowed_methods, reason = "Room bounds what is in the queue")]
     pub(crate) fn new(id: SessionId, address: SocketAddr, limits: &Limits, metrics: Arc<Metrics>) -> (Self, Mailbox) {
         let (commands, commands_in) = mpsc::unbounded_channel();
         let (closing, wanted) = oneshot::channel();

@@ -96,7 +96,7 @@ label! {
 
 label! {
     /// What became of a client that asked for its session.
-    Resumed, "result" {
+    Resumption, "result" {
         Resumed "resumed"
         Expired "expired"
         Overflow "overflow"
@@ -117,7 +117,7 @@ label! {
     }
 }
 
-impl From<ResetReason> for Resumed {
+impl From<ResetReason> for Resumption {
     fn from(reason: ResetReason) -> Self {
         match reason {
             ResetReason::Expired => Self::Expired,
