@@ -240,22 +240,11 @@ impl ClientEndpoint {
         self.session.end(id);
     }
 
-    /// The network is back or the page is shown again: a wait for the next try ends now, and a connection that may not
-    /// have outlived what was before is asked for a sign of life.
+    /// The network is back or the page is shown again: a wait for the next try ends now.
     pub fn retry_now(&mut self, now: Timestamp) {
-        match &mut self.phase {
-            Phase::Waiting { failure, .. } => {
-                let failure = failure.clone();
-                self.begin_attempt(now, Some(failure));
-            }
-            Phase::Connected { connection, .. } => connection.doubt(now, &mut self.session),
-            Phase::Idle
-            | Phase::Discovering { .. }
-            | Phase::Opening { .. }
-            | Phase::AwaitingHello { .. }
-            | Phase::AwaitingWelcome { .. }
-            | Phase::Diagnosing { .. }
-            | Phase::Closed => {}
+        if let Phase::Waiting { failure, .. } = &self.phase {
+            let failure = failure.clone();
+            self.begin_attempt(now, Some(failure));
         }
     }
 

@@ -124,13 +124,6 @@ impl Connection {
         session.control(PeerFrame::Ping(number).encode());
     }
 
-    /// There is reason to doubt that the other side is still there.
-    pub(crate) fn doubt(&mut self, now: Timestamp, session: &mut Session) {
-        if let Some(number) = self.heartbeat.doubt(now) {
-            session.control(PeerFrame::Ping(number).encode());
-        }
-    }
-
     /// Does what the time asks for; `false` when the other side is dead.
     pub(crate) fn handle_timeout(&mut self, now: Timestamp, session: &mut Session) -> bool {
         session.acknowledge_in_time(now);

@@ -75,13 +75,6 @@ impl Heartbeat {
         number
     }
 
-    /// There is reason to doubt that the other side is still there: asks at once, unless that is under way.
-    pub(crate) fn doubt(&mut self, now: Timestamp) -> Option<u64> {
-        let State::Alive { .. } = self.state else { return None };
-        self.state = State::Probing { until: now + self.config.grace };
-        Some(self.ping(now))
-    }
-
     pub(crate) fn handle_timeout(&mut self, now: Timestamp) -> Due {
         match self.state {
             State::Alive { until } | State::Probing { until } if now < until => Due::Nothing,
@@ -131,17 +124,6 @@ mod tests {
         heartbeat.handle_pong(0, at(27));
         assert_eq!(heartbeat.rtt(), Some(Duration::from_secs(2)));
         assert_eq!(heartbeat.deadline(), at(51));
-    }
-
-    #[test]
-    fn whoever_has_reason_to_doubt_asks_at_once_and_not_twice() {
-        let mut heartbeat = Heartbeat::new(HeartbeatConfig::CLIENT, at(0));
-        assert_eq!(heartbeat.doubt(at(3)), Some(0));
-        assert_eq!(heartbeat.doubt(at(4)), None);
-        assert_eq!(heartbeat.handle_timeout(at(12)), Due::Nothing);
-        assert_eq!(heartbeat.handle_timeout(at(13)), Due::Dead);
-        heartbeat.handle_life(at(13));
-        assert_eq!(heartbeat.deadline(), at(43));
     }
 
     #[test]
