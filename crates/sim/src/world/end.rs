@@ -67,11 +67,11 @@ impl World<'_> {
     }
 
     /// No queue is above its cap, with a little for what is said between two looks. The other side takes messages up to
-    /// `largest`: one of what may be refused and one of what may not stand out.
+    /// `largest`; of answers eight times as much has its place, beside what may be refused.
     pub(super) fn check_caps(&self, inspection: &Inspection, ours: &Caps, largest: usize) -> Held {
-        let bytes = 2 * (ours.bytes + largest) + 256 * 1024;
+        let bytes = 9 * (ours.bytes + largest) + 256 * 1024;
         hold!(inspection.kept_bytes <= bytes, "S5", "{} of {bytes} bytes are kept", inspection.kept_bytes);
-        let frames = 2 * (ours.frames + largest / PART) + 300;
+        let frames = 2 * ours.frames + ours.calls + bytes.div_ceil(16 * 1024) + 64;
         hold!(inspection.kept_frames <= frames, "S5", "{} of {frames} frames are kept", inspection.kept_frames);
         let control = inspection.control_frames;
         hold!(control <= ours.frames.max(32) + 64, "S5", "{control} of the protocol's own frames wait");
