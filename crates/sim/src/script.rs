@@ -55,6 +55,8 @@ pub struct Setting {
     pub rekey: u64,
     /// Whether the client asks the server for its key instead of having it pinned.
     pub discovers: bool,
+    /// Calls and notifications that each side makes as soon as it has a new session.
+    pub greetings: u32,
     /// Whether both ends say at a resumption only what they had acknowledged, so that the rest comes twice.
     pub forgetful: bool,
 }
@@ -69,7 +71,7 @@ pub enum Side {
 }
 
 /// A call, and what its handler is to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallPlan {
     /// Bytes of the argument.
     pub size: usize,
@@ -100,6 +102,8 @@ pub enum Say {
         size: usize,
         /// How many.
         count: u32,
+        /// Whether all but every third are small.
+        mixed: bool,
         /// Whether their confirmation is waited for.
         receipt: bool,
     },
@@ -264,6 +268,7 @@ impl Script {
             most_parked: rng.pick(&[1_000, 1_000, 1, 0]),
             rekey: rng.pick(&[65_536, 40, 7, 2]),
             discovers: rng.percent(10),
+            greetings: rng.pick(&[0, 0, 1, 3]),
             forgetful: rng.percent(30),
         };
         let until = rng.pick(&[3_000, 10_000, 30_000, 30_000, 100_000, 200_000]);
@@ -290,8 +295,21 @@ impl Script {
             let mut keep = || rng.between(1, 3) as usize;
             let (up, down) = (keep(), keep());
             let notice = rng.pick(&[Some(500), Some(3_000)]);
-            events.push((at, client, Event::Say(side, Say::Notify { size, count: 1, receipt: true })));
+            events.push((at, client, Event::Say(side, Say::Notify { size, count: 1, mixed: false, receipt: true })));
             events.push((at, client, Event::Fault(Fault::Cut { up, down, client: notice, server: notice })));
+        }
+        // Answers and notifications, large and small, that pile up before a full socket.
+        for _ in 0..rng.pick(&[0, 0, 1, 2]) {
+            let (at, client) = (rng.below(until), rng.below(setting.clients as u64) as usize);
+            let (asks, answers, congested) = match rng.percent(50) {
+                true => (Side::Client, Side::Server, Fault::CongestServer(700)),
+                false => (Side::Server, Side::Client, Fault::CongestClient(700)),
+            };
+            let plan = CallPlan { reply: 120_000, work: 0, fails: false, size: 50, ..call(&mut rng) };
+            let notify = Say::Notify { size: 40_000, count: rng.between(1, 7) as u32, mixed: true, receipt: false };
+            events.push((at, client, Event::Fault(congested)));
+            events.push((at, client, Event::Say(asks, Say::Call(plan, 2))));
+            events.push((at + rng.below(600), client, Event::Say(answers, notify)));
         }
         // And a hello that reaches the server after that of a later socket.
         for _ in 0..rng.pick(&[0, 0, 0, 1]) {
@@ -322,7 +340,12 @@ fn choose(rng: &mut Rng, taste: &[u64], weights: &[u64]) -> usize {
 fn say(rng: &mut Rng, taste: &[u64]) -> Event {
     let side = if rng.percent(55) { Side::Client } else { Side::Server };
     let say = match choose(rng, &taste[..6], &[30, 30, 12, 12, 4, 1]) {
-        0 => Say::Notify { size: size(rng), count: rng.pick(&[1, 1, 1, 2, 5, 40, 200]), receipt: rng.percent(40) },
+        0 => Say::Notify {
+            size: size(rng),
+            count: rng.pick(&[1, 1, 1, 2, 5, 40, 200]),
+            mixed: rng.percent(50),
+            receipt: rng.percent(40),
+        },
         1 => Say::Call(call(rng), rng.pick(&[1, 1, 1, 3, 12])),
         2 => {
             let plan = CallPlan {

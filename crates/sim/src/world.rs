@@ -232,7 +232,7 @@ impl<'a> World<'a> {
         let ahead = rng.below(1 << 40);
         Client {
             endpoint: ClientEndpoint::new(config, rng.array()),
-            app: App::new(Lane::Up, number as u64, setting.server.calls < 1_024),
+            app: App::new(Lane::Up, number as u64, &setting.server, setting.client.message),
             ahead,
             latency: setting.latency,
             sockets: BTreeMap::new(),

@@ -68,9 +68,9 @@ fn caught_by(copy: &Path) -> Result<Option<&'static str>> {
     if !quiet(cmd(target.join("sim/moorline-sim")).args(SEEDS))? {
         return Ok(Some("simulation"));
     }
-    let unit = ["--package", "moorline-protocol", "--lib", "--tests"];
+    let unit = ["--package", "moorline-protocol", "--lib"];
     if !quiet(cargo("test").args(unit))? {
-        return Ok(Some("tests of protocol"));
+        return Ok(Some("unit tests"));
     }
     Ok(None)
 }

@@ -231,7 +231,10 @@ impl World<'_> {
                     (ResetReason::Expired, ended) => ended == Some(Ended::Lost(ResetReason::Expired)),
                     // Either end may find that there is no room.
                     (ResetReason::Overflow, Some(Ended::Lost(ResetReason::Overflow))) => true,
-                    (ResetReason::Overflow, _) => answers > 1,
+                    (ResetReason::Overflow, _) => {
+                        // Calls that are too many are answered, too.
+                        answers > 1 || self.script.setting.client.calls < 1_024
+                    }
                     (ResetReason::Unknown, Some(Ended::Bye | Ended::Closed(_))) => true,
                     (ResetReason::Unknown, _) => told,
                 };
@@ -260,6 +263,11 @@ impl World<'_> {
                 }
                 client.book = Some(book);
                 client.pretends = false;
+                if !info.resumed {
+                    let mut ctx = lend!(self, Who::Client(number), book, connection, None);
+                    let mut port = At(&mut client.endpoint, now);
+                    client.app.greet(&mut ctx, &mut port, self.script.setting.greetings)?;
+                }
             }
             ClientEvent::Refused(receipt, refused) => {
                 // Nothing here is larger than what every server takes.
@@ -269,7 +277,7 @@ impl World<'_> {
             ClientEvent::Peer(event) => {
                 let Some(book) = client.book else {
                     // Only what this side settles by itself comes without a session.
-                    let mut nobody = App::new(Lane::Down, u64::MAX, false);
+                    let mut nobody = App::new(Lane::Down, u64::MAX, &self.script.setting.client, 0);
                     let mut ctx = lend!(self, Who::Client(number), u64::MAX, connection, None);
                     let mut port = At(&mut client.endpoint, now);
                     return client.app.hear(&mut ctx, &mut port, event, &mut nobody, &mut Reading::default());

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use moorline_protocol::{
     error::Violation,
     frame::{ResetReason, Seq},
-    limits::DEFAULT_MAX_MESSAGE,
     server::{HandshakeFailure, Rejection, Resumable, ServerEvent, ServerInput, ServerOutput},
     session::{Claim, Owner},
     testing::Inspection,
@@ -218,7 +217,7 @@ impl World<'_> {
         }
         let setting = &self.script.setting;
         let Some(served) = self.endpoints.get(&number) else { return Ok(()) };
-        self.check_caps(&served.endpoint.inspect(), &setting.server, DEFAULT_MAX_MESSAGE)?;
+        self.check_caps(&served.endpoint.inspect(), &setting.server, setting.client.message)?;
         if served.endpoint.is_closed() {
             self.endpoints.remove(&number);
         }
@@ -291,7 +290,12 @@ impl World<'_> {
                     id,
                     client,
                     subject,
-                    app: App::new(Lane::Down, book as u64, self.script.setting.client.calls < 1_024),
+                    app: App::new(
+                        Lane::Down,
+                        book as u64,
+                        &self.script.setting.client,
+                        self.script.setting.server.message,
+                    ),
                     up: Reading::default(),
                     down: Reading::default(),
                     received: [0; 2],
@@ -305,6 +309,9 @@ impl World<'_> {
                     overflows: false,
                 });
                 self.transcript.note(self.now, &[6, number as u64, client as u64]);
+                let mut ctx = lend!(self, Who::Session(book), book, number, Some(&mut self.keys));
+                let mut port = At(&mut served.endpoint, now);
+                self.books[book].app.greet(&mut ctx, &mut port, self.script.setting.greetings)?;
             }
             ServerEvent::Resumed => self.transcript.note(self.now, &[7, number as u64, client as u64]),
             ServerEvent::Parked(because) => {
