@@ -55,7 +55,7 @@ counters! {
     Evicted "parked session evicted" 100,
     Corrupted "corrupted record refused" 100,
     ConnectTimeout "connection attempt timed out" 100,
-    DecisionTimeout "decision came too late" 100,
+    DecisionTimeout "decision came too late" 50,
     Congested "socket takes no more" 100,
     LimitOne "a limit of one" 100,
     Closed "client closed on purpose" 100,
