@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use moorline_protocol::{
+    frame::Epoch,
     limits::{MAX_URL, MAX_VERSION},
     server::{Encryption, ServerConfig, ServerEndpoint, ServerEvent, ServerInput, ServerOutput},
     time::Timestamp,
@@ -13,7 +14,7 @@ use moorline_protocol::{
 
 fuzz_target!(|auth: &[u8]| {
     let now = Timestamp::from_millis(0);
-    let mut server = ServerEndpoint::new(Arc::new(ServerConfig::new(Encryption::Off)), [1; 32], now);
+    let mut server = ServerEndpoint::new(Arc::new(ServerConfig::new(Encryption::Off, Epoch([3; 8]))), [1; 32], now);
     server.handle_input(now, ServerInput::Record([&[0x04, 0x01], auth].concat().into()));
     while let output @ (ServerOutput::Event(_) | ServerOutput::CloseSocket(_)) = server.poll_output() {
         if let ServerOutput::Event(ServerEvent::Arrived(arrival)) = output {

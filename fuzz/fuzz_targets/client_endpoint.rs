@@ -10,6 +10,7 @@ use moorline_protocol::{
     discovery::Discovery,
     frame::CallId,
     payload::{Name, Payload},
+    session::CallOptions,
 };
 
 fuzz_target!(|input: &[u8]| {
@@ -30,12 +31,12 @@ fuzz_target!(|input: &[u8]| {
             }
             6 => {
                 if let Ok(name) = Name::new("n") {
-                    let timeout = Some(Duration::from_millis(script.number()));
-                    let _ = ends.client.call(now, name, Payload::json("1"), timeout);
+                    let options = CallOptions::within(Duration::from_millis(script.number()));
+                    let _ = ends.client.call(now, name, Payload::json("1"), options);
                 }
             }
             7 => {
-                let _ = ends.client.answer(CallId(u64::from(script.byte())), Ok(Payload::json("1")));
+                let _ = ends.client.answer(now, CallId(u64::from(script.byte())), Ok(Payload::json("1")));
             }
             8 => ends.client.cancel(CallId(u64::from(script.byte()))),
             9 => {

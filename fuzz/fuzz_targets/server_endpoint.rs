@@ -10,6 +10,7 @@ use moorline_protocol::{
     frame::CallId,
     payload::{Name, Payload},
     server::{Rejection, ServerInput},
+    session::CallOptions,
 };
 
 fuzz_target!(|input: &[u8]| {
@@ -30,8 +31,8 @@ fuzz_target!(|input: &[u8]| {
             }
             6 => {
                 if let Ok(name) = Name::new("n") {
-                    let timeout = Some(Duration::from_millis(script.number()));
-                    let _ = ends.server.call(now, name, Payload::json("1"), timeout);
+                    let options = CallOptions::within(Duration::from_millis(script.number()));
+                    let _ = ends.server.call(now, name, Payload::json("1"), options);
                 }
             }
             7 => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use moorline_protocol::{
     client::{ClientConfig, ClientEndpoint, ClientInput, ClientOutput, SocketId, SocketInput},
+    frame::Epoch,
     key::{Identity, StaticKey},
     record::Suite,
     server::{Encryption, ServerConfig, ServerEndpoint, ServerEvent, ServerInput, ServerOutput},
@@ -65,7 +66,7 @@ impl Ends {
         let mut ends = Self {
             now,
             client: ClientEndpoint::new(config, [1; 32]),
-            server: ServerEndpoint::new(Arc::new(ServerConfig::new(encryption)), [2; 32], now),
+            server: ServerEndpoint::new(Arc::new(ServerConfig::new(encryption, Epoch([3; 8]))), [2; 32], now),
             socket: SocketId(0),
             upward: Vec::new(),
             downward: Vec::new(),
@@ -120,7 +121,7 @@ impl Ends {
                 ServerOutput::Event(ServerEvent::Arrived(_)) => self.arrived = true,
                 ServerOutput::Event(_) | ServerOutput::CloseSocket(_) => {}
                 ServerOutput::Wait(_) if std::mem::take(&mut self.arrived) => {
-                    self.server.admit(self.now, UnixMillis(0))
+                    self.server.admit(self.now, UnixMillis(0), None)
                 }
                 ServerOutput::Wait(_) => break,
             }

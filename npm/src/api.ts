@@ -1,13 +1,14 @@
 /**
  * What a page and its server say to each other, as types: the argument of `connect<Api>()`.
  *
- * One rule gives the keys: the section for `client.VERB` is the verb in the third person, with "calls" and "handles" a
- * function for each name and "notifies" and "listens" a payload for each name. Sections may be left out, and keys that
+ * One rule gives the keys: the section for `client.VERB` is the verb in the third person, with "calls", "handles" and
+ * "streams" a function for each name (one of a stream returns its item, or an `AsyncIterable` of it) and "notifies" and "listens" a payload for each name. Sections may be left out, and keys that
  * this version does not know (`topics`, `feeds`, `states` come later) are ignored.
  *
  * ```ts
  * interface Api {
  *   calls: { say(message: { room: string; text: string }): { id: number }; now(): number };   // client.call
+ *   streams: { ticks(options: { everyMs: number }): number };                                  // client.stream
  *   notifies: { cursor: { x: number; y: number } };                                            // client.notify
  *   handles: { pickMove(board: Board): Move };                                                 // client.handle
  *   listens: { chat: { from: string; text: string } };                                         // client.listen
@@ -17,6 +18,8 @@
 export interface ApiShape {
   /** What the page may call on the server. */
   readonly calls?: object;
+  /** What the page may call on the server and gets many answers from. */
+  readonly streams?: object;
   /** What the page may tell the server. */
   readonly notifies?: object;
   /** What the server may call on the page. */
@@ -31,6 +34,7 @@ export interface ApiShape {
  */
 export interface UntypedApi {
   readonly calls: Record<string, (data?: any) => any>;
+  readonly streams: Record<string, (data?: any) => any>;
   readonly notifies: Record<string, any>;
   readonly handles: Record<string, (data?: any) => any>;
   readonly listens: Record<string, any>;
@@ -51,6 +55,9 @@ export type ArgumentOf<F> = F extends (...args: infer P) => unknown
 
 /** The result of a declared function. */
 export type ResultOf<F> = F extends (...args: never[]) => infer R ? Awaited<R> : never;
+
+/** The item of a declared stream. */
+export type ItemOf<F> = ResultOf<F> extends AsyncIterable<infer I> ? I : ResultOf<F>;
 
 /** `data, options?`, where `data` may be left out if `T` has room for nothing. */
 export type DataAndOptions<T, Options> = undefined extends T

@@ -18,6 +18,8 @@ export interface CoreFailure {
   remedy?: string;
   retryable?: boolean;
   ref?: string;
+  /** When the server wants to be asked again. */
+  retryAfterMs?: number | undefined;
   encoding?: Encoding;
   data?: Uint8Array;
 }
@@ -42,6 +44,7 @@ export interface SessionInfo {
   heartbeatMs: number;
   serverTimeMs: number;
   url: string;
+  resumed: boolean;
 }
 
 export interface CoreOptions {
@@ -64,12 +67,26 @@ export type DiscoveryResult =
 /** What a socket is to the shell: something to hand over. Rust sets its handlers. */
 export type Socket = object;
 
+export type ResetReason = "expired" | "overflow" | "restart" | "unknown";
+
 /** Called only while no Rust borrow is held, so each may call back into `Core`. */
 export interface CoreHost {
   openSocket(url: string, protocols: string[]): Socket;
   discover(ticket: number, httpUrl: string): void;
   onStatus(event: StatusEvent): void;
   onSession(info: SessionInfo): void;
+  /**
+   * Before anything of the next session. `unconfirmed` is flat: for each message its name and a number, -1 for a call,
+   * the receipt of a notification, 0 for one without.
+   */
+  onReset(reason: ResetReason, unconfirmed: (string | number)[]): void;
+  /** The server has got the notification. Every receipt is told of once: so, by `onRefused` or in a reset. */
+  onConfirmed(receipt: number): void;
+  /** The notification is not sent: it is more than the server takes, as is known now. */
+  onRefused(receipt: number, failure: CoreFailure): void;
+  /** Something was refused as `backpressure` since the last time; the server has spoken, so there may be room now. */
+  onRoom(): void;
+  /** The end of a stream settles as ok without a body. */
   onSettled(
     id: number,
     ok: boolean,
@@ -77,7 +94,10 @@ export interface CoreHost {
     body: Uint8Array | undefined,
     failure: CoreFailure | undefined,
   ): void;
-  onCall(id: number, name: string, encoding: Encoding, body: Uint8Array): void;
+  onItem(id: number, encoding: Encoding, body: Uint8Array): void;
+  onCall(id: number, name: string, encoding: Encoding, body: Uint8Array, isStream: boolean): void;
+  /** The server takes more items of this stream. */
+  onCredit(id: number): void;
   onCancelled(id: number): void;
   onMessage(name: string, encoding: Encoding, body: Uint8Array, volatile: boolean): void;
 }
@@ -85,12 +105,20 @@ export interface CoreHost {
 /** One client's protocol state, in wasm. Methods that say so throw a {@link CoreFailure}. */
 export interface Core {
   start(): void;
-  /** Throws. Never settles the call before it has returned the id. */
-  call(name: string, encoding: Encoding, body: Uint8Array, timeoutMs?: number): number;
-  /** After this, `onSettled` is never called for the id. */
+  /** Throws. Never settles the call before it has returned the id. With `credit` it asks for a stream. */
+  call(name: string, encoding: Encoding, body: Uint8Array, timeoutMs?: number, key?: string, credit?: number): number;
+  /** Takes more items of a stream. */
+  grant(id: number, more: number): void;
+  /** After this, `onSettled` and `onItem` are never called for the id. */
   cancel(id: number): void;
   /** Throws. Volatile while not connected is dropped. */
   notify(name: string, encoding: Encoding, body: Uint8Array, volatile: boolean): void;
+  /** Throws. Gives a receipt, for `onConfirmed` or `onReset`. */
+  notifyConfirmed(name: string, encoding: Encoding, body: Uint8Array): number;
+  /** Throws; `backpressure` until `onCredit` or `onRoom`. */
+  item(id: number, encoding: Encoding, body: Uint8Array): void;
+  /** Ends a stream that the server asked for. */
+  end(id: number): void;
   /** Throws when the result is too large, after it has told the server so. */
   reply(id: number, encoding: Encoding, body: Uint8Array): void;
   /** Throws as `reply`. */

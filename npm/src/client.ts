@@ -1,16 +1,21 @@
 import { Backlog, type Submission } from "./backlog.js";
-import type { Core, CoreClass, CoreFailure, CoreHost, CoreOptions, Encoding, StatusEvent } from "./boundary.js";
+import type { Core, CoreClass, CoreFailure, CoreHost, Encoding, SessionInfo, StatusEvent } from "./boundary.js";
 import { discover } from "./discovery.js";
 import { CallError, ConnectError, type MoorlineError } from "./errors.js";
 import { fromCore } from "./failure.js";
 import { Handlers } from "./handlers.js";
 import { Listeners, type Unsubscribe } from "./listeners.js";
-import { checkCallOptions, checkNotifyOptions, checkReadyOptions, unknownName } from "./options.js";
+import {
+  checkCallOptions, checkNotifyOptions, checkReadyOptions, checkStreamOptions, unknownName,
+} from "./options.js";
 import { followPage } from "./page.js";
-import { decode, encode } from "./payload.js";
+import { decode, encode, type Payload } from "./payload.js";
+import type { Settings } from "./settings.js";
 import { Settlement } from "./settlement.js";
+import { ItemStream, type Sink, type Source } from "./stream.js";
 import type {
-  CallOptions, Client, ClientEvents, NotifyOptions, Session, Stats, Status, WaitOptions, WebSocketClass,
+  CallOptions, Client, ClientEvents, ConfirmedNotifyOptions, NotifyOptions, Reset, SendOptions, Session, Stats, Status,
+  StreamOptions, Unconfirmed, WaitOptions, WebSocketClass,
 } from "./types.js";
 
 /** What a client needs from around it; tests pass their own. */
@@ -31,6 +36,12 @@ type Stage =
   /** The core is still there until it has returned from the call that ended it. */
   | { at: "closed"; core?: Core };
 
+/** What hears how a call goes. */
+type Ongoing = Pick<Sink, "settle" | "reject"> & { item?: Sink["item"] };
+
+/** As in limits.rs: `DEFAULT_CREDIT`. */
+const DEFAULT_BUFFER = 64;
+
 const NO_STATS: Stats = Object.freeze({ bytesSent: 0, bytesReceived: 0, buffered: 0 });
 
 /** The implementation of `Client`. It settles, listens and translates; what the protocol decides, the core decides. */
@@ -42,7 +53,12 @@ export class MoorlineClient implements Client {
   /** Tries that failed before there was a core to count them. */
   #failedLoads = 0;
 
-  readonly #options: CoreOptions;
+  /** Notifications sent before any server told its limit. */
+  #unmeasured: { name: string; bytes: number }[] = [];
+  /** `performance.now()` when the session was told. */
+  #welcomedAt = 0;
+
+  readonly #options: Settings;
   readonly #environment: Environment;
   readonly #opening: ReturnType<typeof setTimeout>;
   readonly #unfollowPage: Unsubscribe;
@@ -50,12 +66,15 @@ export class MoorlineClient implements Client {
   #end!: () => void;
 
   readonly #backlog = new Backlog();
-  readonly #calls = new Map<number, Settlement<unknown>>();
+  readonly #calls = new Map<number, Ongoing>();
+  readonly #confirmations = new Map<number, Settlement<void>>();
   readonly #handlers = new Handlers((error) => this.#report(error));
   readonly #messages = new Map<string, Listeners<unknown>>();
   readonly #events: { readonly [E in keyof ClientEvents]: Listeners<ClientEvents[E]> } = {
     status: new Listeners(),
     session: new Listeners(),
+    reset: new Listeners(),
+    goaway: new Listeners(),
     error: new Listeners(),
   };
 
@@ -67,7 +86,7 @@ export class MoorlineClient implements Client {
     if (Symbol.asyncDispose) this.prototype[Symbol.asyncDispose] = function () { return this.close(); };
   }
 
-  constructor(options: CoreOptions, environment: Environment) {
+  constructor(options: Settings, environment: Environment) {
     this.#options = options;
     this.#environment = environment;
     this.#ended = new Promise((resolve) => (this.#end = resolve));
@@ -98,43 +117,111 @@ export class MoorlineClient implements Client {
   }
 
   async call(name: string, data?: unknown, options?: CallOptions): Promise<any> {
-    const { timeoutMs = this.#options.callTimeoutMs, signal } = checkCallOptions(options);
-    signal?.throwIfAborted();
+    const { timeoutMs, signal, idempotencyKey, offline } = checkCallOptions(options);
     checkName(name);
     const payload = encode(data);
-    const timedOut = (): MoorlineError => this.#timeout(CallError, `No answer to \`${name}\` within ${timeoutMs} ms`);
-    const settlement = new Settlement<unknown>({ timeoutMs, signal, timedOut });
-    const submission: Submission = {
-      payload,
-      send: (core, { encoding, body }) => {
-        const id = core.call(name, encoding, body, settlement.handOverDeadline());
-        this.#calls.set(id, settlement);
-        settlement.onAbandoned = () => {
-          if (this.#calls.delete(id)) core.cancel(id);
-        };
-      },
-      drop: (reason) => settlement.reject(reason),
-    };
-    settlement.onAbandoned = () => this.#backlog.remove(submission);
-    try {
-      this.#submit(submission);
-    } catch (error) {
-      settlement.reject(error);
-    }
+    const settlement = this.#settlement<unknown>(`No answer to \`${name}\``, timeoutMs, signal);
+    this.#await(settlement, payload, offline, (core, { encoding, body }) => {
+      const id = core.call(name, encoding, body, settlement.remainingMs, idempotencyKey);
+      settlement.stopClock();
+      this.#calls.set(id, {
+        settle: (answer) => settlement.resolve(answer && decode(answer.encoding, answer.body)),
+        reject: (reason) => settlement.reject(reason),
+      });
+      settlement.onAbandoned = () => {
+        if (this.#calls.delete(id)) core.cancel(id);
+      };
+    });
     return settlement.promise;
   }
 
-  notify(name: string, data?: unknown, options?: NotifyOptions): void {
-    const { volatile = false } = checkNotifyOptions(options);
+  stream(name: string, data?: unknown, options?: StreamOptions): ItemStream {
+    const { timeoutMs, signal, buffer = DEFAULT_BUFFER, offline } = checkStreamOptions(options);
+    checkName(name);
+    const { encoding, body } = encode(data);
+    // A copy, because nothing is sent before the first item is asked for.
+    const payload = { encoding, body: new Uint8Array(body) };
+    return new ItemStream(buffer, (sink): Source => {
+      let calling: { core: Core; id: number } | undefined;
+      const cancel = (): void => {
+        if (calling && this.#calls.delete(calling.id)) calling.core.cancel(calling.id);
+      };
+      // It stands for the whole stream, although its time ends with the first item.
+      const settlement = this.#settlement<void>(`No item of \`${name}\``, timeoutMs, signal);
+      settlement.promise.catch((reason) => sink.abort(reason));
+      this.#await(settlement, payload, offline, (core, { encoding, body }) => {
+        const id = core.call(name, encoding, body, settlement.remainingMs, undefined, buffer);
+        settlement.stopClock();
+        calling = { core, id };
+        this.#calls.set(id, {
+          item: (item) => sink.item(item),
+          settle: (answer) => (sink.settle(answer), settlement.resolve()),
+          reject: (reason) => (sink.reject(reason), settlement.resolve()),
+        });
+        settlement.onAbandoned = cancel;
+      });
+      return {
+        grant: (more) => { if (calling && this.#calls.has(calling.id)) calling.core.grant(calling.id, more); },
+        // Before it is sent, giving up takes it out of the backlog.
+        cancel: () => (settlement.abandon(), cancel()),
+      };
+    });
+  }
+
+  notify(name: string, data: unknown, options: ConfirmedNotifyOptions): Promise<void>;
+  notify(name: string, data?: unknown, options?: NotifyOptions): void;
+  notify(name: string, data?: unknown, options?: NotifyOptions | ConfirmedNotifyOptions): Promise<void> | void {
+    if (options?.acknowledged) return this.#notifyConfirmed(name, data, options);
+    const { volatile = false, offline } = checkNotifyOptions(options);
     checkName(name);
     const payload = encode(data);
     if (volatile && this.#stage.at !== "running") return;
     this.#submit({
       payload,
-      send: (core, { encoding, body }) => core.notify(name, encoding, body, volatile),
+      mayWait: false,
+      send: (core, { encoding, body }) => {
+        core.notify(name, encoding, body, volatile);
+        if (!this.#session) this.#unmeasured.push({ name, bytes: body.length });
+      },
       // Nobody waits for it. That the client closed is no news, anything else is.
       drop: (reason) => { if ((reason as CallError).code !== "closed") this.#report(reason as CallError); },
+    }, volatile ? "queue" : offline);
+  }
+
+  async #notifyConfirmed(name: string, data: unknown, options: ConfirmedNotifyOptions): Promise<void> {
+    const { timeoutMs, signal, offline } = checkNotifyOptions(options);
+    checkName(name);
+    const payload = encode(data);
+    const settlement = this.#settlement<void>(`\`${name}\` was not confirmed`, timeoutMs, signal);
+    this.#await(settlement, payload, offline, (core, { encoding, body }) => {
+      const receipt = core.notifyConfirmed(name, encoding, body);
+      this.#confirmations.set(receipt, settlement);
+      settlement.onAbandoned = () => void this.#confirmations.delete(receipt);
     });
+    return settlement.promise;
+  }
+
+  /** @param what is to be told when the time is over */
+  #settlement<T>(what: string, timeoutMs = this.#options.callTimeoutMs, signal: AbortSignal | undefined): Settlement<T> {
+    signal?.throwIfAborted();
+    return new Settlement<T>({
+      timeoutMs,
+      signal,
+      timedOut: () => this.#timeout(CallError, `${what} within ${timeoutMs} ms`),
+    });
+  }
+
+  /** Sends what `settlement` stands for. Until then it may wait, and being given up takes it back. */
+  #await(
+    settlement: Settlement<any>, payload: Payload, offline: SendOptions["offline"], send: Submission["send"],
+  ): void {
+    const submission: Submission = { payload, mayWait: true, send, drop: (reason) => settlement.reject(reason) };
+    settlement.onAbandoned = () => this.#backlog.remove(submission);
+    try {
+      this.#submit(submission, offline);
+    } catch (error) {
+      settlement.reject(error);
+    }
   }
 
   handle(name: string, handler: (data: any, context: any) => unknown): Unsubscribe {
@@ -157,7 +244,23 @@ export class MoorlineClient implements Client {
 
   stats(): Stats {
     const core = coreOf(this.#stage);
-    return core ? core.stats() : this.#lastStats;
+    return core ? this.#statsOf(core) : this.#lastStats;
+  }
+
+  serverTimeMs(): number | undefined {
+    const core = coreOf(this.#stage);
+    return core && this.#serverTime(core.stats().rttMs);
+  }
+
+  #statsOf(core: Core): Stats {
+    const stats = core.stats();
+    const serverTime = this.#serverTime(stats.rttMs);
+    return { ...stats, offsetMs: serverTime && serverTime - Date.now() };
+  }
+
+  /** Welcome's time was written half a round trip before it came. Since then this page's steady clock has run. */
+  #serverTime(rttMs = 0): number | undefined {
+    return this.#session && this.#session.serverTimeMs + rttMs / 2 + performance.now() - this.#welcomedAt;
   }
 
   ping(): void {
@@ -219,25 +322,38 @@ export class MoorlineClient implements Client {
         if (this.#stage.at === "running") this.#stage.core.discovered(ticket, result);
       },
       onStatus: (event) => this.#onStatus(event),
-      onSession: (info) => {
-        this.#session = Object.freeze({
-          ...info,
-          encryption: Object.freeze(info.encryption),
-          limits: Object.freeze(info.limits),
-        });
-        this.#events.session.emit(this.#session);
+      onSession: (info) => this.#onSession(info),
+      onReset: (reason, unconfirmed) => this.#onReset(reason, unconfirmed),
+      onConfirmed: (receipt) => {
+        this.#confirmations.get(receipt)?.resolve();
+        this.#confirmations.delete(receipt);
       },
-      onSettled: (id, ok, encoding, body, failure) => this.#onSettled(id, ok, { encoding, body }, failure),
-      onCall: (id, name, encoding, body) => {
-        if (this.#stage.at === "running") void this.#handlers.answer(this.#stage.core, id, name, encoding, body);
+      onRefused: (receipt, failure) => {
+        this.#confirmations.get(receipt)?.reject(fromCore(CallError, failure));
+        this.#confirmations.delete(receipt);
+      },
+      onRoom: () => {
+        if (this.#stage.at === "running") this.#backlog.flush(this.#stage.core);
+        this.#handlers.wake();
+      },
+      onSettled: (id, ok, encoding, body, failure) => this.#onSettled(id, ok, body && { encoding, body }, failure),
+      onItem: (id, encoding, body) => this.#calls.get(id)?.item?.({ encoding, body }),
+      onCall: (id, name, encoding, body, isStream) => {
+        if (this.#stage.at === "running") void this.#handlers.answer(this.#stage.core, id, name, encoding, body, isStream);
       },
       onCancelled: (id) => this.#handlers.cancel(id),
+      onCredit: (id) => this.#handlers.wake(id),
       onMessage: (name, encoding, body) => this.#onMessage(name, encoding, body),
     };
   }
 
   #onStatus({ status, attempt, retryInMs, error: failure }: StatusEvent): void {
     const told = failure && fromCore(ConnectError, failure);
+    // Only what the server sealed has a reference, and from an established connection that is its good-bye.
+    if (told?.ref !== undefined && this.#status.status === "connected" && status !== "connected") {
+      const { code, message } = told;
+      this.#events.goaway.emit(Object.freeze({ code, message, retryAfterMs: failure?.retryAfterMs }));
+    }
     if (status === "closed") return this.#finish(told);
     // A new try does not unsay why the last one failed; people read it longer than a try takes.
     const error = status === "connecting" ? told ?? this.#status.error : undefined;
@@ -245,23 +361,47 @@ export class MoorlineClient implements Client {
     if (status === "connected") this.#failedLoads = 0;
   }
 
-  #onSettled(
-    id: number,
-    ok: boolean,
-    { encoding, body }: { encoding: Encoding; body: Uint8Array | undefined },
-    failure: CoreFailure | undefined,
-  ): void {
-    const settlement = this.#calls.get(id);
+  #onSession(info: SessionInfo): void {
+    this.#welcomedAt = performance.now();
+    const { maxMessage } = info.limits;
+    this.#session = Object.freeze({
+      ...info,
+      encryption: Object.freeze(info.encryption),
+      limits: Object.freeze(info.limits),
+    });
+    // The core has taken out what waited and is larger than this server takes.
+    for (const { name, bytes } of this.#unmeasured) {
+      if (bytes > maxMessage) this.#report(new CallError("too_large", `The server takes no notification as large as \`${name}\``));
+    }
+    this.#unmeasured = [];
+    this.#events.session.emit(this.#session);
+  }
+
+  #onReset(reason: Reset["reason"], flat: (string | number)[]): void {
+    const unconfirmed: Unconfirmed[] = [];
+    for (let at = 0; at < flat.length; at += 2) {
+      const [name, number] = [flat[at] as string, flat[at + 1] as number];
+      unconfirmed.push(Object.freeze({ kind: number < 0 ? "call" : "notify", name }));
+      this.#confirmations.get(number)?.reject(
+        new CallError("unknown", `The session was lost before the server confirmed \`${name}\``),
+      );
+      this.#confirmations.delete(number);
+    }
+    this.#events.reset.emit(Object.freeze({ reason, unconfirmed: Object.freeze(unconfirmed) }));
+  }
+
+  #onSettled(id: number, ok: boolean, payload: Payload | undefined, failure: CoreFailure | undefined): void {
+    const ongoing = this.#calls.get(id);
     this.#calls.delete(id);
     if (!ok) {
       const isLocalTimeout = failure?.code === "timeout" && this.#status.status !== "connected";
       const error = isLocalTimeout ? this.#timeout(CallError, "No answer in time") : fromCore(CallError, failure);
-      return settlement?.reject(error);
+      return ongoing?.reject(error);
     }
     try {
-      settlement?.resolve(body && decode(encoding, body));
+      ongoing?.settle(payload);
     } catch (unreadable) {
-      settlement?.reject(unreadable);
+      ongoing?.reject(unreadable);
     }
   }
 
@@ -276,12 +416,13 @@ export class MoorlineClient implements Client {
     }
   }
 
-  #submit(submission: Submission): void {
+  #submit(submission: Submission, offline = this.#options.offline): void {
     const stage = this.#stage;
     if (stage.at === "closing" || stage.at === "closed") throw this.#closedError();
+    if (offline === "fail" && this.#status.status !== "connected") throw this.#offlineError();
     if (stage.at === "loading" || !this.#backlog.isEmpty) return this.#backlog.add(submission);
     try {
-      submission.send(stage.core, submission.payload);
+      this.#backlog.send(stage.core, submission);
     } catch (failure) {
       throw fromCore(CallError, failure);
     }
@@ -308,6 +449,11 @@ export class MoorlineClient implements Client {
     return new Class("timeout", cause ? `${message}: ${cause.message}` : message, { cause, remedy: cause?.remedy });
   }
 
+  #offlineError(): CallError {
+    const cause = this.#status.error;
+    return new CallError("connection_lost", "Not connected", { cause, remedy: cause?.remedy });
+  }
+
   #closedError(cause = this.#status.error): CallError {
     const message = cause && `The client is closed: ${cause.message}`;
     return new CallError("closed", message, { cause, remedy: cause?.remedy });
@@ -328,11 +474,13 @@ export class MoorlineClient implements Client {
     this.#setStatus({ status: "closed", attempt: this.#status.attempt, retryInMs: undefined, error });
     // This may run within a call of the core's: what that still settles comes first, and only then may the core be freed.
     queueMicrotask(() => {
-      for (const settlement of this.#calls.values()) settlement.reject(reason);
+      for (const ongoing of this.#calls.values()) ongoing.reject(reason);
       this.#calls.clear();
+      for (const settlement of this.#confirmations.values()) settlement.reject(reason);
+      this.#confirmations.clear();
       this.#end();
       if (!core) return;
-      this.#lastStats = core.stats();
+      this.#lastStats = this.#statsOf(core);
       this.#stage = { at: "closed" };
       core.free();
     });

@@ -4,6 +4,7 @@ export type { ErrorDetails } from "./errors.js";
 export type { ApiShape, UntypedApi } from "./api.js";
 export type { Code } from "./codes.gen.js";
 export type {
-  CallOptions, Client, ClientEvents, Connect, ConnectOptions, Handler, HandlerContext, NotifyOptions, Preload,
-  PreloadOptions, Session, Stats, Status, Unsubscribe, WaitOptions, WasmSource, WebSocketClass,
+  CallOptions, Client, ClientEvents, ConfirmedNotifyOptions, Connect, ConnectOptions, Goaway, Handler, HandlerContext,
+  NotifyOptions, Preload, PreloadOptions, Reset, SendOptions, Session, Stats, Status, StreamOptions, Unconfirmed,
+  Unsubscribe, WaitOptions, WasmSource, WebSocketClass,
 } from "./types.js";

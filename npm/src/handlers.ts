@@ -1,4 +1,5 @@
 import type { Core, Encoding } from "./boundary.js";
+import { isBackpressure } from "./backlog.js";
 import { codes } from "./codes.gen.js";
 import { CallError, MoorlineError } from "./errors.js";
 import { fromCore } from "./failure.js";
@@ -8,10 +9,17 @@ import { decode, encode } from "./payload.js";
 /** A handler, whatever its types. */
 export type AnyHandler = (data: unknown, context: { signal: AbortSignal }) => unknown;
 
+/** A call of the server's that is being answered. */
+interface Running {
+  abort: AbortController;
+  /** Goes on with a stream that had no room. */
+  wake?: () => void;
+}
+
 /** The page's handlers, and the server's calls that they are answering. */
 export class Handlers {
   readonly #handlers = new Map<string, AnyHandler>();
-  readonly #running = new Map<number, AbortController>();
+  readonly #running = new Map<number, Running>();
   readonly #report: (error: MoorlineError) => void;
 
   constructor(report: (error: MoorlineError) => void) {
@@ -28,11 +36,15 @@ export class Handlers {
   }
 
   /** Runs the handler and answers once, unless the server gives up before. Never rejects. */
-  async answer(core: Core, id: number, name: string, encoding: Encoding, body: Uint8Array): Promise<void> {
-    const running = new AbortController();
+  async answer(
+    core: Core, id: number, name: string, encoding: Encoding, body: Uint8Array, isStream: boolean,
+  ): Promise<void> {
+    const running: Running = { abort: new AbortController() };
+    const { signal } = running.abort;
     this.#running.set(id, running);
-    const send = await this.#run(name, encoding, body, running.signal);
-    if (running.signal.aborted) return;
+    const pour = isStream ? (items: AsyncIterable<unknown>) => this.#pour(core, id, items, running) : undefined;
+    const send = await this.#run(name, encoding, body, signal, pour);
+    if (signal.aborted) return;
     this.#running.delete(id);
     try {
       send(core, id);
@@ -44,8 +56,16 @@ export class Handlers {
 
   /** The server no longer waits for this call. */
   cancel(id: number): void {
-    this.#running.get(id)?.abort(new CallError("cancelled"));
+    const running = this.#running.get(id);
     this.#running.delete(id);
+    running?.abort.abort(new CallError("cancelled"));
+    running?.wake?.();
+  }
+
+  /** There may be room for items: of this stream, or of any. */
+  wake(id?: number): void {
+    const awake = id === undefined ? [...this.#running.values()] : [this.#running.get(id)];
+    for (const running of awake) running?.wake?.();
   }
 
   /** The client has ended: nothing can be answered any more. */
@@ -53,11 +73,38 @@ export class Handlers {
     for (const id of this.#running.keys()) this.cancel(id);
   }
 
-  async #run(name: string, encoding: Encoding, body: Uint8Array, signal: AbortSignal): Promise<Answer> {
+  /** Sends the items as the server takes them. */
+  async #pour(core: Core, id: number, items: AsyncIterable<unknown>, running: Running): Promise<void> {
+    const { signal } = running.abort;
+    for await (const item of items) {
+      const { encoding, body } = encode(item);
+      for (;;) {
+        if (signal.aborted) return;
+        try {
+          core.item(id, encoding, body);
+          break;
+        } catch (failure) {
+          if (!isBackpressure(failure)) throw fromCore(CallError, failure);
+        }
+        await new Promise<void>((resolve) => (running.wake = resolve));
+      }
+    }
+  }
+
+  async #run(
+    name: string, encoding: Encoding, body: Uint8Array, signal: AbortSignal,
+    pour: ((items: AsyncIterable<unknown>) => Promise<void>) | undefined,
+  ): Promise<Answer> {
     try {
       const handler = this.#handlers.get(name);
       if (!handler) throw new CallError("not_found", `This client has no handler \`${name}\``);
-      const result = encode(await handler(decode(encoding, body), { signal }));
+      const returned = await handler(decode(encoding, body), { signal });
+      if (isAsyncIterable(returned)) {
+        if (!pour) throw new Error("it gives a stream, and the server asked for one answer");
+        await pour(returned);
+        return (core, id) => core.end(id);
+      }
+      const result = encode(returned);
       return (core, id) => core.reply(id, result.encoding, result.body);
     } catch (thrown) {
       return failure(thrown, (cause) => {
@@ -66,6 +113,10 @@ export class Handlers {
       });
     }
   }
+}
+
+function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {
+  return typeof value === "object" && value !== null && Symbol.asyncIterator in value;
 }
 
 /** How a call is answered, once it is known. */

@@ -1,5 +1,7 @@
 import { MoorlineError } from "./errors.js";
-import type { CallOptions, ConnectOptions, NotifyOptions, PreloadOptions, WaitOptions } from "./types.js";
+import type {
+  CallOptions, ConfirmedNotifyOptions, ConnectOptions, NotifyOptions, PreloadOptions, StreamOptions, WaitOptions,
+} from "./types.js";
 
 interface Expectation {
   what: string;
@@ -24,6 +26,8 @@ const wait: Record<keyof WaitOptions, Expectation> = {
   },
 };
 
+const offline = oneOf("queue", "fail");
+
 const connect: Record<keyof ConnectOptions, Expectation> = {
   serverKey: {
     what: "a string or an array of strings",
@@ -36,6 +40,7 @@ const connect: Record<keyof ConnectOptions, Expectation> = {
   reconnect: flag,
   reconnectBaseMs: finiteMs,
   reconnectMaxMs: finiteMs,
+  offline,
   webSocket: { what: "a WebSocket class", fits: (value) => typeof value === "function" },
   wasm: {
     what: "bytes, a URL, a WebAssembly.Module, a Response or a promise of one",
@@ -46,8 +51,41 @@ const connect: Record<keyof ConnectOptions, Expectation> = {
 export const checkConnectOptions = checker<ConnectOptions>("connect", connect);
 export const checkPreloadOptions = checker<PreloadOptions>("preload", { ...wait, wasm: connect.wasm });
 export const checkReadyOptions = checker<WaitOptions>("ready", wait);
-export const checkCallOptions = checker<CallOptions>("call", wait);
-export const checkNotifyOptions = checker<NotifyOptions>("notify", { volatile: flag });
+export const checkCallOptions = checker<CallOptions>("call", {
+  ...wait,
+  offline,
+  idempotencyKey: {
+    what: "a text of 1 to 200 bytes without control characters",
+    fits: (value) =>
+      typeof value === "string" && /^\P{Cc}+$/u.test(value) && new TextEncoder().encode(value).length <= 200,
+  },
+});
+export const checkStreamOptions = checker<StreamOptions>("stream", {
+  ...wait,
+  offline,
+  buffer: {
+    what: "a whole number of items from 1 to 65,536",
+    fits: (value) => Number.isInteger(value) && (value as number) >= 1 && (value as number) <= 65_536,
+  },
+});
+const checkNotify = checker<AnyNotifyOptions>("notify", { ...wait, offline, volatile: flag, acknowledged: flag });
+
+interface AnyNotifyOptions extends WaitOptions, Pick<NotifyOptions, "offline" | "volatile"> {
+  acknowledged?: boolean | undefined;
+}
+
+/** As the others, and what does not go together. */
+export function checkNotifyOptions(options: NotifyOptions | ConfirmedNotifyOptions | undefined): AnyNotifyOptions {
+  const checked = checkNotify(options);
+  const { volatile, acknowledged, timeoutMs, signal } = checked;
+  const wrong = acknowledged ? volatile && "volatile" : (timeoutMs ?? signal) !== undefined && "timeoutMs or signal";
+  if (!wrong) return checked;
+  throw new MoorlineError(
+    "invalid_option",
+    `notify() takes no ${wrong} ${acknowledged ? "with" : "without"} \`acknowledged: true\``,
+    { remedy: "Only what is acknowledged can be waited for, and what is volatile is not acknowledged." },
+  );
+}
 
 /** A check that hands back the options, or throws `invalid_option` with the name that is wrong and the nearest right one. */
 function checker<T extends object>(where: string, expectations: Record<keyof T, Expectation>) {

@@ -5,8 +5,13 @@ import { LONGEST_TIMER_MS } from "./settlement.js";
 import { resolveUrl } from "./url.js";
 import { version } from "./version.js";
 
+/** What the shell itself does by options; the core knows nothing of it. */
+export interface Settings extends CoreOptions {
+  offline: "queue" | "fail";
+}
+
 /** URL and options of `connect`, resolved and with every default. The defaults are written here and nowhere else. */
-export function settingsFrom(url: string | URL | undefined, options: ConnectOptions): CoreOptions {
+export function settingsFrom(url: string | URL | undefined, options: ConnectOptions): Settings {
   return {
     url: resolveUrl(url, globalThis.location),
     encryption: options.encryption ?? "aes-256-gcm",
@@ -18,6 +23,7 @@ export function settingsFrom(url: string | URL | undefined, options: ConnectOpti
     reconnectBaseMs: wholeMs(options.reconnectBaseMs ?? 200),
     reconnectMaxMs: wholeMs(options.reconnectMaxMs ?? 20_000),
     clientVersion: version,
+    offline: options.offline ?? "queue",
   };
 }
 

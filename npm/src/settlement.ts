@@ -41,10 +41,14 @@ export class Settlement<T> {
     return this.#open;
   }
 
-  /** Hands the deadline to somebody else, who gets what is left of it, in whole milliseconds and at least one. */
-  handOverDeadline(): number {
-    clearTimeout(this.#timer);
+  /** What is left of the time, in whole milliseconds and at least one. */
+  get remainingMs(): number {
     return Math.max(1, Math.round(this.#deadline - performance.now()));
+  }
+
+  /** Somebody else looks at the clock from now on. */
+  stopClock(): void {
+    clearTimeout(this.#timer);
   }
 
   resolve(value: T): void {
@@ -53,6 +57,11 @@ export class Settlement<T> {
 
   reject(reason: unknown): void {
     if (this.#close()) this.#reject(reason);
+  }
+
+  /** The caller wants nothing of it any more, and hears nothing: {@link promise} stays as it is. */
+  abandon(): void {
+    if (this.#close()) this.onAbandoned?.();
   }
 
   readonly #onAbort = (): void => this.#abandon(this.#signal?.reason);

@@ -1,7 +1,8 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import type {
-  ApiShape, ArgumentOf, DataAndOptions, Declared, NameIn, ResultOf, UntypedApi,
+  ApiShape, ArgumentOf, DataAndOptions, Declared, ItemOf, NameIn, ResultOf, UntypedApi,
 } from "./api.js";
+import type { Code } from "./codes.gen.js";
 import type { ConnectError, MoorlineError } from "./errors.js";
 import type { Unsubscribe } from "./listeners.js";
 
@@ -46,6 +47,11 @@ export interface ConnectOptions {
   reconnectBaseMs?: number | undefined;
   /** Upper bound of every wait before a new try, in ms. Default: 20,000. */
   reconnectMaxMs?: number | undefined;
+  /**
+   * What becomes of calls and notifications while there is no connection. `"queue"`: they wait for one, in order, up to
+   * 2,048 messages or 1 MiB. `"fail"`: they fail at once with `connection_lost`. Default: `"queue"`.
+   */
+  offline?: "queue" | "fail" | undefined;
   /** The WebSocket to use. Default: the global one; without one the entry `moorline` takes that of `ws` in Node. */
   webSocket?: WebSocketClass | undefined;
   /**
@@ -63,13 +69,44 @@ export interface WaitOptions {
   signal?: AbortSignal | undefined;
 }
 
+/** What all that is sent has in common. */
+export interface SendOptions {
+  /** As in {@link ConnectOptions}, for this message alone. Default: the client's. */
+  offline?: "queue" | "fail" | undefined;
+}
+
 /** Options of `client.call`. The default of `timeoutMs` is the client's `callTimeoutMs`; an abort also cancels the handler. */
-export interface CallOptions extends WaitOptions {}
+export interface CallOptions extends WaitOptions, SendOptions {
+  /**
+   * Names this call for the server, which runs its handler once for each key within 10 minutes and answers a repetition
+   * with the first answer. A call with a key is sent again after a {@link Reset} instead of rejecting with `unknown`. 1 to
+   * 200 bytes, without control characters; a random UUID does. Default: none.
+   */
+  idempotencyKey?: string | undefined;
+}
+
+/**
+ * Options of `client.stream`. `timeoutMs` is how long the first item may take, by default the client's `callTimeoutMs`; an
+ * abort ends the loop with the signal's `reason` and cancels the handler.
+ */
+export interface StreamOptions extends WaitOptions, SendOptions {
+  /** Items that the server may send ahead of the loop, 1 to 65,536. Default: 64. */
+  buffer?: number | undefined;
+}
 
 /** Options of `client.notify`. */
-export interface NotifyOptions {
+export interface NotifyOptions extends SendOptions {
   /** May be lost: dropped while not connected or when the line is full, never delays anything else. Default: `false`. */
   volatile?: boolean | undefined;
+  /** `true` is for {@link ConfirmedNotifyOptions}. Default: `false`. */
+  acknowledged?: false | undefined;
+}
+
+/** Options of `client.notify` with a promise. The default of `timeoutMs` is the client's `callTimeoutMs`. */
+export interface ConfirmedNotifyOptions extends WaitOptions, SendOptions {
+  /** The promise resolves when the server has got the notification. It does not wait for what a listener does with it. */
+  acknowledged: true;
+  volatile?: false | undefined;
 }
 
 /** Options of {@link Preload | preload}. The default of `timeoutMs` is `Infinity`. */
@@ -90,9 +127,41 @@ export interface Status {
   readonly error: ConnectError | undefined;
 }
 
-/** What the client and the server agreed on for the current connection. */
+/** A message of which nobody knows whether the server got it. */
+export interface Unconfirmed {
+  readonly kind: "call" | "notify";
+  readonly name: string;
+}
+
+/** The server has forgotten the session, and with it what it had not delivered to this client. */
+export interface Reset {
+  /**
+   * `expired`: the client was away for longer than the server keeps sessions. `overflow`: more waited for it than is kept.
+   * `restart`: the server was started anew. `unknown`: the server does not know the session, or does not say why.
+   */
+  readonly reason: "expired" | "overflow" | "restart" | "unknown";
+  /**
+   * In the order of sending, what the server may have got or not: its calls reject with `unknown`, acknowledged
+   * notifications too. What is not listed has arrived, or goes out in the next session.
+   */
+  readonly unconfirmed: readonly Unconfirmed[];
+}
+
+/** What the server said when it ended the connection. */
+export interface Goaway {
+  /** `going_away` when it stops or restarts; `closed_by_server` when its application closed, which is final. */
+  readonly code: Code | (string & {});
+  /** When it wants to be asked again, in ms from now; `undefined` if it does not say. The client keeps to it. */
+  readonly retryAfterMs: number | undefined;
+  /** A sentence for people. */
+  readonly message: string;
+}
+
+/** What the client and the server agreed on. It outlives connections: after a cut it goes on, see `resumed`. */
 export interface Session {
   readonly id: string;
+  /** Whether it is the session of the connection before, so that nothing was lost between them. */
+  readonly resumed: boolean;
   readonly encryption: {
     readonly suite: "aes-256-gcm" | "chacha20-poly1305" | "off";
     /** `pinned`: the key was given as `serverKey`. `discovered`: it was asked for, which is as strong as TLS. */
@@ -123,6 +192,11 @@ export interface Stats {
   readonly rttMs?: number | undefined;
   /** Bytes that wait for the socket. */
   readonly buffered: number;
+  /**
+   * By how much the server's clock is ahead of `Date.now()`, in ms; `undefined` before the first session. Measured at each
+   * handshake, exact to half a round trip.
+   */
+  readonly offsetMs?: number | undefined;
 }
 
 /** Events of `client.on`. */
@@ -131,6 +205,13 @@ export interface ClientEvents {
   status: Status;
   /** A handshake succeeded; the value is the new `client.session`. Comes before the status `connected`. */
   session: Session;
+  /** The session was lost. Comes exactly once for each, before anything of the next one. */
+  reset: Reset;
+  /**
+   * The server ended the connection and said why. The status follows, and unless that is `closed` the client connects
+   * again by itself.
+   */
+  goaway: Goaway;
   /**
    * Something failed that no promise reports: a handler threw, a notification could not be sent or read. `cause` has
    * what was thrown. While nobody listens, `console.error` gets it.
@@ -167,12 +248,14 @@ export interface Client<A extends ApiShape = UntypedApi> extends Disposable, Asy
   ready(options?: WaitOptions): Promise<Session>;
 
   /**
-   * Calls a handler of the server. While connecting it waits within its own `timeoutMs`.
+   * Calls a handler of the server. While connecting it waits within its own `timeoutMs`, as it does when too much is on
+   * its way. A lost connection does not disturb it: the answer comes over the next one.
    *
    * A `Uint8Array` goes as bytes and anything else as JSON; the same holds for the result.
    *
-   * @throws CallError with the protocol's code (`timeout`, `not_found`, `unknown` if the connection ended first,
-   *   `too_large`, `backpressure`, `unreadable`, `closed`, …) or with the code of the handler's own failure
+   * @throws CallError with the protocol's code (`timeout`, `not_found`, `unknown` if the session was lost or the client
+   *   closed after it was sent and before its answer came, so that the handler may have run or not; `too_large`,
+   *   `backpressure`, `unreadable`, `closed`, …) or with the code of the handler's own failure
    */
   call<N extends NameIn<A, "calls">>(
     name: N,
@@ -180,16 +263,43 @@ export interface Client<A extends ApiShape = UntypedApi> extends Disposable, Asy
   ): Promise<ResultOf<Declared<A, "calls", N>>>;
 
   /**
+   * Calls a handler of the server that answers with many items, for `for await`. It is called when the first item is asked
+   * for. Leaving the loop cancels the handler; who leaves off otherwise calls `return()`. Items are sent as far ahead as
+   * `buffer` says. Items that have come are given out before the error that the stream ended with.
+   *
+   * @throws CallError in the loop, as `call` does. Wrong options and data are thrown at once
+   */
+  stream<N extends NameIn<A, "streams">>(
+    name: N,
+    ...rest: DataAndOptions<ArgumentOf<Declared<A, "streams", N>>, StreamOptions>
+  ): AsyncIterableIterator<ItemOf<Declared<A, "streams", N>>>;
+
+  /**
+   * Tells the server something and resolves when the server has got it, also over a lost connection.
+   *
+   * @throws CallError `unknown` if the session was lost first, `timeout`, `closed`, and what the other form throws
+   */
+  notify<N extends NameIn<A, "notifies">>(
+    name: N,
+    data: Declared<A, "notifies", N>,
+    options: ConfirmedNotifyOptions,
+  ): Promise<void>;
+
+  /**
    * Tells the server something, without an answer. While connecting it waits, unless it is `volatile`.
    *
-   * @throws CallError `too_large`, `backpressure`, `unreadable`, `invalid_name`, `closed` (not if `volatile`)
+   * @throws CallError `too_large`, `backpressure` when too much waits for the server, `unreadable`, `invalid_name`,
+   *   `connection_lost` if `offline` says so, `closed` (not if `volatile`)
    */
   notify<N extends NameIn<A, "notifies">>(
     name: N,
     ...rest: DataAndOptions<Declared<A, "notifies", N>, NotifyOptions>
   ): void;
 
-  /** Answers the server's calls of this name. There is one handler for a name: a second replaces it. */
+  /**
+   * Answers the server's calls of this name. There is one handler for a name: a second replaces it. An async generator
+   * answers a call that asks for a stream, and is read as fast as the server takes its items.
+   */
   handle<N extends NameIn<A, "handles">>(name: N, handler: Handler<Declared<A, "handles", N>, A>): Unsubscribe;
 
   /** Hears the server's notifications of this name. Any number may listen; without a listener they are dropped. */
@@ -200,6 +310,9 @@ export interface Client<A extends ApiShape = UntypedApi> extends Disposable, Asy
 
   /** Counters at this moment; all zero until the wasm is loaded. */
   stats(): Stats;
+
+  /** The server's clock at this moment, in ms since 1970; `undefined` without a session. As exact as `stats().offsetMs`. */
+  serverTimeMs(): number | undefined;
 
   /** Asks for a fresh sample of the round trip, which `stats().rttMs` then has. Does nothing while not connected. */
   ping(): void;

@@ -198,7 +198,8 @@ test("the backlog is bounded by number and by bytes", async () => {
   await assert.rejects(many.client.call("n"), { code: "backpressure" });
   const large = loading();
   large.client.notify("half", new Uint8Array(600_000));
-  assert.throws(() => large.client.notify("half", new Uint8Array(600_000)), { code: "backpressure" });
+  large.client.notify("half", new Uint8Array(600_000)); // The last one may stand out.
+  assert.throws(() => large.client.notify("none", new Uint8Array(1)), { code: "backpressure" });
   await Promise.all([many.client.close(), large.client.close()]);
 });
 
@@ -275,4 +276,105 @@ test("volatile is passed on while there is a core", async () => {
   client.notify("cursor", { x: 1 }, { volatile: true });
   client.notify("chat", "hi");
   assert.deepEqual(core.only("notify"), [["notify", "cursor", { x: 1 }, true], ["notify", "chat", "hi", false]]);
+});
+
+test("without room calls wait for it in order, and a plain notification is refused", async () => {
+  const { client, core } = await opened();
+  core.throws.call = failure("backpressure");
+  const [first, second] = [client.call("first"), client.call("second")];
+  const told = client.notify("third", null, { acknowledged: true });
+  assert.throws(() => client.notify("plain"), { code: "backpressure", retryable: true });
+  assert.deepEqual(core.log.map(([, name]) => name).slice(1), ["first"], "nobody overtakes who waits");
+  core.throws.call = failure("backpressure");
+  core.host.onRoom();
+  core.host.onRoom();
+  assert.deepEqual(core.log.map(([, name]) => name).slice(1), ["first", "first", "first", "second", "third"]);
+  core.answers(1, 1);
+  core.answers(2, 2);
+  core.host.onConfirmed(1);
+  assert.deepEqual(await Promise.all([first, second, told]), [1, 2, undefined]);
+  client.notify("plain");
+  assert.equal(core.only("notify").length, 1);
+});
+
+test("who waits for room waits within the own time, and is not sent later", async () => {
+  const { client, core } = await opened();
+  core.throws.call = failure("backpressure");
+  await assert.rejects(client.call("late", null, { timeoutMs: 5 }), { code: "timeout" });
+  core.host.onRoom();
+  assert.equal(core.only("call").length, 1);
+  client.notify("plain");
+  assert.equal(core.only("notify").length, 1, "nobody waits any more");
+});
+
+test("an acknowledged notification resolves when the server has it, and is unknown after a reset", async () => {
+  const { client, core } = await opened();
+  const [got, lost, aborted, late] = [1, 2, 3, 4].map((n) => {
+    const options = n === 3 ? { signal: AbortSignal.timeout(1) } : n === 4 ? { timeoutMs: 1 } : {};
+    return client.notify("note", n, { acknowledged: true, ...options });
+  });
+  assert.deepEqual(core.only("notifyConfirmed").map(([, name, n]) => [name, n]), [["note", 1], ["note", 2], ["note", 3], ["note", 4]]);
+  await assert.rejects(aborted, { name: "TimeoutError" });
+  await assert.rejects(late, { name: "CallError", code: "timeout" });
+  core.host.onConfirmed(1);
+  core.host.onReset("restart", ["note", 2, "note", 3]);
+  assert.equal(await got, undefined);
+  await assert.rejects(lost, { name: "CallError", code: "unknown", remedy: /Ask for the state/ });
+});
+
+test("an acknowledged notification ends with the client, and one above the limit with the session that tells it", async () => {
+  const { client, core } = await opened();
+  const open = client.notify("note", 1, { acknowledged: true });
+  const large = client.notify("large", new Uint8Array(100_000), { acknowledged: true });
+  const errors = [];
+  client.on("error", ({ code, message }) => errors.push([code, message]));
+  client.notify("plain", new Uint8Array(100_000));
+  core.host.onRefused(2, failure("too_large"));
+  core.connected();
+  await assert.rejects(large, { code: "too_large" });
+  assert.deepEqual(errors, [["too_large", "The server takes no notification as large as `plain`"]]);
+  client.close();
+  core.closed();
+  await assert.rejects(open, { code: "closed" });
+});
+
+test("options that make no sense together are refused", async () => {
+  const { client, core } = await opened();
+  const wrong = { code: "invalid_option" };
+  await assert.rejects(client.notify("n", 1, { acknowledged: true, volatile: true }), wrong);
+  assert.throws(() => client.notify("n", 1, { timeoutMs: 5 }), { ...wrong, message: /without `acknowledged: true`/ });
+  for (const idempotencyKey of ["", "ä".repeat(101), "a\nb", 7]) await assert.rejects(client.call("n", 1, { idempotencyKey }), wrong);
+  for (const buffer of [0, 1.5, Infinity, 65_537]) assert.throws(() => client.stream("n", 1, { buffer }), wrong);
+  assert.throws(() => client.notify("n", 1, { offline: "drop" }), wrong);
+  assert.deepEqual(core.log, [["start"]]);
+});
+
+test("a key goes with its call", async () => {
+  const { client, core } = await opened();
+  client.call("pay", 1, { idempotencyKey: "ä".repeat(100) }).catch(() => {});
+  assert.equal(core.only("call")[0][4], "ä".repeat(100));
+  client.close();
+});
+
+test("offline: fail sends nothing without a connection", async () => {
+  const { client, core } = await opened({ offline: "fail" });
+  core.lost();
+  const refused = { name: "CallError", code: "connection_lost" };
+  await assert.rejects(client.call("a"), refused);
+  await assert.rejects(client.notify("a", 1, { acknowledged: true }), refused);
+  await assert.rejects(client.stream("a").next(), refused);
+  assert.throws(() => client.notify("a"), refused);
+  client.notify("a", 1, { volatile: true });
+  client.notify("kept", 1, { offline: "queue" });
+  assert.deepEqual(core.only("call", "notify").map(([, name]) => name), ["a", "kept"]);
+  core.connected();
+  client.notify("b");
+  assert.equal(core.only("notify").length, 3);
+});
+
+test("regression: data without JSON form leaves no timer and no second rejection behind", async () => {
+  const { client } = await opened();
+  await assert.rejects(client.call("a", 1n, { timeoutMs: 1 }), { code: "unreadable" });
+  await assert.rejects(client.notify("a", 1n, { acknowledged: true, timeoutMs: 1 }), { code: "unreadable" });
+  await turn();
 });

@@ -305,3 +305,50 @@ test("sockets are made by the class that was found", async () => {
   assert.deepEqual({ ...socket }, { url: "ws://test/moorline", protocols: ["moorline.v1"] });
   client.close();
 });
+
+test("a reset is told once with what is unconfirmed, before the next session", async () => {
+  const { client, core } = await opened();
+  const order = [];
+  client.on("reset", (reset) => order.push(reset));
+  client.on("session", ({ resumed }) => order.push(resumed));
+  core.connected({ ...session, resumed: true });
+  core.host.onReset("restart", ["say", -1, "note", 0, "note", 3]);
+  core.connected();
+  const [call, note] = [{ kind: "call", name: "say" }, { kind: "notify", name: "note" }];
+  assert.deepEqual(order, [true, { reason: "restart", unconfirmed: [call, note, note] }, false]);
+  assert.ok(Object.isFrozen(order[1].unconfirmed));
+  client.close();
+});
+
+test("goaway is what the server sealed at the end of a connection, and nothing else", async () => {
+  const { client, core } = await opened();
+  const heard = [];
+  client.on("goaway", (goaway) => heard.push(goaway));
+  client.on("status", ({ status }) => heard.push(status));
+  const error = failure("going_away", { ref: "00ff", retryAfterMs: 70 });
+  core.lost({ error }); // A refusal: there was no connection.
+  core.connected();
+  core.lost({ error });
+  core.lost({ error });
+  core.connected();
+  core.lost();
+  const message = "The server ends this connection because it stops or restarts.";
+  const goaway = { code: "going_away", message, retryAfterMs: 70 };
+  assert.deepEqual(heard, ["connecting", "connected", goaway, "connecting", "connecting", "connected", "connecting"]);
+  client.close();
+});
+
+test("the server's clock is Welcome's, half a round trip and what has passed since", async (t) => {
+  const { client, core } = await opened();
+  assert.equal(client.serverTimeMs(), undefined);
+  assert.equal(client.stats().offsetMs, undefined);
+  let passed = 1_000;
+  t.mock.method(performance, "now", () => passed);
+  t.mock.method(Date, "now", () => 49_000);
+  core.connected({ ...session, serverTimeMs: 50_000 }); // The fake's round trip is 5 ms.
+  passed += 200;
+  assert.equal(client.serverTimeMs(), 50_202.5);
+  assert.equal(client.stats().offsetMs, 1_202.5);
+  t.mock.restoreAll();
+  client.close();
+});

@@ -15,6 +15,7 @@ export const session = {
   heartbeatMs: 25_000,
   serverTimeMs: 0,
   url: "ws://test/moorline",
+  resumed: false,
 };
 
 export class FakeCore {
@@ -24,6 +25,7 @@ export class FakeCore {
   throws = {};
   freed = false;
   #nextId = 1;
+  #nextReceipt = 1;
 
   constructor(options, host) {
     this.options = options;
@@ -39,10 +41,17 @@ export class FakeCore {
   }
 
   start() { this.#record("start"); }
-  call(name, encoding, body, timeoutMs) {
-    this.#record("call", name, encoding === 1 ? value(body) : body, timeoutMs);
+  call(name, encoding, body, timeoutMs, ...keyAndCredit) {
+    this.#record("call", name, encoding === 1 ? value(body) : body, timeoutMs, ...keyAndCredit);
     return this.#nextId++;
   }
+  grant(id, more) { this.#record("grant", id, more); }
+  notifyConfirmed(name, encoding, body) {
+    this.#record("notifyConfirmed", name, encoding === 1 ? value(body) : body);
+    return this.#nextReceipt++;
+  }
+  item(id, encoding, body) { this.#record("item", id, encoding === 1 ? value(body) : body); }
+  end(id) { this.#record("end", id); }
   cancel(id) { this.#record("cancel", id); }
   notify(name, encoding, body, volatile) { this.#record("notify", name, encoding === 1 ? value(body) : body, volatile); }
   reply(id, encoding, body) { this.#record("reply", id, encoding === 1 ? value(body) : body); }
@@ -68,6 +77,8 @@ export class FakeCore {
     if (result instanceof Uint8Array) this.host.onSettled(id, true, 0, result, undefined);
     else this.host.onSettled(id, true, 1, bytes(result), undefined);
   }
+  gives(id, ...items) { for (const item of items) this.host.onItem(id, 1, bytes(item)); }
+  ends(id) { this.host.onSettled(id, true, 0, undefined, undefined); }
   refuses(id, code, more) { this.host.onSettled(id, false, 1, undefined, failure(code, more)); }
 }
 
@@ -83,6 +94,7 @@ export const settings = {
   reconnectBaseMs: 1,
   reconnectMaxMs: 1,
   clientVersion: "0.1.0",
+  offline: "queue",
 };
 
 class FakeSocket {

@@ -10,8 +10,8 @@ async function opened() {
   const client = new MoorlineClient(settings, around);
   await turn();
   const { core } = around;
-  const calls = (id, name, data = null) => {
-    core.host.onCall(id, name, 1, bytes(data));
+  const calls = (id, name, data = null, isStream = false) => {
+    core.host.onCall(id, name, 1, bytes(data), isStream);
     return turn();
   };
   return { client, core, calls, answers: () => core.only("reply", "fail") };
@@ -95,6 +95,55 @@ test("data that cannot be attached makes the failure internal", async (t) => {
   client.handle("odd", () => { throw new Fail("odd", "Odd", { data: 1n }); });
   await calls(1, "odd");
   assert.deepEqual(answers().map(([, , code]) => code), ["internal"]);
+});
+
+test("an async generator answers a stream, no faster than the server takes it", async () => {
+  const { client, core, calls, answers } = await opened();
+  client.handle("count", async function* (to) { for (let n = 1; n <= to; n++) yield n; });
+  core.throws.item = failure("backpressure");
+  await calls(1, "count", 2, true);
+  const items = () => core.only("item").map(([, , item]) => item);
+  assert.deepEqual(items(), [1], "refused");
+  core.throws.item = failure("backpressure");
+  core.host.onCredit(1);
+  await turn();
+  core.host.onRoom();
+  await turn();
+  assert.deepEqual(items(), [1, 1, 1, 2]);
+  assert.deepEqual([core.only("end"), answers()], [[["end", 1]], []]);
+  client.handle("one", () => 7);
+  await calls(2, "one", null, true);
+  assert.deepEqual(answers(), [["reply", 2, 7]], "one answer is all there is");
+});
+
+test("a stream's error reaches the server, and its end the generator", async () => {
+  const { client, core, calls, answers } = await opened();
+  let left = 0;
+  client.handle("fails", async function* () { yield 1; throw new Fail("enough", "That was all"); });
+  client.handle("endless", async function* () { try { for (;;) yield 1; } finally { left++; } });
+  await calls(1, "fails", null, true);
+  assert.deepEqual(answers(), [["fail", 1, "enough", "That was all", undefined]]);
+  core.throws.item = failure("backpressure");
+  await calls(2, "endless", null, true);
+  core.host.onCancelled(2);
+  await turn();
+  core.throws.item = failure("too_large");
+  const errors = [];
+  client.on("error", ({ code }) => errors.push(code));
+  await calls(3, "endless", null, true);
+  assert.equal(left, 2);
+  assert.deepEqual(answers().slice(1).map(([, id, code]) => [id, code]), [[3, "too_large"]]);
+  assert.deepEqual(core.only("end"), []);
+});
+
+test("a generator where one answer was asked for is a fault of the page's", async () => {
+  const { client, calls, answers } = await opened();
+  const errors = [];
+  client.on("error", ({ message }) => errors.push(message));
+  client.handle("count", async function* () { yield 1; });
+  await calls(1, "count");
+  assert.deepEqual(answers().map(([, , code]) => code), ["internal"]);
+  assert.match(errors[0], /asked for one answer/);
 });
 
 test("a cancelled call aborts its handler, whose answer is then dropped", async () => {

@@ -65,6 +65,7 @@ test("an option that is undefined is one that was left out", () => {
     reconnectBaseMs: 200,
     reconnectMaxMs: 20_000,
     clientVersion: version,
+    offline: "queue",
   });
 });
 

@@ -162,7 +162,7 @@ test("bundles stay within their size", async () => {
   const gzipped = async (entry, external) => gzipSync(await bundle(entry, { minify: true, external })).length;
   const shell = await gzipped("moorline", ["./glue.js"]); // some 3 KB of it are the words of the registry of codes
   console.log(`shell ${shell} bytes gzipped${isReal ? `, with glue ${await gzipped("moorline")}` : ""}`);
-  assert.ok(shell <= 10_000, `the shell has ${shell} bytes`);
+  assert.ok(shell <= 12_000, `the shell has ${shell} bytes`);
   if (isReal) assert.ok((await gzipped("moorline")) <= 15_000);
 });
 
@@ -174,7 +174,10 @@ test("every path of exports is there", () => {
 test("the glue has what the boundary names", { skip: !isReal && "no npm/generated" }, async () => {
   const { Core, initSync } = await import(join(installed, "dist/glue.js"));
   assert.equal(typeof initSync, "function");
-  const methods = ["start", "call", "cancel", "notify", "reply", "fail", "discovered", "retryNow", "ping", "stats", "close", "free"];
+  const methods = [
+    "start", "call", "grant", "cancel", "notify", "notifyConfirmed", "item", "end", "reply", "fail", "discovered",
+    "retryNow", "ping", "stats", "close", "free",
+  ];
   for (const method of methods) assert.equal(typeof Core.prototype[method], "function", method);
   assert.doesNotMatch(readFileSync(join(installed, "dist/glue.js"), "utf8"), /import\.meta\.url/);
 });

@@ -20,6 +20,8 @@ function page(t) {
   return {
     added,
     online: () => window.dispatchEvent(new Event("online")),
+    back: (persisted) => window.dispatchEvent(Object.assign(new Event("pageshow"), { persisted })),
+    resume: () => document.dispatchEvent(new Event("resume")),
     hide: (persisted) => window.dispatchEvent(Object.assign(new Event("pagehide"), { persisted })),
     show(state) {
       document.visibilityState = state;
@@ -36,13 +38,16 @@ async function opened() {
 }
 
 test("the network's return and a look at the page end the wait for the next try", async (t) => {
-  const { online, show, added } = page(t);
+  const { online, show, back, resume, added } = page(t);
   const { client, core } = await opened();
   online();
   show("hidden");
   show("visible");
-  assert.equal(core.only("retryNow").length, 2);
-  assert.deepEqual(added.sort(), ["online", "pagehide", "visibilitychange"], "and none that spoils the back-forward cache");
+  back(false);
+  back(true);
+  resume();
+  assert.equal(core.only("retryNow").length, 4);
+  assert.deepEqual(added.sort(), ["online", "pagehide", "pageshow", "resume", "visibilitychange"], "and none that spoils the back-forward cache");
   client.close();
 });
 

@@ -15,6 +15,7 @@ claim("a_killed_server_is_found_again_by_the_same_client_with_its_handlers_and_l
     client.handle("name", () => "ann");
     await client.ready();
     globalThis.seen = kit.statuses(client);
+    globalThis.resets = kit.events(client, "reset");
     client.notify("note", "before");
     globalThis.started = kit.heard(client, "hang.started");
     globalThis.inFlight = kit.outcome(client.call("hang", 1));
@@ -24,9 +25,6 @@ claim("a_killed_server_is_found_again_by_the_same_client_with_its_handlers_and_l
   assert.deepEqual(before.asked, { ok: "ann" });
 
   await first.stop("SIGKILL");
-  const { error } = await page.evaluate(() => inFlight);
-  assertHelps(error, "unknown");
-  assert.equal(error.retryable, false, "it may have run");
   const down = await page.evaluate(() => kit.failed(client, "server_unreachable"));
   assert.equal(down.status, "connecting");
 
@@ -34,11 +32,16 @@ claim("a_killed_server_is_found_again_by_the_same_client_with_its_handlers_and_l
   const after = await page.evaluate(async () => {
     await kit.connected(client);
     client.notify("note", "after");
-    return { id: client.session.id, asked: await client.call("ask", { name: "name" }), heard, seen };
+    const asked = await client.call("ask", { name: "name" });
+    return { id: client.session.id, resumed: client.session.resumed, asked, heard, seen, resets, ...(await inFlight) };
   });
+  assertHelps(after.error, "unknown");
+  assert.equal(after.error.retryable, false, "it may have run");
+  assert.deepEqual(after.resets.map(({ reason }) => reason), ["restart"]);
   assert.deepEqual(after.asked, { ok: "ann" });
   assert.deepEqual(after.heard, ["before", "after"]);
-  assert.notEqual(after.id, before.id, "a new session each time, until sessions resume");
+  assert.notEqual(after.id, before.id, "another server, another session");
+  assert.equal(after.resumed, false);
   assertTells(after.seen);
 }, { tolerated: NETWORK });
 
@@ -70,6 +73,7 @@ claim("a_server_that_stops_politely_says_going_away", async (stage) => {
     globalThis.client = moorline.connect("/moorline", QUICK);
     await client.ready();
     globalThis.goingAway = kit.failed(client, "going_away");
+    globalThis.goaways = kit.events(client, "goaway");
   }, QUICK);
   const { code } = await fixture.stop();
   assert.equal(code, 0);
@@ -78,9 +82,11 @@ claim("a_server_that_stops_politely_says_going_away", async (stage) => {
   assertHelps(error, "going_away");
   assert.equal(error.retryable, true);
   assert(error.ref, "the log line's reference came with it, so it was sealed");
+  const goaways = await page.evaluate(() => goaways);
+  assert.deepEqual(goaways.map(({ code, message }) => [code, message]), [["going_away", error.message]]);
 }, { tolerated: NETWORK });
 
-claim("a_line_that_breaks_without_a_word_is_connection_lost_and_calls_under_way_are_unknown", async (stage) => {
+claim("a_line_that_breaks_without_a_word_is_connection_lost_and_calls_under_way_go_on", async (stage) => {
   const { http, url, key } = await stage.fixture();
   const recorder = await stage.recorder(url);
   const page = await stage.page(http);
@@ -89,13 +95,26 @@ claim("a_line_that_breaks_without_a_word_is_connection_lost_and_calls_under_way_
     await client.ready();
     globalThis.lost = kit.failed(client, "connection_lost");
     const started = kit.heard(client, "hang.started", 3);
-    globalThis.outcomes = Promise.all([1, 2, 3].map((n) => kit.outcome(client.call("hang", n))));
+    globalThis.abort = new AbortController();
+    globalThis.outcomes = Promise.allSettled([1, 2, 3].map((n) => client.call("hang", n, { signal: abort.signal })));
+    client.handle("slow", () => new Promise((resolve) => (globalThis.answer = resolve)));
+    globalThis.asked = client.call("ask", { name: "slow" });
     await started;
   }, [recorder.url, { ...QUICK, serverKey: key }]);
   recorder.cut();
-  for (const { error } of await page.evaluate(() => outcomes)) assertHelps(error, "unknown");
   assertHelps((await page.evaluate(() => lost)).error, "connection_lost");
-  assert.equal(await page.evaluate(() => kit.connected(client).then(() => client.call("double", 3))), 6);
+  const { asked, doubled, dropped, statuses, resumed } = await page.evaluate(async () => {
+    const doubled = await client.call("double", 3);
+    answer("late");
+    const asked = await globalThis.asked;
+    const dropped = kit.heard(client, "hang.dropped", 3);
+    abort.abort();
+    const statuses = (await outcomes).map(({ status }) => status);
+    return { asked, doubled, dropped: (await dropped).sort(), statuses, resumed: client.session.resumed };
+  });
+  assert.deepEqual({ asked, doubled, resumed }, { asked: { ok: "late" }, doubled: 6, resumed: true });
+  assert.deepEqual(dropped, [1, 2, 3], "their handlers ran until they were cancelled");
+  assert.deepEqual(statuses, ["rejected", "rejected", "rejected"]);
 });
 
 claim("a_call_made_while_there_is_no_connection_is_sent_when_there_is_one", async (stage) => {

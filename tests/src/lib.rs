@@ -1,14 +1,13 @@
 //! What end-to-end tests have in common: a real server on a free port of this machine, and what talks to it.
 
+pub mod cutter;
 pub mod raw;
+pub mod scrape;
 
 use std::net::SocketAddr;
 
 use moorline_client::{Client, ClientBuilder};
-use moorline_protocol::{
-    entropy::Entropy,
-    key::{Identity, StaticKey},
-};
+use moorline_protocol::key::{Identity, StaticKey};
 use moorline_server::{Config, ServerBuilder};
 use tokio::{sync::oneshot, task::JoinHandle};
 
@@ -18,6 +17,9 @@ pub type TestResult = Result<(), Box<dyn std::error::Error>>;
 /// A server that runs until it is dropped or stopped.
 pub struct TestServer {
     address: SocketAddr,
+    /// The private key, for a server that takes the place of this one.
+    private: [u8; 32],
+    internal: Option<SocketAddr>,
     key: String,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<Result<(), moorline_server::Error>>,
@@ -36,23 +38,45 @@ impl TestServer {
         builder: ServerBuilder,
         change: impl FnOnce(&mut Config),
     ) -> Result<Self, moorline_server::Error> {
+        Self::start_again(builder, seed(), change).await
+    }
+
+    /// Starts a server that has this private key.
+    pub async fn start_again(
+        builder: ServerBuilder,
+        private: [u8; 32],
+        change: impl FnOnce(&mut Config),
+    ) -> Result<Self, moorline_server::Error> {
         let mut config = Config::default();
         config.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         change(&mut config);
-        let identity = Identity::new(StaticKey::generate(&mut Entropy::new(seed())));
+        let identity = Identity::new(StaticKey::from_private(private));
         let key = identity.public_keys().next().map(|key| key.to_string()).unwrap_or_default();
         let server = builder.config(config).identity(identity).build().await?;
         let (stop, stopped) = oneshot::channel::<()>();
-        let (address, peers) = (server.local_addr(), server.peers());
+        let (address, internal, peers) = (server.local_addr(), server.internal_addr(), server.peers());
         let serving = tokio::spawn(server.serve(async {
             let _ = stopped.await;
         }));
-        Ok(Self { address, key, stop: Some(stop), serving, peers })
+        Ok(Self { address, internal, private, key, stop: Some(stop), serving, peers })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its private key.
+    pub fn private(&self) -> [u8; 32] {
+        self.private
+    }
+
+    /// Where its internal listener listens.
+    ///
+    /// # Panics
+    /// When the test gave it none.
+    pub fn internal(&self) -> SocketAddr {
+        self.internal.expect("the test asked for an internal listener")
     }
 
     /// The URL of its WebSocket.
@@ -70,7 +94,15 @@ impl TestServer {
     /// # Errors
     /// None that a test expects.
     pub fn client(&self) -> Result<ClientBuilder, moorline_client::Error> {
-        Client::builder(&self.url())?.server_key(&self.key)
+        self.client_at(&self.url())
+    }
+
+    /// A client that pins its key and comes by another way.
+    ///
+    /// # Errors
+    /// None that a test expects.
+    pub fn client_at(&self, url: &str) -> Result<ClientBuilder, moorline_client::Error> {
+        Client::builder(url)?.server_key(&self.key)
     }
 
     /// Asks it to stop and waits until it has.

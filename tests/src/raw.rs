@@ -9,7 +9,7 @@ use std::{
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     time::timeout,
 };
 use tokio_tungstenite::{
@@ -51,6 +51,14 @@ pub async fn http(address: SocketAddr, head: &str) -> Result<Answer> {
     Ok(Answer { status, text })
 }
 
+/// HELLO of a connection without encryption: kind, version, then AUTH with URL (1) and client version (4).
+pub fn hello(url: &str) -> Message {
+    let mut record = vec![0x04, 0x01, 0x01, url.len() as u8];
+    record.extend_from_slice(url.as_bytes());
+    record.extend_from_slice(&[0x04, 0x01, b'x']);
+    Message::binary(record)
+}
+
 /// A WebSocket that speaks no Moorline by itself.
 pub struct RawSocket(WebSocketStream<TcpStream>);
 
@@ -60,10 +68,32 @@ impl RawSocket {
     /// # Errors
     /// When the upgrade is refused.
     pub async fn open(url: &str, subprotocol: &'static str) -> Result<Self> {
+        let authority = url.into_client_request()?.uri().authority().ok_or("no authority")?.to_string();
+        Self::open_at(authority.parse()?, url, subprotocol).await
+    }
+
+    /// Opens one at this address, whatever host the URL names.
+    ///
+    /// # Errors
+    /// When the upgrade is refused.
+    pub async fn open_at(address: SocketAddr, url: &str, subprotocol: &'static str) -> Result<Self> {
         let mut request = url.into_client_request()?;
         request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
-        let authority = request.uri().authority().ok_or("no authority")?.to_string();
-        let (websocket, _) = client_async(request, TcpStream::connect(authority).await?).await?;
+        let (websocket, _) = client_async(request, TcpStream::connect(address).await?).await?;
+        Ok(Self(websocket))
+    }
+
+    /// Opens one to the server at this URL whose system takes few bytes that nobody reads.
+    ///
+    /// # Errors
+    /// When the upgrade is refused.
+    pub async fn open_narrow(url: &str, subprotocol: &'static str) -> Result<Self> {
+        let mut request = url.into_client_request()?;
+        let address = request.uri().authority().ok_or("no authority")?.to_string().parse()?;
+        request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(8 * 1024)?;
+        let (websocket, _) = client_async(request, socket.connect(address).await?).await?;
         Ok(Self(websocket))
     }
 

@@ -11,7 +11,7 @@ use moorline_protocol::{
 use moorline_server::prelude::*;
 use moorline_tests::{
     TestResult, TestServer,
-    raw::{self, PATIENCE, RawSocket, http},
+    raw::{self, PATIENCE, RawSocket, hello, http},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -194,14 +194,6 @@ async fn before_hs3_every_fault_looks_the_same() -> TestResult {
     assert_eq!(neighbour.call::<String>("echo", &"still here").await?, "still here");
     assert_eq!(server.peers.count(), 1, "nobody else ever came in");
     Ok(())
-}
-
-/// HELLO of a connection without encryption: kind, version, then AUTH with URL (1) and client version (4).
-fn hello(url: &str) -> Message {
-    let mut record = vec![0x04, 0x01, 0x01, url.len() as u8];
-    record.extend_from_slice(url.as_bytes());
-    record.extend_from_slice(&[0x04, 0x01, b'x']);
-    Message::binary(record)
 }
 
 #[tokio::test]

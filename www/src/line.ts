@@ -21,7 +21,7 @@ const TRUST: Record<Session["encryption"]["trust"], string> = {
   none: "none",
 };
 
-type Fact = "status" | "cipher" | "trust" | "key" | "session" | "rtt" | "bytes";
+type Fact = "status" | "cipher" | "trust" | "key" | "session" | "resumed" | "rtt" | "bytes";
 
 /** The panel "The connection", the pill above it, and what is announced and explained when it fails. */
 export class Line {
@@ -41,12 +41,17 @@ export class Line {
     this.#addFact("trust", "Trust");
     this.#addFact("key", "Server key");
     this.#addFact("session", "Session");
+    this.#addFact("resumed", "Resumed");
     this.#addFact("rtt", "Round trip");
     this.#addFact("bytes", "Bytes");
 
     element("cut").addEventListener("click", () => this.#cut(0));
     element("cut-long").addEventListener("click", () => this.#cut(LONG_CUT_MS));
     client.on("session", (session) => this.#showSession(session));
+    client.on("reset", ({ reason, unconfirmed }) => {
+      const fate = unconfirmed.length === 0 ? "" : `, ${unconfirmed.length} messages may have arrived or not`;
+      this.#note(`The server lost the session (${reason})${fate}`);
+    });
     client.on("status", (status) => this.#onStatus(status));
     this.#showStatus(client.status);
     setInterval(() => this.#refresh(), REFRESH_MS);
@@ -67,7 +72,8 @@ export class Line {
 
     if (isConnected) {
       const took = readable(now - this.#downSince);
-      this.#note(this.#connectedBefore ? `Back after ${took}, as a new session` : `Connected after ${took}`);
+      const how = this.#client.session?.resumed ? "nothing is lost" : "as a new session";
+      this.#note(this.#connectedBefore ? `Back after ${took}, ${how}` : `Connected after ${took}`);
       this.#announce(this.#connectedBefore ? "Connected again" : "Connected");
       this.#connectedBefore = true;
       this.#client.ping();
@@ -111,10 +117,11 @@ export class Line {
     if (trouble.textContent !== text) trouble.textContent = text;
   }
 
-  #showSession({ id, encryption: { suite, trust, serverKey } }: Session): void {
+  #showSession({ id, resumed, encryption: { suite, trust, serverKey } }: Session): void {
     this.#fact("cipher").textContent = SUITES[suite];
     this.#fact("trust").textContent = TRUST[trust];
     this.#fact("session").replaceChildren(shortened(id));
+    this.#fact("resumed").textContent = resumed ? "yes" : "no, it is new";
     this.#fact("key").replaceChildren(...(serverKey ? [shortened(serverKey), copyButton(serverKey)] : ["none"]));
   }
 

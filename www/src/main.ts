@@ -46,7 +46,7 @@ const room = new Room(
 new Line(client);
 new DiceTable(() => room.roll());
 client.listen("rolled", ({ name, dice }) => chat.roll(name, dice));
-client.on("session", () => room.join().catch((error) => problem("chat-problem", error)));
+client.on("session", ({ resumed }) => room.enter(resumed).catch((error) => problem("chat-problem", error)));
 client.on("error", (error) => problem("chat-problem", error));
 
 const nameInput = element<HTMLInputElement>("name");

@@ -20,7 +20,7 @@ export interface Missed {
 /** A room that does not let us in goes on telling. */
 const MAX_EARLY = 500;
 
-/** The page's picture of the room. It joins on every new connection, and asks for a name each time. */
+/** The page's picture of the room. It joins in every new session, and asks for a name each time. */
 export class Room {
   readonly #client: Client<Api>;
   readonly #view: RoomView;
@@ -28,12 +28,13 @@ export class Room {
 
   #members = new Map<number, Member>();
   #you = 0;
-  /** Every number that was ours; a reconnect gives a new one. */
+  /** Every number that was ours; a new session gives a new one. */
   #own = new Set<number>();
   #openedAtMs = 0;
   #lastMessage = 0;
   /** What came before the answer to `join`, which is a snapshot and may be younger or older than that. */
   #early: (() => void)[] | undefined = [];
+  #isJoining = false;
   readonly #door = new Door();
 
   constructor(client: Client<Api>, view: RoomView, name: () => string) {
@@ -41,7 +42,7 @@ export class Room {
     this.#view = view;
     this.#name = name;
 
-    // A call waits for the next connection by itself, but it would come there before the new `join`.
+    // A call waits for the next connection by itself, but in a new session it would come before the new `join`.
     client.on("status", ({ status }) => { if (status !== "connected") this.#door.close(); });
     const on = <N extends keyof Api["listens"]>(event: N, change: (value: Api["listens"][N]) => void): void => {
       client.listen(event, (value) => {
@@ -63,8 +64,15 @@ export class Room {
     on("cursor", ({ id, x, y }) => this.#members.has(id) && this.#view.moved(id, { x, y }));
   }
 
-  /** To be called for every new session. */
-  async join(): Promise<void> {
+  /** To be called for every connection. In a resumed session we are still inside, and missed nothing. */
+  async enter(resumed: boolean): Promise<void> {
+    if (resumed && !this.#early) return this.#door.open();
+    if (resumed && this.#isJoining) return;
+    this.#isJoining = true;
+    await this.#join().finally(() => (this.#isJoining = false));
+  }
+
+  async #join(): Promise<void> {
     this.#door.close();
     this.#early = [];
     const joined = await this.#client.call("join", { name: this.#name() });

@@ -24,6 +24,9 @@ impl Banner<'_> {
         let mut lines = vec![format!("moorline {VERSION}   {}", self.source())];
         let mut line = |name: &str, text: String| lines.push(format!("{name:<9} {text}"));
         line("listen", self.urls(&summary.path).join("   "));
+        if let Some(internal) = &summary.internal {
+            line("internal", format!("http://{internal} (/metrics, /healthz, /readyz)"));
+        }
         if let Some(public) = &self.config.server.public {
             line("pages", format!("{} from {}", self.urls("/").join("   "), public.display()));
         }
@@ -60,6 +63,7 @@ impl Banner<'_> {
             "version": VERSION,
             "config": { "file": config.source.file, "variables": config.source.variables },
             "listen": self.urls(&summary.path),
+            "internal": summary.internal.map(|address| format!("http://{address}")),
             "pages": config.server.public,
             "public": summary.public_urls,
             "identity": summary.identity.iter().map(ToString::to_string).collect::<Vec<_>>(),

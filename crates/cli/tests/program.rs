@@ -63,10 +63,12 @@ impl Running {
 
     /// Asks for a path and leaves the answer to be read.
     fn request(&self, path: &str) -> TestResult<TcpStream> {
-        let mut socket = TcpStream::connect(self.authority())?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        write!(socket, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.authority())?;
-        Ok(socket)
+        send(self.authority(), "GET", path)
+    }
+
+    /// Asks the internal listener, and gives the status and the body.
+    fn internal(&self, method: &str, path: &str) -> TestResult<(u16, String)> {
+        answer(send(self.text("/internal").trim_start_matches("http://"), method, path)?)
     }
 
     /// Sends a signal by its name. There is no safe way to without a program or a crate for it.
@@ -89,6 +91,20 @@ impl Running {
         while self.lines.recv_timeout(PATIENCE).is_ok() {}
         Ok(self.child.wait()?)
     }
+}
+
+fn send(authority: &str, method: &str, path: &str) -> TestResult<TcpStream> {
+    let mut socket = TcpStream::connect(authority)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    write!(socket, "{method} {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n")?;
+    Ok(socket)
+}
+
+fn answer(mut socket: TcpStream) -> TestResult<(u16, String)> {
+    let mut text = String::new();
+    socket.read_to_string(&mut text)?;
+    let (head, body) = text.split_once("\r\n\r\n").ok_or("no answer")?;
+    Ok((head.split(' ').nth(1).ok_or("no status")?.parse()?, body.to_owned()))
 }
 
 impl Drop for Running {
@@ -122,15 +138,17 @@ fn it_starts_without_any_configuration_and_tells_what_it_does() -> TestResult {
 fn people_get_the_banner_as_lines() -> TestResult {
     let dir = TempDir::new()?;
     let mut command = moorline(dir.path(), SERVE);
-    let mut child = command.env("MOORLINE__LOG__FORMAT", "pretty").stderr(Stdio::piped()).spawn()?;
+    command.env("MOORLINE__LOG__FORMAT", "pretty").env("MOORLINE__INTERNAL__LISTEN", "127.0.0.1:0");
+    let mut child = command.stderr(Stdio::piped()).spawn()?;
     let stderr = BufReader::new(child.stderr.take().ok_or("no stderr")?);
-    let lines: Vec<String> = stderr.lines().map_while(Result::ok).take(7).collect();
+    let lines: Vec<String> = stderr.lines().map_while(Result::ok).take(8).collect();
     child.kill()?;
     child.wait()?;
-    assert_eq!(lines[0], format!("moorline {}   defaults + 1 environment variable", env!("CARGO_PKG_VERSION")));
+    assert_eq!(lines[0], format!("moorline {}   defaults + 2 environment variables", env!("CARGO_PKG_VERSION")));
     let names: Vec<_> = lines[1..].iter().filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(names, ["listen", "identity", "trust", "auth", "origins", "sealed"]);
-    assert!(lines[2].ends_with("(made now, kept in moorline-data/identity)"), "{}", lines[2]);
+    assert_eq!(names, ["listen", "internal", "identity", "trust", "auth", "origins", "sealed"]);
+    assert!(lines[2].starts_with("internal  http://127.0.0.1:"), "{}", lines[2]);
+    assert!(lines[3].ends_with("(made now, kept in moorline-data/identity)"), "{}", lines[3]);
     Ok(())
 }
 
@@ -204,6 +222,82 @@ fn before_the_first_start_there_is_no_identity_to_show_and_none_is_made() -> Tes
     Ok(())
 }
 
+#[test]
+fn the_internal_listener_answers_what_the_public_one_never_does() -> TestResult {
+    let dir = TempDir::new()?;
+    let server = Running::start(moorline(dir.path(), SERVE).env("MOORLINE__INTERNAL__LISTEN", "127.0.0.1:0"))?;
+    assert!(server.text("/internal").starts_with("http://127.0.0.1:"), "{}", server.banner);
+    assert_eq!(server.banner.pointer("/warnings"), Some(&Value::Array(Vec::new())));
+    assert_eq!(server.internal("GET", "/healthz")?, (200, "ok\n".into()));
+    assert_eq!(server.internal("GET", "/readyz")?, (200, "ready\n".into()));
+    assert_eq!(server.internal("POST", "/readyz")?.0, 405);
+    assert_eq!(server.internal("POST", "/metrics")?.0, 405);
+    assert_eq!(server.internal("GET", "/moorline")?.0, 404);
+    // The last one is for tests of the repository, and in no program.
+    for path in ["/metrics", "/healthz", "/readyz", "/echo"] {
+        assert_eq!(answer(server.request(path)?)?.0, 404, "{path}");
+    }
+    Ok(())
+}
+
+#[test]
+fn metrics_tell_the_version_and_what_happened() -> TestResult {
+    let dir = TempDir::new()?;
+    let server = Running::start(moorline(dir.path(), SERVE).env("MOORLINE__INTERNAL__LISTEN", "127.0.0.1:0"))?;
+    let has = |line: &str| -> TestResult<bool> {
+        let (status, text) = server.internal("GET", "/metrics")?;
+        Ok(status == 200 && text.lines().any(|found| found == line))
+    };
+    assert!(has(&format!("moorline_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")))?);
+    assert!(has("moorline_upgrades_refused_total{reason=\"subprotocol\"} 0")?);
+    let mut socket = TcpStream::connect(server.authority())?;
+    write!(
+        socket,
+        "GET /moorline HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: close, Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+        server.authority()
+    )?;
+    assert_eq!(answer(socket)?.0, 400);
+    assert!(has("moorline_upgrades_refused_total{reason=\"subprotocol\"} 1")?);
+    assert!(has("moorline_connections_accepted_total 0")?);
+    Ok(())
+}
+
+#[test]
+fn without_being_asked_for_there_is_no_internal_listener() -> TestResult {
+    let dir = TempDir::new()?;
+    let server = Running::start(&mut moorline(dir.path(), SERVE))?;
+    assert_eq!(server.banner.pointer("/internal"), Some(&Value::Null));
+    Ok(())
+}
+
+#[cfg(unix)]
+#[test]
+fn while_it_drains_the_internal_listener_says_so() -> TestResult {
+    let dir = TempDir::new()?;
+    large_file(dir.path())?;
+    let arguments = [SERVE, &["--public", "www"]].concat();
+    let mut command = moorline(dir.path(), &arguments);
+    command.env("MOORLINE__TIMEOUTS__SHUTDOWN", "1h").env("MOORLINE__INTERNAL__LISTEN", "127.0.0.1:0");
+    let server = Running::start(&mut command)?;
+    let mut download = server.request("/large")?;
+    download.read_exact(&mut [0; 64])?;
+    server.signal("TERM")?;
+    server.wait_for("closing")?;
+    while server.internal("GET", "/readyz")? != (503, "draining\n".into()) {}
+    assert_eq!(server.internal("GET", "/healthz")?, (200, "ok\n".into()));
+    drop(download);
+    assert_eq!(server.wait()?.code(), Some(0));
+    Ok(())
+}
+
+/// More than the buffers of a socket take, so that a client who does not read keeps the server waiting.
+#[cfg(unix)]
+fn large_file(dir: &Path) -> TestResult {
+    fs::create_dir(dir.join("www"))?;
+    Ok(fs::File::create(dir.join("www/large"))?.set_len(256 * 1024 * 1024)?)
+}
+
 #[cfg(unix)]
 #[test]
 fn sigterm_and_sigint_close_politely() -> TestResult {
@@ -221,9 +315,7 @@ fn sigterm_and_sigint_close_politely() -> TestResult {
 fn a_second_signal_ends_at_once() -> TestResult {
     for (name, code) in [("TERM", 143), ("INT", 130)] {
         let dir = TempDir::new()?;
-        // More than the buffers of a socket take, so that a client who does not read keeps the server waiting.
-        fs::create_dir(dir.path().join("www"))?;
-        fs::File::create(dir.path().join("www/large"))?.set_len(256 * 1024 * 1024)?;
+        large_file(dir.path())?;
         let arguments = [SERVE, &["--public", "www"]].concat();
         let server = Running::start(moorline(dir.path(), &arguments).env("MOORLINE__TIMEOUTS__SHUTDOWN", "1h"))?;
         let mut download = server.request("/large")?;

@@ -13,8 +13,9 @@ use gloo_timers::callback::Timeout;
 use js_sys::Array;
 use moorline_protocol::{
     PeerEvent,
-    client::{ClientEndpoint, ClientEvent, ClientInput, ClientOutput, SocketId, SocketInput, Status, Ticket},
+    client::{ClientEndpoint, ClientEvent, ClientInput, ClientOutput, Reset, SocketId, SocketInput, Status, Ticket},
     discovery::Discovery,
+    error::Refused,
     frame::CallId,
     session::Outcome,
     time::Timestamp,
@@ -24,7 +25,7 @@ use wasm_bindgen::prelude::*;
 use crate::{
     host::{Host, console_error, now, queue_microtask},
     payload::array,
-    report,
+    refused, report,
     socket::Socket,
     turn::Turn,
 };
@@ -56,6 +57,8 @@ pub(crate) struct Driver {
     attempt: Cell<u32>,
     sent: Cell<f64>,
     received: Cell<f64>,
+    /// The host was refused for want of room, and hears when there may be some.
+    starved: Cell<bool>,
     /// `free()` was called: the host is not to be called any more.
     abandoned: Cell<bool>,
 }
@@ -71,6 +74,7 @@ impl Driver {
             attempt: Cell::new(1),
             sent: Cell::new(0.0),
             received: Cell::new(0.0),
+            starved: Cell::new(false),
             abandoned: Cell::new(false),
         })
     }
@@ -82,6 +86,22 @@ impl Driver {
         self.act();
         self.tell_later();
         result
+    }
+
+    /// [`Self::command`] for what may be refused.
+    ///
+    /// # Errors
+    /// A `CoreFailure` with the code of the refusal.
+    pub(crate) fn send<T>(
+        self: &Rc<Self>,
+        command: impl FnOnce(&mut ClientEndpoint, Timestamp) -> Result<T, Refused>,
+    ) -> Result<T, JsValue> {
+        self.command(command).map_err(|refusal| {
+            if refusal == Refused::Backpressure {
+                self.starved.set(true);
+            }
+            refused(refusal)
+        })
     }
 
     /// [`Self::command`], with something that happened outside of this module.
@@ -196,12 +216,20 @@ impl Driver {
     }
 
     fn handle_socket(self: &Rc<Self>, id: SocketId, input: SocketInput) {
+        let mut told = false;
         match &input {
-            SocketInput::Record(record) => self.received.set(self.received.get() + record.len() as f64),
+            SocketInput::Record(record) => {
+                self.received.set(self.received.get() + record.len() as f64);
+                told = true;
+            }
             SocketInput::Closed(_) => drop(self.take_socket(id)),
             SocketInput::Opened | SocketInput::Text | SocketInput::Oversized | SocketInput::Congested(_) => {}
         }
         self.handle(ClientInput::Socket(id, input));
+        // Only what the server says makes room: an acknowledgement, a limit, a reset.
+        if told && self.starved.take() && !self.abandoned.get() {
+            check(self.host.on_room());
+        }
     }
 
     fn socket(&self, id: SocketId) -> Option<Rc<Socket>> {
@@ -255,20 +283,34 @@ impl Driver {
                 host.on_status(report::status(&status, self.attempt.get()))
             }
             ClientEvent::Session(info) => host.on_session(report::session(&info, &self.url)),
-            ClientEvent::Peer(PeerEvent::Call { id, name, payload }) => {
-                host.on_call(id.0 as f64, name.as_str(), payload.encoding as u8, array(&payload.bytes))
+            ClientEvent::Reset(Reset { reason, unconfirmed }) => {
+                host.on_reset(reason.name(), report::unconfirmed(&unconfirmed))
             }
+            ClientEvent::Refused(receipt, refusal) => host.on_refused(receipt.0 as f64, refused(refusal)),
+            // The key is for a server, which sees the same call in several sessions.
+            ClientEvent::Peer(PeerEvent::Call { id, name, credit, payload, key: _ }) => {
+                let (encoding, body) = (payload.encoding as u8, array(&payload.bytes));
+                host.on_call(id.0 as f64, name.as_str(), encoding, body, credit.is_some())
+            }
+            ClientEvent::Peer(PeerEvent::Confirmed(receipt)) => host.on_confirmed(receipt.0 as f64),
+            ClientEvent::Peer(PeerEvent::Item { id, payload }) => {
+                host.on_item(id.0 as f64, payload.encoding as u8, array(&payload.bytes))
+            }
+            ClientEvent::Peer(PeerEvent::Credit(id)) => host.on_credit(id.0 as f64),
             ClientEvent::Peer(PeerEvent::Cancelled(id)) => host.on_cancelled(id.0 as f64),
             ClientEvent::Peer(PeerEvent::Message { name, payload, volatile }) => {
                 host.on_message(name.as_str(), payload.encoding as u8, array(&payload.bytes), volatile)
             }
             ClientEvent::Peer(PeerEvent::Settled { id, outcome }) => {
                 let failure = report::failure_of(&outcome);
+                let ok = failure.is_none();
                 let (encoding, body) = match outcome {
                     Outcome::Reply(payload) => (payload.encoding as u8, Some(array(&payload.bytes))),
-                    Outcome::Failed(_) | Outcome::TimedOut | Outcome::Unknown | Outcome::NotSent => (0, None),
+                    Outcome::End | Outcome::Failed(_) | Outcome::TimedOut | Outcome::Unknown | Outcome::NotSent => {
+                        (0, None)
+                    }
                 };
-                host.on_settled(id.0 as f64, body.is_some(), encoding, body, failure.unwrap_or_default())
+                host.on_settled(id.0 as f64, ok, encoding, body, failure.unwrap_or_default())
             }
         });
     }

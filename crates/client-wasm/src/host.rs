@@ -27,6 +27,24 @@ extern "C" {
     #[wasm_bindgen(method, catch, js_name = onSession)]
     pub(crate) fn on_session(this: &Host, info: JsValue) -> Result<(), JsValue>;
 
+    #[wasm_bindgen(method, catch, js_name = onReset)]
+    pub(crate) fn on_reset(this: &Host, reason: &str, unconfirmed: Array) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = onConfirmed)]
+    pub(crate) fn on_confirmed(this: &Host, receipt: f64) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = onRefused)]
+    pub(crate) fn on_refused(this: &Host, receipt: f64, failure: JsValue) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = onRoom)]
+    pub(crate) fn on_room(this: &Host) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = onItem)]
+    pub(crate) fn on_item(this: &Host, id: f64, encoding: u8, body: Uint8Array) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = onCredit)]
+    pub(crate) fn on_credit(this: &Host, id: f64) -> Result<(), JsValue>;
+
     #[wasm_bindgen(method, catch, js_name = onSettled)]
     pub(crate) fn on_settled(
         this: &Host,
@@ -38,7 +56,14 @@ extern "C" {
     ) -> Result<(), JsValue>;
 
     #[wasm_bindgen(method, catch, js_name = onCall)]
-    pub(crate) fn on_call(this: &Host, id: f64, name: &str, encoding: u8, body: Uint8Array) -> Result<(), JsValue>;
+    pub(crate) fn on_call(
+        this: &Host,
+        id: f64,
+        name: &str,
+        encoding: u8,
+        body: Uint8Array,
+        is_stream: bool,
+    ) -> Result<(), JsValue>;
 
     #[wasm_bindgen(method, catch, js_name = onCancelled)]
     pub(crate) fn on_cancelled(this: &Host, id: f64) -> Result<(), JsValue>;

@@ -47,6 +47,7 @@ use moorline_protocol::{
     error::Refused,
     frame::{CallId, Failure},
     payload::{Name, Payload},
+    session::CallOptions,
 };
 use wasm_bindgen::prelude::*;
 
@@ -95,11 +96,26 @@ impl Core {
     ///
     /// # Errors
     /// A `CoreFailure` when nothing was sent and nothing will be.
-    pub fn call(&self, name: &str, encoding: u8, body: &Uint8Array, timeout_ms: Option<f64>) -> Result<f64, JsValue> {
+    pub fn call(
+        &self,
+        name: &str,
+        encoding: u8,
+        body: &Uint8Array,
+        timeout_ms: Option<f64>,
+        key: Option<String>,
+        credit: Option<f64>,
+    ) -> Result<f64, JsValue> {
         let (name, payload) = message(name, encoding, body)?;
         let timeout = timeout_ms.map_or(self.call_timeout, |ms| Duration::from_millis(ms as u64));
-        let call = self.driver.command(|endpoint, now| endpoint.call(now, name, payload, Some(timeout)));
-        call.map(|id| id.0 as f64).map_err(refused)
+        let mut options = CallOptions::within(timeout);
+        options.key = key.as_deref().map(Name::new).transpose().map_err(|_| refused(Refused::InvalidName))?;
+        options.credit = credit.map(|items| items as u64);
+        self.driver.send(|endpoint, now| endpoint.call(now, name, payload, options)).map(|id| id.0 as f64)
+    }
+
+    /// Takes more items of a stream.
+    pub fn grant(&self, id: f64, more: f64) {
+        self.driver.command(|endpoint, _| endpoint.grant(CallId(id as u64), more as u64));
     }
 
     /// Gives up on a call: `onSettled` is never called for it any more.
@@ -113,7 +129,31 @@ impl Core {
     /// A `CoreFailure` when nothing was sent and nothing will be. A volatile one that is dropped is no error.
     pub fn notify(&self, name: &str, encoding: u8, body: &Uint8Array, volatile: bool) -> Result<(), JsValue> {
         let (name, payload) = message(name, encoding, body)?;
-        self.driver.command(|endpoint, _| endpoint.notify(name, payload, volatile)).map_err(refused)
+        self.driver.send(|endpoint, _| endpoint.notify(name, payload, volatile))
+    }
+
+    /// Sends a notification; its arrival is told by `onConfirmed`, or its loss by `onReset`, with this number.
+    ///
+    /// # Errors
+    /// A `CoreFailure` when nothing was sent and nothing will be.
+    #[wasm_bindgen(js_name = notifyConfirmed)]
+    pub fn notify_confirmed(&self, name: &str, encoding: u8, body: &Uint8Array) -> Result<f64, JsValue> {
+        let (name, payload) = message(name, encoding, body)?;
+        self.driver.send(|endpoint, _| endpoint.notify_confirmed(name, payload)).map(|receipt| receipt.0 as f64)
+    }
+
+    /// Sends an item of a stream that the server asked for.
+    ///
+    /// # Errors
+    /// A `CoreFailure`: `backpressure` until `onCredit` or `onRoom`.
+    pub fn item(&self, id: f64, encoding: u8, body: &Uint8Array) -> Result<(), JsValue> {
+        let payload = payload(encoding, body)?;
+        self.driver.send(|endpoint, _| endpoint.item(CallId(id as u64), payload))
+    }
+
+    /// Ends a stream that the server asked for.
+    pub fn end(&self, id: f64) {
+        self.driver.command(|endpoint, _| endpoint.end(CallId(id as u64)));
     }
 
     /// Answers a call of the server.
@@ -176,7 +216,7 @@ impl Core {
     }
 
     fn answer(&self, id: f64, result: Result<Payload, Failure>) -> Result<(), JsValue> {
-        self.driver.command(|endpoint, _| endpoint.answer(CallId(id as u64), result)).map_err(refused)
+        self.driver.send(|endpoint, now| endpoint.answer(now, CallId(id as u64), result))
     }
 }
 
@@ -195,6 +235,6 @@ fn payload(encoding: u8, body: &Uint8Array) -> Result<Payload, JsValue> {
     payload::read(encoding, body).ok_or_else(|| report::thrown(Code::UNREADABLE, "the encoding is unknown"))
 }
 
-fn refused(refused: Refused) -> JsValue {
+pub(crate) fn refused(refused: Refused) -> JsValue {
     report::thrown(refused.code(), "")
 }

@@ -8,11 +8,12 @@
 
 use std::time::Duration;
 
+use js_sys::Array;
 use moorline_protocol::{
     client::{ConnectFailure, SessionInfo, Status},
     code::Code,
     payload::Payload,
-    session::Outcome,
+    session::{Outcome, Unconfirmed},
 };
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use wasm_bindgen::JsValue;
@@ -20,6 +21,7 @@ use wasm_bindgen::JsValue;
 /// A value for JavaScript.
 enum Value<'a> {
     Number(f64),
+    Flag(bool),
     Text(&'a str),
     /// A `Uint8Array`.
     Bytes(&'a [u8]),
@@ -32,6 +34,7 @@ impl Serialize for Value<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Number(number) => serializer.serialize_f64(*number),
+            Self::Flag(flag) => serializer.serialize_bool(*flag),
             Self::Text(text) => serializer.serialize_str(text),
             Self::Bytes(bytes) => serializer.serialize_bytes(bytes),
             Self::Object(Object(fields)) => {
@@ -93,7 +96,7 @@ pub(crate) fn thrown(code: Code, message: &str) -> JsValue {
 /// How a call failed, as a `CoreFailure`; `None` when it did not.
 pub(crate) fn failure_of(outcome: &Outcome) -> Option<JsValue> {
     let code = match outcome {
-        Outcome::Reply(_) => return None,
+        Outcome::Reply(_) | Outcome::End => return None,
         Outcome::Failed(failure) => {
             let name = failure.name();
             return Some(Object::failure(&name, &failure.message, None, failure.data.as_ref()).into_js());
@@ -114,7 +117,11 @@ pub(crate) fn status(status: &Status, attempt: u32) -> JsValue {
     };
     let code = error.map(ConnectFailure::name).unwrap_or_default();
     let reference = error.and_then(|error| error.reference).map(|reference| reference.text());
-    let error = error.map(|error| Object::failure(&code, &error.message, reference.as_deref(), None));
+    let error = error.map(|error| {
+        let mut failure = Object::failure(&code, &error.message, reference.as_deref(), None);
+        failure.time("retryAfterMs", error.retry_after);
+        failure
+    });
     let mut event = Object::default();
     event.text("status", name);
     event.number("attempt", f64::from(attempt));
@@ -141,7 +148,20 @@ pub(crate) fn session(info: &SessionInfo, url: &str) -> JsValue {
     session.number("heartbeatMs", welcome.heartbeat_ms as f64);
     session.number("serverTimeMs", welcome.server_time.0 as f64);
     session.text("url", url);
+    session.put("resumed", Some(Value::Flag(info.resumed)));
     session.into_js()
+}
+
+/// For each message its name and a number: -1 for a call, the receipt of a notification, 0 for one without. Flat,
+/// because an object for each would be code of its own.
+pub(crate) fn unconfirmed(unconfirmed: &[Unconfirmed]) -> Array {
+    let flat = Array::new();
+    for Unconfirmed { name, call, receipt } in unconfirmed {
+        let number = if call.is_some() { -1.0 } else { receipt.map_or(0.0, |receipt| receipt.0 as f64) };
+        flat.push(&name.as_str().into());
+        flat.push(&number.into());
+    }
+    flat
 }
 
 pub(crate) fn stats(sent: f64, received: f64, rtt: Option<Duration>, buffered: f64) -> JsValue {

@@ -58,11 +58,12 @@ impl Turn {
         }
     }
 
-    /// Gives up on a call, also where its outcome is in the queue already.
+    /// Gives up on a call, also where items of it or its outcome are in the queue already.
     pub(crate) fn cancel(&mut self, call: CallId) {
         self.change(|endpoint| endpoint.cancel(call));
         for output in &mut self.events {
-            if let ClientOutput::Event(ClientEvent::Peer(PeerEvent::Settled { id, .. })) = output
+            if let ClientOutput::Event(ClientEvent::Peer(PeerEvent::Settled { id, .. } | PeerEvent::Item { id, .. })) =
+                output
                 && *id == call
             {
                 *output = ClientOutput::Wait(None);
@@ -115,6 +116,7 @@ mod tests {
     use moorline_protocol::{
         client::{ClientConfig, ClientInput, SocketInput, Status},
         payload::{Name, Payload},
+        session::CallOptions,
         url::DialUrl,
     };
 
@@ -158,7 +160,10 @@ mod tests {
     fn a_cancelled_call_takes_its_outcome_out_of_the_queue() {
         let mut turn = turn();
         let payload = Payload::bytes(Vec::new());
-        let mut call = || turn.change(|endpoint| endpoint.call(NOW, Name::new("x").unwrap(), payload.clone(), None));
+        let mut call = || {
+            let name = Name::new("x").unwrap();
+            turn.change(|endpoint| endpoint.call(NOW, name, payload.clone(), CallOptions::default()))
+        };
         let (kept, cancelled) = (call().unwrap(), call().unwrap());
         turn.change(ClientEndpoint::close);
         turn.cancel(cancelled);

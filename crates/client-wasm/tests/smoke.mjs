@@ -30,17 +30,26 @@ const FIELDS = {
   maxCalls: [5, 1, 9],
   version: [6, ...bytes(text("test/1"))],
 };
-const WELCOME = frame(0x01, ...Object.values(FIELDS).flat());
-const CALL = 0x10, REPLY = 0x11, FAIL = 0x12, CANCEL = 0x13, NOTIFY = 0x14, VOLATILE = 0x15, BYE = 0x04, PING = 0x07;
+const BYE = 0x04, SEQ = 0x05, ACK = 0x06, PING = 0x07;
+const CALL = 0x10, REPLY = 0x11, FAIL = 0x12, CANCEL = 0x13, NOTIFY = 0x14, VOLATILE = 0x15, ITEM = 0x16, CREDIT = 0x17, END = 0x18;
+const ASK = 0x01, KEYED = 0x02, STREAM = 0x04;
 
-/** The frames of what the client sent, without its pings. */
+/** `resumption` is field 7 (resumed, the last number received) or 8 (reset, the reason); neither is a new session. */
+const welcome = (resumption = []) => frame(0x01, ...Object.values(FIELDS).flat(), ...resumption,
+  9, 8, ...Array(8).fill(0xe0), 10, 1, 120, 11, 16, ...Array(16).fill(0x5e));
+const WELCOME = welcome();
+/** Nothing of the client's had been received. */
+const RESUMED = [7, 1, 0];
+
+/** The frames of what the client sent, without its pings and acknowledgements. */
 function frames(sent) {
   const found = [];
   for (const record of sent.filter((record) => record[0] === 0x11)) {
     for (let at = 1; at < record.length; ) {
-      const [kind, , length] = record.subarray(at);
+      const [kind, flags, length] = record.subarray(at);
       assert.ok(length < 128, "the test reads short frames only");
-      if (kind !== PING) found.push({ kind, body: [...record.subarray(at + 3, at + 3 + length)] });
+      const body = [...record.subarray(at + 3, at + 3 + length)];
+      if (kind !== PING && kind !== ACK) found.push({ kind, body, ...(flags && { flags }) });
       at += 3 + length;
     }
   }
@@ -99,7 +108,10 @@ function client({ options = {}, on = {} } = {}) {
     return on[name]?.(...values);
   };
   const host = Object.fromEntries(
-    ["discover", "onStatus", "onSession", "onSettled", "onCall", "onCancelled", "onMessage"].map((name) => [name, heard(name)]),
+    [
+      "discover", "onStatus", "onSession", "onReset", "onConfirmed", "onRefused", "onRoom", "onSettled", "onItem", "onCall", "onCancelled",
+      "onCredit", "onMessage",
+    ].map((name) => [name, heard(name)]),
   );
   host.openSocket = (url, protocols) => {
     on.openSocket?.();
@@ -262,6 +274,7 @@ test("the session is told before the state", async () => {
     heartbeatMs: 25,
     serverTimeMs: 7,
     url: "ws://localhost:2667/moorline",
+    resumed: false,
   });
   assert.deepEqual(log[2][1], { status: "connected", attempt: 1, retryInMs: undefined, error: undefined });
   assert.deepEqual(socket.protocols, ["moorline.v1.plain"]);
@@ -283,9 +296,9 @@ test("a lost connection waits, and retryNow tries at once", async () => {
 
 // ---- messages ----
 
-test("calls settle with their reply, failure, or as unknown", async () => {
+test("calls settle with their reply or failure, and with neither they wait", async () => {
   const { core, socket, of } = connected();
-  const [ok, failed, own, lost] = [1, 2, 3, 4].map(() => call(core));
+  const [ok, failed, own] = [1, 2, 3, 4].map(() => call(core));
   assert.deepEqual(frames(socket.sent).map(({ kind }) => kind), [CALL, CALL, CALL, CALL]);
   socket.receive(record(
     frame(REPLY, ok, 1, ...text("42")),
@@ -298,9 +311,7 @@ test("calls settle with their reply, failure, or as unknown", async () => {
   assert.deepEqual(settled[1].slice(0, 2), [failed, false]);
   assert.deepEqual([settled[1][4].code, settled[1][4].message], ["not_found", "no such"]);
   assert.deepEqual([settled[2][4].code, settled[2][4].encoding, settled[2][4].data], ["sold_out", 0, Uint8Array.of(9, 8)]);
-  assert.equal(settled[3][0], lost);
-  assert.equal(settled[3][4].code, "unknown");
-  assert.equal(settled.length, 4);
+  assert.equal(settled.length, 3, "a lost connection settles nothing");
   core.free();
 });
 
@@ -336,7 +347,7 @@ test("the server's calls and messages reach the host, and its answers the server
     frame(CANCEL, 3), frame(NOTIFY, ...name, 0, 7), frame(VOLATILE, ...name, 1, 0x31),
   ));
   assert.deepEqual(of("onCall"), [
-    [1, "move", 1, text("{}")], [2, "move", 0, new Uint8Array()], [3, "move", 0, new Uint8Array()],
+    [1, "move", 1, text("{}"), false], [2, "move", 0, new Uint8Array(), false], [3, "move", 0, new Uint8Array(), false],
   ]);
   assert.deepEqual(of("onCancelled"), [[3]]);
   assert.deepEqual(of("onMessage"), [["move", 0, Uint8Array.of(7), false], ["move", 1, text("1"), true]]);
@@ -371,6 +382,155 @@ test("volatile messages are dropped while there is no connection", async () => {
   core.free();
 });
 
+// ---- sessions ----
+
+/** The client comes back after a cut and is told this. */
+function back({ core, sockets }, resumption, ...more) {
+  sockets.at(-1).end();
+  core.retryNow();
+  const socket = sockets.at(-1);
+  socket.onopen({});
+  socket.receive(record(welcome(resumption), ...more));
+  return socket;
+}
+
+test("after a cut the session goes on: Seq comes first, and what was not confirmed goes again as it was", async () => {
+  const it = connected();
+  it.core.notify("got", 1, text("1"), false);
+  const id = call(it.core);
+  const [, sent] = frames(it.socket.sent);
+  const socket = back(it, [7, 1, 1], frame(SEQ, 1)); // The first of the two has arrived.
+  assert.deepEqual(frames(socket.sent), [{ kind: SEQ, body: [2] }, sent]);
+  assert.deepEqual(it.of("onSession").map(([{ resumed }]) => resumed), [false, true]);
+  socket.receive(record(frame(REPLY, id, 1, 0x31)));
+  assert.deepEqual(it.of("onSettled"), [[id, true, 1, text("1"), undefined]]);
+  assert.deepEqual(it.of("onReset"), []);
+  it.core.free();
+});
+
+test("what the server sends again is heard once", async () => {
+  const it = connected();
+  const note = (n) => frame(NOTIFY, ...bytes(text("n")), 1, 0x30 + n);
+  it.socket.receive(record(note(1), note(2)));
+  back(it, RESUMED, frame(SEQ, 2), note(2), note(3));
+  assert.deepEqual(it.of("onMessage").map(([, , [digit]]) => digit - 0x30), [1, 2, 3]);
+  it.core.free();
+});
+
+test("a reset is told once, before the next session, and settles what nobody knows", async () => {
+  const it = connected();
+  const lost = call(it.core, "lost");
+  const keyed = it.core.call("keyed", 1, text("1"), undefined, "k");
+  it.core.notify("plain", 1, text("1"), false);
+  const receipt = it.core.notifyConfirmed("asked", 1, text("1"));
+  assert.deepEqual(frames(it.socket.sent).map(({ kind, flags }) => [kind, flags]), [
+    [CALL, undefined], [CALL, KEYED], [NOTIFY, undefined], [NOTIFY, ASK],
+  ]);
+  it.log.length = 0;
+  const socket = back(it, [8, 1, 3]); // restart
+  const heard = it.log.filter(([name]) => name !== "onStatus").map(([name, ...values]) => [name, ...values]);
+  assert.deepEqual(heard.map(([name]) => name), ["onReset", "onSettled", "onSession"]);
+  assert.deepEqual(heard[0].slice(1), ["restart", ["lost", -1, "plain", 0, "asked", receipt]]);
+  assert.deepEqual([heard[1][1], heard[1][5].code], [lost, "unknown"]);
+  assert.deepEqual(frames(socket.sent).map(({ kind, flags }) => [kind, flags]), [[CALL, KEYED]], "safe to send again");
+  socket.receive(record(frame(REPLY, keyed, 1, 0x31)));
+  assert.equal(it.of("onSettled").at(-1)[0], keyed);
+  it.core.free();
+});
+
+test("a confirmed notification is told when it is acknowledged, also by the next connection", async () => {
+  const it = connected();
+  const [first, second] = [1, 2].map(() => it.core.notifyConfirmed("asked", 1, text("1")));
+  it.socket.receive(record(frame(ACK, 1)));
+  assert.deepEqual(it.of("onConfirmed"), [[first]]);
+  back(it, [7, 1, 2], frame(SEQ, 1));
+  assert.deepEqual(it.of("onConfirmed"), [[first], [second]]);
+  it.core.free();
+});
+
+test("a confirmed notification that turns out to be too large is refused when the server has told its limit", async () => {
+  const { core, sockets, of } = client({ options: PLAIN });
+  core.start();
+  const receipt = core.notifyConfirmed("large", 0, new Uint8Array(1025));
+  sockets[0].onopen({});
+  sockets[0].receive(record(WELCOME));
+  assert.deepEqual(of("onRefused").map(([refused, { code }]) => [refused, code]), [[receipt, "too_large"]]);
+  core.free();
+});
+
+test("a stream asks for items, takes more and ends", async () => {
+  const { core, socket, of } = connected();
+  const id = core.call("ticks", 1, text("1"), undefined, undefined, 2);
+  assert.deepEqual(frames(socket.sent), [{ kind: CALL, flags: STREAM, body: [id, ...bytes(text("ticks")), 2, 1, ...text("1")] }]);
+  socket.receive(record(frame(ITEM, id, 1, 0x31), frame(ITEM, id, 0, 7)));
+  assert.deepEqual(of("onItem"), [[id, 1, text("1")], [id, 0, Uint8Array.of(7)]]);
+  core.grant(id, 3);
+  assert.deepEqual(frames(socket.sent).at(-1), { kind: CREDIT, body: [id, 3] });
+  socket.receive(record(frame(END, id)));
+  assert.deepEqual(of("onSettled"), [[id, true, 0, undefined, undefined]]);
+  core.free();
+});
+
+test("a cancelled stream gives no item any more, not even one in the queue", async () => {
+  let core;
+  const it = connected({ on: { onItem: (id) => core.cancel(id) } });
+  core = it.core;
+  const id = core.call("ticks", 1, text("1"), undefined, undefined, 9);
+  it.socket.receive(record(frame(ITEM, id, 1, 0x31), frame(ITEM, id, 1, 0x32), frame(END, id)));
+  assert.equal(it.of("onItem").length, 1);
+  assert.deepEqual(it.of("onSettled"), []);
+  core.free();
+});
+
+test("a stream that the server asks for sends as much as is taken, and its end", async () => {
+  const { core, socket, of } = connected();
+  socket.receive(record([CALL, STREAM, 5, 1, ...bytes(text("c")), 1, 0])); // room for one item
+  assert.deepEqual(of("onCall"), [[1, "c", 0, new Uint8Array(), true]]);
+  core.item(1, 0, Uint8Array.of(5));
+  assert.throws(() => core.item(1, 0, Uint8Array.of(6)), (failure) => failure.code === "backpressure");
+  socket.receive(record(frame(CREDIT, 1, 1)));
+  assert.deepEqual(of("onCredit"), [[1]]);
+  core.item(1, 0, Uint8Array.of(6));
+  core.end(1);
+  assert.deepEqual(frames(socket.sent).map(({ kind, body }) => [kind, body]), [[ITEM, [1, 0, 5]], [ITEM, [1, 0, 6]], [END, [1]]]);
+  core.free();
+});
+
+test("a refusal for want of room is followed by word that there may be some", async () => {
+  const { core, socket, of } = connected();
+  const fill = () => { for (;;) core.notify("n", 0, new Uint8Array(), false); };
+  assert.throws(fill, (failure) => failure.code === "backpressure");
+  assert.deepEqual(of("onRoom"), []);
+  socket.receive(record(frame(ACK, 0x80, 0x04))); // 512 of them
+  assert.equal(of("onRoom").length, 1);
+  core.notify("n", 0, new Uint8Array(), false);
+  socket.receive(record(frame(PING, 1)));
+  assert.equal(of("onRoom").length, 1, "who was not refused is not told");
+  core.free();
+});
+
+test("without a connection messages wait up to the same room", async () => {
+  const { core, sockets, of } = client({ options: PLAIN });
+  core.start();
+  let sent = 0;
+  assert.throws(() => { for (;;) { core.notify("n", 0, new Uint8Array(), false); sent++; } }, (failure) => failure.code === "backpressure");
+  assert.equal(sent, 2_048);
+  sockets[0].onopen({});
+  sockets[0].receive(record(WELCOME));
+  assert.equal(frames(sockets[0].sent).length, 2_048, "and go out in order");
+  assert.equal(of("onRoom").length, 1);
+  core.free();
+});
+
+test("what the server says when it goes has its reference and its wish", async () => {
+  const { core, socket, of } = connected();
+  socket.receive(record(frame(0x03, 0xaa, 0x1f, ...Array(8).fill(0xcc), 0xac, 0x02, ...bytes(text("upgrade"))))); // 4010
+  const { status, error } = of("onStatus").at(-1)[0];
+  assert.deepEqual([status, error.code, error.ref, error.retryAfterMs, error.message],
+    ["connecting", "going_away", "cc".repeat(8), 300, "upgrade"]);
+  core.free();
+});
+
 // ---- time and room ----
 
 test("a call that nobody answers times out, by the one timer", async () => {
@@ -382,6 +542,22 @@ test("a call that nobody answers times out, by the one timer", async () => {
   mock.timers.tick(500);
   const [[settled, ok, , , failure]] = of("onSettled");
   assert.deepEqual([settled, ok, failure.code], [id, false, "timeout"]);
+  core.free();
+});
+
+test("a page that slept for an hour asks once, and goes on with the connection that answers", async () => {
+  const { core, sockets, socket, of } = connected();
+  let now = performance.now();
+  mock.method(performance, "now", () => now);
+  const pings = () => socket.sent.filter(([kind, first]) => kind === 0x11 && first === PING).length;
+  const before = pings();
+  now += 3_600_000;
+  mock.timers.tick(30_000);
+  assert.equal(pings(), before + 1);
+  socket.receive(record(frame(0x08, before))); // Pong
+  now += 10_000;
+  mock.timers.tick(10_000);
+  assert.deepEqual([pings(), sockets.length, of("onStatus").at(-1)[0].status], [before + 1, 1, "connected"]);
   core.free();
 });
 
@@ -470,14 +646,17 @@ test("a host whose discover throws is one that reaches nobody", async () => {
   core.free();
 });
 
-test("a socket whose send throws is closed, and the call settles later", async () => {
-  const { core, socket, of } = connected();
+test("a socket whose send throws is closed, and the call goes out over the next one", async () => {
+  const { core, sockets, socket, of } = connected();
   socket.send = () => { throw new DOMException("not now", "InvalidStateError"); };
   const id = call(core);
   assert.deepEqual(of("onSettled"), []);
   assert.equal(socket.closedWith, 1000);
   socket.end();
-  assert.equal(of("onSettled")[0][0], id);
+  core.retryNow();
+  sockets[1].onopen({});
+  sockets[1].receive(record(welcome(RESUMED), frame(SEQ, 1), frame(REPLY, id, 1, 0x31)));
+  assert.deepEqual(of("onSettled").map(([settled, ok]) => [settled, ok]), [[id, true]]);
   core.free();
 });
 

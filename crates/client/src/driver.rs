@@ -15,16 +15,18 @@ use futures_util::{
 };
 use moorline_protocol::{
     PeerEvent,
-    client::{ClientConfig, ClientEndpoint, ClientEvent, ClientInput, ClientOutput, SocketId, SocketInput, Status},
+    client::{
+        ClientConfig, ClientEndpoint, ClientEvent, ClientInput, ClientOutput, Reset, SocketId, SocketInput, Status,
+    },
     error::Refused,
     frame::{CallId, Failure},
     payload::{Name, Payload},
-    session::Outcome,
+    session::{CallOptions, Outcome, Receipt},
     time::Timestamp,
     url::DialUrl,
 };
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{broadcast, mpsc, oneshot, watch},
     time::{Instant, Sleep, sleep},
 };
 
@@ -35,10 +37,44 @@ const NEVER: Duration = Duration::from_secs(31_536_000);
 
 /// What a [`Client`](crate::Client) asks for.
 pub(crate) enum Command {
-    Call { name: Name, payload: Payload, timeout: Duration, settled: oneshot::Sender<Result<Outcome, Refused>> },
-    Notify { name: Name, payload: Payload, volatile: bool, queued: oneshot::Sender<Result<(), Refused>> },
+    Call {
+        name: Name,
+        payload: Payload,
+        options: CallOptions,
+        settled: oneshot::Sender<Result<Outcome, Refused>>,
+    },
+    Notify {
+        name: Name,
+        payload: Payload,
+        volatile: bool,
+        queued: oneshot::Sender<Result<(), Refused>>,
+    },
+    Stream {
+        name: Name,
+        payload: Payload,
+        options: CallOptions,
+        begun: oneshot::Sender<Result<CallId, Refused>>,
+        items: mpsc::UnboundedSender<Item>,
+    },
+    /// The reader of a stream takes more.
+    Grant {
+        id: CallId,
+        more: u64,
+    },
+    Confirm {
+        name: Name,
+        payload: Payload,
+        confirmed: oneshot::Sender<Result<bool, Refused>>,
+    },
     Ping,
     Close,
+}
+
+/// What a stream came to.
+pub(crate) enum Item {
+    Next(Payload),
+    /// Nothing comes behind it.
+    Last(Outcome),
 }
 
 /// How something ended that ran beside the socket.
@@ -64,6 +100,11 @@ struct Driver {
     socket: Option<Socket>,
     running: FuturesUnordered<BoxFuture<'static, Done>>,
     asked: HashMap<CallId, oneshot::Sender<Result<Outcome, Refused>>>,
+    /// Who waits for the confirmation of a notification: `true` when it has come, `false` when it never will.
+    confirming: HashMap<Receipt, oneshot::Sender<Result<bool, Refused>>>,
+    /// Who reads which stream. Credit bounds the queues.
+    streams: HashMap<CallId, mpsc::UnboundedSender<Item>>,
+    resets: broadcast::Sender<Reset>,
     view: watch::Sender<View>,
     handlers: Arc<Handlers>,
     origin: Instant,
@@ -75,11 +116,22 @@ pub(crate) async fn run(
     seed: [u8; 32],
     mut commands: mpsc::Receiver<Command>,
     view: watch::Sender<View>,
+    resets: broadcast::Sender<Reset>,
     handlers: Arc<Handlers>,
 ) {
-    let (running, asked, origin) = (FuturesUnordered::new(), HashMap::new(), Instant::now());
-    let endpoint = ClientEndpoint::new(config, seed);
-    let mut driver = Driver { endpoint, opening: None, socket: None, running, asked, view, handlers, origin };
+    let mut driver = Driver {
+        endpoint: ClientEndpoint::new(config, seed),
+        opening: None,
+        socket: None,
+        running: FuturesUnordered::new(),
+        asked: HashMap::new(),
+        confirming: HashMap::new(),
+        streams: HashMap::new(),
+        resets,
+        view,
+        handlers,
+        origin: Instant::now(),
+    };
     driver.endpoint.start(driver.now());
     let mut timer = pin!(sleep(Duration::ZERO));
     loop {
@@ -128,8 +180,8 @@ impl Driver {
     fn handle(&mut self, step: Step) {
         let now = self.now();
         match step {
-            Step::Command(Some(Command::Call { name, payload, timeout, settled })) => {
-                match self.endpoint.call(now, name, payload, Some(timeout)) {
+            Step::Command(Some(Command::Call { name, payload, options, settled })) => {
+                match self.endpoint.call(now, name, payload, options) {
                     Ok(id) => self.await_outcome(id, settled),
                     Err(refused) => drop(settled.send(Err(refused))),
                 }
@@ -137,6 +189,25 @@ impl Driver {
             Step::Command(Some(Command::Notify { name, payload, volatile, queued })) => {
                 let _ = queued.send(self.endpoint.notify(name, payload, volatile));
             }
+            Step::Command(Some(Command::Confirm { name, payload, confirmed })) => {
+                match self.endpoint.notify_confirmed(name, payload) {
+                    Ok(receipt) => drop(self.confirming.insert(receipt, confirmed)),
+                    Err(refused) => drop(confirmed.send(Err(refused))),
+                }
+            }
+            Step::Command(Some(Command::Stream { name, payload, options, begun, items })) => {
+                let id = self.endpoint.call(now, name, payload, options);
+                if let Ok(id) = id {
+                    let closed = items.clone();
+                    self.streams.insert(id, items);
+                    self.running.push(Box::pin(async move {
+                        closed.closed().await;
+                        Done::CallerGone(id)
+                    }));
+                }
+                let _ = begun.send(id);
+            }
+            Step::Command(Some(Command::Grant { id, more })) => self.endpoint.grant(id, more),
             Step::Command(Some(Command::Ping)) => self.endpoint.ping(now),
             Step::Command(Some(Command::Close) | None) => self.endpoint.close(),
             // A socket that opens when it is no longer wanted is dropped.
@@ -147,9 +218,10 @@ impl Driver {
             }
             Step::Done(Done::Input(input)) => self.endpoint.handle_input(now, input),
             // An answer that is too large has been told to the server as a failure.
-            Step::Done(Done::Answer(id, result)) => drop(self.endpoint.answer(id, result)),
+            Step::Done(Done::Answer(id, result)) => drop(self.endpoint.answer(now, id, result)),
             Step::Done(Done::CallerGone(id)) => {
                 self.asked.remove(&id);
+                self.streams.remove(&id);
                 self.endpoint.cancel(id);
             }
             Step::Done(Done::Opened(..) | Done::Nothing) => {}
@@ -176,6 +248,12 @@ impl Driver {
             }
             Done::Nothing
         }));
+    }
+
+    fn confirm(&mut self, receipt: Receipt, arrived: bool) {
+        if let Some(confirmed) = self.confirming.remove(&receipt) {
+            let _ = confirmed.send(Ok(arrived));
+        }
     }
 
     fn drain(&mut self) -> Option<Timestamp> {
@@ -217,14 +295,37 @@ impl Driver {
     fn deliver(&mut self, event: ClientEvent) {
         match event {
             ClientEvent::Status(status) => self.view.send_modify(|view| view.status = status),
-            ClientEvent::Session(session) => self.view.send_modify(|view| view.session = Some(session)),
-            ClientEvent::Peer(PeerEvent::Call { id, name, payload }) => {
+            ClientEvent::Session(session) => self.view.send_modify(|view| view.session = Some(*session)),
+            ClientEvent::Reset(reset) => {
+                for receipt in reset.unconfirmed.iter().filter_map(|unconfirmed| unconfirmed.receipt) {
+                    self.confirm(receipt, false);
+                }
+                // Nobody has to listen.
+                let _ = self.resets.send(reset);
+            }
+            ClientEvent::Refused(receipt, refused) => {
+                if let Some(confirmed) = self.confirming.remove(&receipt) {
+                    let _ = confirmed.send(Err(refused));
+                }
+            }
+            ClientEvent::Peer(PeerEvent::Confirmed(receipt)) => self.confirm(receipt, true),
+            ClientEvent::Peer(PeerEvent::Call { id, name, payload, .. }) => {
                 let run = self.handlers.run(name.as_str(), payload);
                 self.running.push(run.map(move |result| Done::Answer(id, result)).boxed());
             }
             ClientEvent::Peer(PeerEvent::Message { name, payload, .. }) => {
                 let listeners = self.handlers.hear(name.as_str(), &payload);
                 self.running.extend(listeners.into_iter().map(|run| run.map(|()| Done::Nothing).boxed()));
+            }
+            ClientEvent::Peer(PeerEvent::Item { id, payload }) => {
+                if let Some(items) = self.streams.get(&id) {
+                    let _ = items.send(Item::Next(payload));
+                }
+            }
+            ClientEvent::Peer(PeerEvent::Settled { id, outcome }) if self.streams.contains_key(&id) => {
+                if let Some(items) = self.streams.remove(&id) {
+                    let _ = items.send(Item::Last(outcome));
+                }
             }
             ClientEvent::Peer(PeerEvent::Settled { id, outcome }) => {
                 if let Some(settled) = self.asked.remove(&id) {
@@ -233,6 +334,8 @@ impl Driver {
             }
             // The handler goes on; its answer will be passed over.
             ClientEvent::Peer(PeerEvent::Cancelled(_)) => {}
+            // This client answers with no streams.
+            ClientEvent::Peer(PeerEvent::Credit(_)) => {}
         }
     }
 }

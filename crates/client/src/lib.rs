@@ -24,22 +24,25 @@ mod discovery;
 mod driver;
 mod handlers;
 mod socket;
+mod stream;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 pub use moorline_protocol as protocol;
 use moorline_protocol::{
-    client::{ClientConfig, ConnectFailure, SessionInfo, Status},
+    client::{ClientConfig, ConnectFailure, Reset, SessionInfo, Status},
     error::Refused,
     frame::Failure,
     key::{InvalidKey, ServerKey},
+    limits::DEFAULT_CREDIT,
     payload::{Name, Payload},
     record::Suite,
-    session::Outcome,
+    session::{CallOptions, Outcome},
     url::{DialUrl, InvalidUrl},
 };
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::{mpsc, oneshot, watch};
+pub use stream::Items;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::{driver::Command, handlers::Handlers};
 
@@ -48,6 +51,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Commands that may wait for the driver; a caller beyond that waits.
 const COMMANDS: usize = 1_024;
+
+/// Losses of the session that are kept for a reader who is slow.
+const RESETS: usize = 16;
 
 /// Why a client was not made, or a request brought no result.
 #[derive(Debug)]
@@ -69,7 +75,7 @@ pub enum Error {
     Failed(Failure),
     /// No answer in time. The handler may have run.
     TimedOut,
-    /// The connection ended before the answer came. The handler may have run.
+    /// The session was lost before the answer came: the handler may have run, the message may have arrived.
     Unknown,
     /// The client has stopped, for this reason when there is one.
     Closed(Option<ConnectFailure>),
@@ -154,9 +160,10 @@ impl ClientBuilder {
         getrandom::fill(&mut seed).map_err(|_| Error::NoEntropy)?;
         let (commands, commands_in) = mpsc::channel(COMMANDS);
         let (view, view_out) = watch::channel(View::default());
+        let (resets, _) = broadcast::channel(RESETS);
         let handlers = Arc::new(Handlers::default());
-        tokio::spawn(driver::run(self.config, seed, commands_in, view, handlers.clone()));
-        Ok(Client { commands, view: view_out, handlers })
+        tokio::spawn(driver::run(self.config, seed, commands_in, view, resets.clone(), handlers.clone()));
+        Ok(Client { commands, view: view_out, resets, handlers })
     }
 }
 
@@ -179,6 +186,7 @@ impl Default for View {
 pub struct Client {
     commands: mpsc::Sender<Command>,
     view: watch::Receiver<View>,
+    resets: broadcast::Sender<Reset>,
     handlers: Arc<Handlers>,
 }
 
@@ -225,6 +233,12 @@ impl Client {
         self.view.borrow().rtt
     }
 
+    /// Every loss of the session from now on: why, and what may have arrived or not. The newest 16 are kept for a slow
+    /// reader.
+    pub fn resets(&self) -> broadcast::Receiver<Reset> {
+        self.resets.subscribe()
+    }
+
     /// Calls the server's handler and waits up to 10 s. Dropping the future cancels the call.
     ///
     /// # Errors
@@ -243,24 +257,43 @@ impl Client {
         data: &impl Serialize,
         timeout: Duration,
     ) -> Result<T, Error> {
-        let reply = self.call_raw(name, Payload::json(serde_json::to_vec(data)?), timeout).await?;
+        let payload = Payload::json(serde_json::to_vec(data)?);
+        let reply = self.call_raw(name, payload, CallOptions::within(timeout)).await?;
         Ok(serde_json::from_slice(&reply.bytes)?)
+    }
+
+    /// Calls a handler of the server's that answers with a stream. The first item has 10 s to come, the others as long as
+    /// they take.
+    ///
+    /// # Errors
+    /// [`Error::Json`], [`Error::Refused`], [`Error::Closed`]. What goes wrong later comes from [`Items::next`].
+    #[expect(clippy::disallowed_methods, reason = "credit bounds what is in the queue")]
+    pub async fn stream<T: DeserializeOwned>(&self, name: &str, data: &impl Serialize) -> Result<Items<T>, Error> {
+        let name = Name::new(name).map_err(|_| Refused::InvalidName)?;
+        let payload = Payload::json(serde_json::to_vec(data)?);
+        let mut options = CallOptions::within(CALL_TIMEOUT);
+        options.credit = Some(DEFAULT_CREDIT);
+        let ((begun, is_begun), (sender, items)) = (oneshot::channel(), mpsc::unbounded_channel());
+        self.command(Command::Stream { name, payload, options, begun, items: sender }).await?;
+        let id = is_begun.await.map_err(|_| Error::Closed(None))??;
+        Ok(Items { id, items, commands: self.commands.clone(), read: 0, of: PhantomData })
     }
 
     /// Calls the server's handler with a payload as it is.
     ///
     /// # Errors
     /// Why there is no result.
-    pub async fn call_raw(&self, name: &str, payload: Payload, timeout: Duration) -> Result<Payload, Error> {
+    pub async fn call_raw(&self, name: &str, payload: Payload, options: CallOptions) -> Result<Payload, Error> {
         let name = Name::new(name).map_err(|_| Refused::InvalidName)?;
         let (settled, outcome) = oneshot::channel();
-        self.command(Command::Call { name, payload, timeout, settled }).await?;
+        self.command(Command::Call { name, payload, options, settled }).await?;
         match outcome.await {
             Ok(Ok(Outcome::Reply(payload))) => Ok(payload),
             Ok(Ok(Outcome::Failed(failure))) => Err(Error::Failed(failure)),
             Ok(Ok(Outcome::TimedOut)) => Err(Error::TimedOut),
             Ok(Ok(Outcome::Unknown)) => Err(Error::Unknown),
-            Ok(Ok(Outcome::NotSent)) | Err(_) => Err(Error::Closed(None)),
+            // A stream ends so, and this asks for none.
+            Ok(Ok(Outcome::End | Outcome::NotSent)) | Err(_) => Err(Error::Closed(None)),
             Ok(Err(refused)) => Err(Error::Refused(refused)),
         }
     }
@@ -271,6 +304,22 @@ impl Client {
     /// [`Error::Json`], [`Error::Refused`], [`Error::Closed`].
     pub async fn notify(&self, name: &str, data: &impl Serialize) -> Result<(), Error> {
         self.send(name, Payload::json(serde_json::to_vec(data)?), false).await
+    }
+
+    /// Sends a notification and waits until the server has got it.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] when the session was lost first; [`Error::Json`], [`Error::Refused`], [`Error::Closed`].
+    pub async fn notify_confirmed(&self, name: &str, data: &impl Serialize) -> Result<(), Error> {
+        let name = Name::new(name).map_err(|_| Refused::InvalidName)?;
+        let payload = Payload::json(serde_json::to_vec(data)?);
+        let (confirmed, result) = oneshot::channel();
+        self.command(Command::Confirm { name, payload, confirmed }).await?;
+        match result.await.map_err(|_| Error::Closed(None))? {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::Unknown),
+            Err(refused) => Err(Error::Refused(refused)),
+        }
     }
 
     /// Sends a notification that is dropped where it cannot go out at once.

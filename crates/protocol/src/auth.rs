@@ -6,16 +6,55 @@ use std::fmt;
 
 use crate::{
     error::Malformed,
-    frame::cut,
+    frame::{Epoch, ResumeSecret, Seq, SessionId, cut},
     limits::{MAX_AUTH, MAX_URL, MAX_VERSION},
     url::DialUrl,
     wire::{self, Reader},
 };
 
-/// Fields of AUTH. 2 (token), 3 (data for the auth handler) and 5 (resumption) are kept for later versions of this list.
+/// Fields of AUTH. 2 (token) and 3 (data for the auth handler) are kept for later versions of this list.
 mod tag {
     pub(super) const URL: u64 = 1;
     pub(super) const CLIENT_VERSION: u64 = 4;
+    pub(super) const RESUME: u64 = 5;
+    pub(super) const MAX_MESSAGE: u64 = 6;
+}
+
+/// Which session a client wants to go on with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// The session's name.
+    pub session: SessionId,
+    /// The newest of the server's frames that the client has handed on.
+    pub received: Seq,
+    /// The run of the server that the session belongs to.
+    pub epoch: Epoch,
+    /// Ascends with every connection that the client tries, so that the server knows the newest of several.
+    pub attempt: u64,
+    /// In plain mode, what Welcome gave.
+    pub secret: Option<ResumeSecret>,
+}
+
+impl Resume {
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = [&self.session.0[..], &self.epoch.0].concat();
+        wire::put_varint(&mut bytes, self.received.0);
+        wire::put_varint(&mut bytes, self.attempt);
+        if let Some(secret) = &self.secret {
+            bytes.extend_from_slice(&secret.0);
+        }
+        bytes
+    }
+
+    fn read(mut reader: Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            session: SessionId(reader.array()?),
+            epoch: Epoch(reader.array()?),
+            received: Seq(reader.varint()?),
+            attempt: reader.varint()?,
+            secret: if reader.is_empty() { None } else { Some(ResumeSecret(reader.only_array()?)) },
+        })
+    }
 }
 
 /// What a client says of itself.
@@ -24,7 +63,12 @@ pub struct Auth {
     /// The URL that the client dialled, in its normal form.
     pub url: DialUrl,
     /// The client's own name and version, for the log.
-    pub client_version: String,
+    pub client_version: Box<str>,
+    /// The session that the client wants to go on with.
+    pub resume: Option<Resume>,
+    /// The largest payload that the client takes, in bytes; `None` is
+    /// [`DEFAULT_MAX_MESSAGE`](crate::limits::DEFAULT_MAX_MESSAGE).
+    pub max_message: Option<u32>,
 }
 
 impl fmt::Debug for Auth {
@@ -39,6 +83,12 @@ impl Auth {
         let mut bytes = Vec::new();
         wire::put_field(&mut bytes, tag::URL, self.url.as_str().as_bytes());
         wire::put_field(&mut bytes, tag::CLIENT_VERSION, cut(&self.client_version, MAX_VERSION).as_bytes());
+        if let Some(resume) = &self.resume {
+            wire::put_field(&mut bytes, tag::RESUME, &resume.encode());
+        }
+        if let Some(most) = self.max_message {
+            wire::put_varint_field(&mut bytes, tag::MAX_MESSAGE, most.into());
+        }
         bytes
     }
 
@@ -48,15 +98,21 @@ impl Auth {
             return Err(Malformed::TooLong);
         }
         let (mut reader, mut last) = (Reader::new(bytes), None);
-        let (mut url, mut client_version) = (None, None);
+        let (mut url, mut client_version, mut resume, mut max_message) = (None, None, None, None);
         while let Some((tag, value)) = reader.field(&mut last)? {
             match tag {
                 tag::URL => url = Some(read_url(value.only_str(MAX_URL)?)?),
-                tag::CLIENT_VERSION => client_version = Some(value.only_str(MAX_VERSION)?.to_owned()),
+                tag::CLIENT_VERSION => client_version = Some(value.only_str(MAX_VERSION)?.into()),
+                tag::RESUME => resume = Some(Resume::read(value)?),
+                tag::MAX_MESSAGE => {
+                    max_message = Some(u32::try_from(value.only_varint()?).map_err(|_| Malformed::IntegerTooLarge)?);
+                }
                 _ => {}
             }
         }
         Ok(Self {
+            resume,
+            max_message,
             url: url.ok_or(Malformed::FieldMissing)?,
             client_version: client_version.ok_or(Malformed::FieldMissing)?,
         })
@@ -73,23 +129,41 @@ mod tests {
     use super::*;
 
     fn auth(url: &str, version: &str) -> Auth {
-        Auth { url: DialUrl::parse(url).expect("a URL"), client_version: version.to_owned() }
+        let url = DialUrl::parse(url).expect("a URL");
+        Auth { url, client_version: version.into(), resume: None, max_message: None }
+    }
+
+    fn resuming(secret: Option<ResumeSecret>) -> Auth {
+        let resume =
+            Resume { session: SessionId([7; 16]), received: Seq(300), attempt: 3, epoch: Epoch([9; 8]), secret };
+        Auth { resume: Some(resume), ..auth("ws://h/", "v") }
     }
 
     #[test]
     fn auth_reads_back_as_it_was_written_and_in_no_other_form() {
-        for written in [auth("ws://h/", ""), auth("wss://example.com:8443/a/b", "moorline/0.1.0 é")] {
+        for written in [
+            auth("ws://h/", ""),
+            auth("wss://example.com:8443/a/b", "moorline/0.1.0 é"),
+            resuming(None),
+            resuming(Some(ResumeSecret([3; 16]))),
+            Auth { max_message: Some(300), ..auth("ws://h/", "v") },
+        ] {
             let bytes = written.encode();
-            assert_eq!(Auth::decode(&bytes), Ok(written));
+            assert_eq!(Auth::decode(&bytes).as_ref(), Ok(&written));
             for place in 0..bytes.len() {
                 for bit in 0..8 {
                     let mut other = bytes.clone();
                     other[place] ^= 1 << bit;
-                    if let Ok(read) = Auth::decode(&other) {
+                    // Under another tag the field is one of a later version, and is passed over.
+                    if let Ok(read) = Auth::decode(&other)
+                        && read.resume.is_some() == written.resume.is_some()
+                        && read.max_message.is_some() == written.max_message.is_some()
+                    {
                         assert_eq!(read.encode(), other);
                     }
                 }
-                assert!(Auth::decode(&bytes[..place]).is_err());
+                let cut = Auth::decode(&bytes[..place]);
+                assert!(cut.is_err() || cut == Ok(Auth { resume: None, max_message: None, ..written.clone() }));
             }
         }
     }

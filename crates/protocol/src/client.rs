@@ -3,6 +3,7 @@
 //! Implements `docs/PROTOCOL.md` § Client states. Every socket has a [`SocketId`] and every discovery a [`Ticket`]; what
 //! comes late from an older one is passed over.
 
+mod connecting;
 mod interface;
 
 use std::{collections::VecDeque, mem, time::Duration};
@@ -12,19 +13,23 @@ use bytes::Bytes;
 pub use interface::*;
 
 use crate::{
-    auth::Auth,
+    auth::{Auth, Resume},
     backoff::Backoff,
     code::Code,
-    connection::{Connection, Link, PeerEvent},
+    connection::{Connection, Link},
     discovery::{Discovery, Trust},
     entropy::Entropy,
     error::{Refused, Violation},
-    frame::{CallId, ClientFrame, Failure, Goaway, RawFrame, Reject, ServerFrame, Welcome},
+    frame::{
+        self, CallId, ClientFrame, Epoch, Failure, Goaway, RawFrame, Reject, ResetReason, ResumeSecret, Resumption,
+        ServerFrame, SessionId, Welcome,
+    },
     key::{ServerKey, StaticKey},
+    limits::{DEFAULT_MAX_MESSAGE, MAX_PAYLOAD},
     noise::Initiator,
     payload::{Name, Payload},
     record::{SUBPROTOCOL, SUBPROTOCOL_PLAIN, VERSION, kind},
-    session::{Broadcast, Outcome, Session},
+    session::{Broadcast, CallOptions, Outcome, PeerEvent, Receipt, Session},
     time::Timestamp,
 };
 
@@ -72,14 +77,23 @@ enum Phase {
     Closed,
 }
 
+/// A session that the server knows, or has known.
+struct Known {
+    id: SessionId,
+    epoch: Epoch,
+    secret: Option<ResumeSecret>,
+}
+
 /// The client's end as a state machine: hand in what happened, then drain what is to be done.
 pub struct ClientEndpoint {
     config: ClientConfig,
     entropy: Entropy,
+    /// The client's key, for as long as it lives: a session belongs to it.
+    key: StaticKey,
     phase: Phase,
     session: Session,
-    /// The newest number that the application knows a call of the server's by.
-    served: u64,
+    /// The session that the next connection asks to go on with.
+    known: Option<Known>,
     /// The socket takes no more for now.
     congested: bool,
     backoff: Option<Backoff>,
@@ -97,13 +111,15 @@ pub struct ClientEndpoint {
 impl ClientEndpoint {
     /// An endpoint that waits for [`Self::start`]. `seed` is 32 secret random bytes, new for each.
     pub fn new(config: ClientConfig, seed: [u8; 32]) -> Self {
+        let mut entropy = Entropy::new(seed);
         Self {
-            session: Session::new(config.limits.clone()),
-            served: 0,
+            key: StaticKey::generate(&mut entropy),
+            session: Session::new(config.limits.clone(), MAX_PAYLOAD),
+            known: None,
             congested: false,
             backoff: config.backoff.map(Backoff::new),
             config,
-            entropy: Entropy::new(seed),
+            entropy,
             phase: Phase::Idle,
             attempt: 1,
             last_number: 0,
@@ -156,10 +172,15 @@ impl ClientEndpoint {
         now: Timestamp,
         name: Name,
         payload: Payload,
-        timeout: Option<Duration>,
+        options: CallOptions,
     ) -> Result<CallId, Refused> {
         self.open()?;
-        self.session.call(now, name, payload, timeout)
+        self.session.call(now, name, payload, options)
+    }
+
+    /// Takes more items of a stream.
+    pub fn grant(&mut self, id: CallId, more: u64) {
+        self.session.grant(id, more);
     }
 
     /// Gives up on a call; its outcome is not reported any more.
@@ -173,21 +194,50 @@ impl ClientEndpoint {
     /// When nothing was sent and nothing will be, and why. A volatile message that is dropped is no error.
     pub fn notify(&mut self, name: Name, payload: Payload, volatile: bool) -> Result<(), Refused> {
         self.open()?;
+        let message = Broadcast::new(name, payload, volatile)?;
         if volatile && !matches!(self.phase, Phase::Connected { .. }) {
-            return Broadcast::new(name, payload, volatile).map(|_| ());
+            return Ok(());
         }
-        self.session.notify(name, payload, volatile)
+        self.session.send(&message).map(drop)
     }
 
-    /// Answers a call of the server; one that is not open any more is passed over.
+    /// Sends a notification whose arrival is told by [`PeerEvent::Confirmed`]: the server has handed it on.
+    ///
+    /// Every receipt is told of once: so, or in the list of a [`Reset`] that comes first, or by
+    /// [`ClientEvent::Refused`]. Only with [`Status::Closed`] nothing more is told of those that are left: nobody will
+    /// know any more whether they arrived.
     ///
     /// # Errors
-    /// [`Refused::TooLarge`] when the result is above the limit; the server has been told by a failure.
-    pub fn answer(&mut self, id: CallId, result: Result<Payload, Failure>) -> Result<(), Refused> {
-        match &mut self.phase {
-            Phase::Connected { connection, .. } => connection.answer(id, result, &mut self.session),
-            _ => Ok(()),
-        }
+    /// When nothing was sent and nothing will be, and why.
+    pub fn notify_confirmed(&mut self, name: Name, payload: Payload) -> Result<Receipt, Refused> {
+        self.open()?;
+        self.session.notify_confirmed(name, payload)
+    }
+
+    /// Answers a call of the server; one that is not open any more is passed over. Without a connection the answer
+    /// waits for the next one.
+    ///
+    /// # Errors
+    /// [`Refused::TooLarge`] when the result is above the limit, or one of so many that the server does not read; it has
+    /// been told by a failure.
+    pub fn answer(&mut self, now: Timestamp, id: CallId, result: Result<Payload, Failure>) -> Result<(), Refused> {
+        let answered = self.session.answer(id, result);
+        self.check_overflow(now);
+        answered
+    }
+
+    /// Sends an item of a stream that the server asked for; one that is over is passed over.
+    ///
+    /// # Errors
+    /// [`Refused::Backpressure`] when the server takes none now; [`PeerEvent::Credit`] tells when it does.
+    /// [`Refused::TooLarge`].
+    pub fn item(&mut self, id: CallId, payload: Payload) -> Result<(), Refused> {
+        self.session.item(id, payload)
+    }
+
+    /// Ends a stream that the server asked for.
+    pub fn end(&mut self, id: CallId) {
+        self.session.end(id);
     }
 
     /// The network is back or the page is shown again: a wait for the next try ends now.
@@ -218,17 +268,46 @@ impl ClientEndpoint {
         self.session.waiting_bytes()
     }
 
+    /// How full its queues are.
+    #[cfg(feature = "testing")]
+    pub fn inspect(&self) -> crate::testing::Inspection {
+        self.session.inspect()
+    }
+
+    /// Makes it say at the next resumption that it has received no more than this.
+    #[cfg(feature = "testing")]
+    pub fn understate(&mut self, seq: crate::frame::Seq) {
+        self.session.understate(seq);
+    }
+
+    /// Makes it ask for somebody else's session, as a confused client would.
+    #[cfg(feature = "testing")]
+    pub fn pretend(&mut self, id: SessionId) {
+        if let Some(known) = &mut self.known {
+            known.id = id;
+        }
+    }
+
     /// Ends it on purpose: what waits goes out, the server hears good-bye, every open call settles.
     pub fn close(&mut self) {
         if matches!(self.phase, Phase::Closed) {
             return;
         }
-        if let Phase::Connected { socket, connection, .. } = &mut self.phase {
-            let records = connection.flush(&mut self.session, ClientFrame::Bye.encode()).unwrap_or_default();
-            let transmit = records.into_iter().map(|record| ClientOutput::Transmit(*socket, record));
-            self.outputs.extend(transmit);
-        }
-        self.abandon_served();
+        let bye = ClientFrame::Bye.encode();
+        let (socket, records) = match &mut self.phase {
+            Phase::Connected { socket, connection, .. } => (*socket, connection.flush(&mut self.session, &bye)),
+            // Welcome may be on its way, and a session with it that would wait for this client.
+            Phase::AwaitingWelcome { socket, link, .. } => (*socket, link.pack_frame(&bye).map(|record| vec![record])),
+            Phase::Idle
+            | Phase::Discovering { .. }
+            | Phase::Opening { .. }
+            | Phase::AwaitingHello { .. }
+            | Phase::Diagnosing { .. }
+            | Phase::Waiting { .. }
+            | Phase::Closed => (SocketId(0), Ok(Vec::new())),
+        };
+        let transmit = records.unwrap_or_default().into_iter().map(|record| ClientOutput::Transmit(socket, record));
+        self.outputs.extend(transmit);
         self.stop(Code::NORMAL, None);
     }
 
@@ -259,66 +338,6 @@ impl ClientEndpoint {
         self.last_number
     }
 
-    fn begin_attempt(&mut self, now: Timestamp, error: Option<ConnectFailure>) {
-        self.event(ClientEvent::Status(Status::Connecting { attempt: self.attempt, retry_in: None, error }));
-        if self.config.suite.is_none() {
-            return self.open_socket(now, None);
-        }
-        let pins = &self.config.server_keys;
-        if !pins.is_empty() {
-            let key = pins[self.pin % pins.len()];
-            return self.open_socket(now, Some(key));
-        }
-        if self.discovered.is_some() {
-            return self.open_socket(now, self.discovered);
-        }
-        let url = &self.config.url;
-        if !(url.is_secure() || url.is_loopback() || self.config.allow_insecure_discovery) {
-            return self.stop(Code::NORMAL, Some(ConnectFailure::of(Code::SERVER_KEY_REQUIRED)));
-        }
-        let (ticket, deadline) = self.ask(now);
-        self.phase = Phase::Discovering { ticket, deadline };
-    }
-
-    fn ask(&mut self, now: Timestamp) -> (Ticket, Timestamp) {
-        let ticket = Ticket(self.number());
-        self.outputs.push_back(ClientOutput::Discover(ticket, self.config.url.http()));
-        (ticket, now + self.config.connect_timeout)
-    }
-
-    fn open_socket(&mut self, now: Timestamp, key: Option<ServerKey>) {
-        let socket = SocketId(self.number());
-        self.congested = false;
-        let subprotocol = if key.is_some() { SUBPROTOCOL } else { SUBPROTOCOL_PLAIN };
-        self.outputs.push_back(ClientOutput::OpenSocket { socket, url: self.config.url.clone(), subprotocol });
-        self.phase = Phase::Opening { socket, key, deadline: now + self.config.connect_timeout };
-    }
-
-    fn handle_discovery(&mut self, now: Timestamp, answered: Ticket, discovery: Discovery) {
-        match self.phase {
-            Phase::Discovering { ticket, .. } if ticket == answered => match discovery.key_for(self.config.suite) {
-                Ok(key) => {
-                    self.discovered = Some(key);
-                    self.open_socket(now, Some(key));
-                }
-                Err(code) => self.fail(now, ConnectFailure::of(code)),
-            },
-            Phase::Diagnosing { ticket, failure, .. } if ticket == answered => {
-                let code = discovery.diagnose(failure, self.config.suite, &self.config.server_keys);
-                self.diagnosed(now, code, discovery.keys());
-            }
-            _ => {}
-        }
-    }
-
-    /// The next try takes a key that the server says it has, or the next one of several.
-    fn diagnosed(&mut self, now: Timestamp, code: Code, keys: &[ServerKey]) {
-        let fits = |pin: &ServerKey| keys.contains(pin);
-        self.pin = self.config.server_keys.iter().position(fits).unwrap_or(self.pin.wrapping_add(1));
-        self.discovered = None;
-        self.fail(now, ConnectFailure::of(code));
-    }
-
     fn handle_socket(&mut self, now: Timestamp, socket: SocketId, input: SocketInput) {
         match input {
             SocketInput::Opened => self.handle_opened(socket),
@@ -341,26 +360,6 @@ impl ClientEndpoint {
         }
     }
 
-    fn handle_opened(&mut self, socket: SocketId) {
-        let Phase::Opening { key, deadline, .. } = self.phase else { return };
-        let (Some(key), Some(suite)) = (key, self.config.suite) else {
-            let hello = [&[kind::PLAIN_HELLO, VERSION], self.auth().as_slice()].concat();
-            self.outputs.push_back(ClientOutput::Transmit(socket, hello.into()));
-            self.phase = Phase::AwaitingWelcome { socket, key, link: Box::new(Link::Plain), deadline };
-            return;
-        };
-        let client_key = StaticKey::generate(&mut self.entropy);
-        // Starting cannot fail: the parameters are constant and the keys of their length. The deadline covers the rest.
-        if let Ok((initiator, hello)) = Initiator::start(suite, &key, &client_key, &mut self.entropy) {
-            self.outputs.push_back(ClientOutput::Transmit(socket, hello.into()));
-            self.phase = Phase::AwaitingHello { socket, key, initiator: Box::new(initiator), deadline };
-        }
-    }
-
-    fn auth(&self) -> Vec<u8> {
-        Auth { url: self.config.url.clone(), client_version: self.config.version.clone() }.encode()
-    }
-
     fn handle_record(&mut self, now: Timestamp, socket: SocketId, record: Bytes) {
         match mem::replace(&mut self.phase, Phase::Idle) {
             Phase::AwaitingHello { key, initiator, deadline, .. } => {
@@ -375,7 +374,7 @@ impl ClientEndpoint {
                 self.phase = Phase::AwaitingWelcome { socket, key: Some(key), link, deadline };
             }
             Phase::AwaitingWelcome { key, link, .. } => {
-                let connection = Connection::new(*link, self.config.heartbeat, &self.config.limits, self.served, now);
+                let connection = Connection::new(*link, self.config.heartbeat, now);
                 self.phase = Phase::Connected { socket, connection: Box::new(connection), since: now };
                 self.handle_frames(now, socket, record, Some(key));
             }
@@ -399,22 +398,39 @@ impl ClientEndpoint {
         mut awaiting: Option<Option<ServerKey>>,
     ) {
         let Phase::Connected { mut connection, since, .. } = mem::replace(&mut self.phase, Phase::Idle) else { return };
-        let mut refusal = None;
-        let handled = connection.handle_record(now, record, |connection, raw| {
-            refusal = self.handle_frame(now, connection, &raw, &mut awaiting)?;
-            Ok(refusal.is_none())
-        });
-        let overfull = self.congested && self.session.is_overfull();
+        let handled = self.handle_plaintext(now, &mut connection, record, &mut awaiting);
         self.phase = Phase::Connected { socket, connection, since };
-        match (handled, refusal) {
-            (Err(violation), _) => self.violate(now, socket, violation),
-            (Ok(()), Some(failure)) => {
+        match handled {
+            Err(violation) => self.violate(now, socket, violation),
+            Ok(Some(failure)) => {
                 self.outputs.push_back(ClientOutput::CloseSocket(socket, Code::NORMAL));
                 self.lose(now, failure);
             }
-            (Ok(()), None) if overfull => self.close_socket_and_lose(now, socket, Code::SLOW_CONSUMER),
-            (Ok(()), None) => {}
+            Ok(None) => self.check_overflow(now),
         }
+    }
+
+    /// `Some` where the server does not want the client.
+    fn handle_plaintext(
+        &mut self,
+        now: Timestamp,
+        connection: &mut Connection,
+        record: Bytes,
+        awaiting: &mut Option<Option<ServerKey>>,
+    ) -> Result<Option<ConnectFailure>, Violation> {
+        let mut plaintext = connection.open(now, record)?;
+        while let Some(raw) = frame::next_frame(&mut plaintext)? {
+            // Before Welcome nobody knows of which session it would be.
+            if awaiting.is_some() && raw.is_reliable() {
+                return Err(Violation::UnexpectedFrame);
+            }
+            if let Some(raw) = self.session.take(now, raw)?
+                && let Some(failure) = self.handle_frame(now, connection, &raw, awaiting)?
+            {
+                return Ok(Some(failure));
+            }
+        }
+        Ok(None)
     }
 
     fn handle_frame(
@@ -426,7 +442,7 @@ impl ClientEndpoint {
     ) -> Result<Option<ConnectFailure>, Violation> {
         match (ServerFrame::read(raw)?, awaiting.take()) {
             (ServerFrame::Welcome(welcome), Some(key)) => {
-                self.welcome(connection, welcome, key, now);
+                self.welcome(connection, welcome, key, now)?;
                 Ok(None)
             }
             (ServerFrame::Reject(Reject { code, reference, retry_after_ms, name, message }), Some(_)) => {
@@ -436,8 +452,8 @@ impl ClientEndpoint {
                 Ok(Some(ConnectFailure::told(code, reference, retry_after_ms, String::new(), message)))
             }
             (ServerFrame::Peer(frame), None) => {
-                let event = connection.handle_frame(now, frame, &mut self.session)?;
-                self.outputs.extend(event.map(|event| ClientOutput::Event(ClientEvent::Peer(event))));
+                let tell = |event| self.outputs.push_back(ClientOutput::Event(ClientEvent::Peer(event)));
+                connection.handle_frame(now, frame, &mut self.session, tell)?;
                 Ok(None)
             }
             (ServerFrame::Welcome(_) | ServerFrame::Reject(_), None)
@@ -445,25 +461,36 @@ impl ClientEndpoint {
         }
     }
 
-    fn welcome(&mut self, connection: &mut Connection, welcome: Welcome, key: Option<ServerKey>, now: Timestamp) {
-        for id in self.session.learn_limit(welcome.max_message) {
-            let outcome = Outcome::Failed(Failure::of(Code::TOO_LARGE));
-            self.event(ClientEvent::Peer(PeerEvent::Settled { id, outcome }));
+    /// The session that was known is no more: tells what that means, before anything of the next one.
+    fn reset(&mut self, reason: ResetReason) {
+        if self.known.take().is_none() {
+            return;
         }
-        self.attempt = 0;
-        let trust = match key {
-            None => Trust::None,
-            Some(_) if self.config.server_keys.is_empty() => Trust::Discovered,
-            Some(_) => Trust::Pinned,
-        };
-        let suite = self.config.suite;
-        self.event(ClientEvent::Session(SessionInfo { id: welcome.session, suite, server_key: key, trust, welcome }));
-        self.event(ClientEvent::Status(Status::Connected));
-        // The first round trip is worth knowing at once.
-        connection.ping(now, &mut self.session);
+        let lost = self.session.reset();
+        self.event(ClientEvent::Reset(Reset { reason, unconfirmed: lost.unconfirmed }));
+        for id in lost.unknown {
+            self.event(ClientEvent::Peer(PeerEvent::Settled { id, outcome: Outcome::Unknown }));
+        }
+        for id in lost.abandoned {
+            self.event(ClientEvent::Peer(PeerEvent::Cancelled(id)));
+        }
+    }
+
+    /// Answers that nobody takes cannot be kept for ever, and one that is missing is a lost session.
+    fn check_overflow(&mut self, now: Timestamp) {
+        if !self.session.is_overfull() {
+            return;
+        }
+        self.reset(ResetReason::Overflow);
+        if let Some(socket) = self.socket() {
+            self.close_socket_and_lose(now, socket, Code::SLOW_CONSUMER);
+        }
     }
 
     fn violate(&mut self, now: Timestamp, socket: SocketId, violation: Violation) {
+        if violation.spoils_session() {
+            self.reset(ResetReason::Unknown);
+        }
         self.close_socket_and_lose(now, socket, violation.code());
     }
 
@@ -472,31 +499,13 @@ impl ClientEndpoint {
         self.lose(now, ConnectFailure::of(code));
     }
 
-    /// The try failed before anything was established: find out what the server says to a plain GET.
-    fn diagnose(&mut self, now: Timestamp, failure: Code) {
-        let (ticket, deadline) = self.ask(now);
-        self.phase = Phase::Diagnosing { ticket, failure, deadline };
-    }
-
     /// There was a connection, or nearly, and it is gone.
     fn lose(&mut self, now: Timestamp, failure: ConnectFailure) {
         if let (Phase::Connected { since, .. }, Some(backoff)) = (&self.phase, &mut self.backoff) {
             backoff.ended_after(now - *since);
         }
-        self.abandon_served();
-        for id in self.session.lose_connection() {
-            self.event(ClientEvent::Peer(PeerEvent::Settled { id, outcome: Outcome::Unknown }));
-        }
+        self.session.disconnect();
         self.fail(now, failure);
-    }
-
-    /// Nobody waits any more for what the application was to answer.
-    fn abandon_served(&mut self) {
-        if let Phase::Connected { connection, .. } = &mut self.phase {
-            self.served = connection.served();
-            let cancelled = connection.abandon().into_iter().map(PeerEvent::Cancelled);
-            self.outputs.extend(cancelled.map(ClientEvent::Peer).map(ClientOutput::Event));
-        }
     }
 
     /// Waits for the next try, or stops where a next try is of no use or not wanted.
@@ -523,6 +532,9 @@ impl ClientEndpoint {
             self.outputs.push_back(ClientOutput::CloseSocket(socket, code));
         }
         self.phase = Phase::Closed;
+        for id in self.session.abandon() {
+            self.event(ClientEvent::Peer(PeerEvent::Cancelled(id)));
+        }
         for (id, outcome) in self.session.close() {
             self.event(ClientEvent::Peer(PeerEvent::Settled { id, outcome }));
         }
@@ -568,7 +580,7 @@ impl ClientEndpoint {
             | Phase::Opening { deadline, .. }
             | Phase::AwaitingHello { deadline, .. }
             | Phase::AwaitingWelcome { deadline, .. } => Some(*deadline),
-            Phase::Connected { connection, .. } => Some(connection.deadline()),
+            Phase::Connected { connection, .. } => Some(connection.deadline(&self.session)),
             Phase::Waiting { until, .. } => Some(*until),
             Phase::Idle | Phase::Closed => None,
         };

@@ -1,55 +1,22 @@
 //! One established connection: records in, events out; frames in, records out.
 //!
-//! It is the same on both sides. It owns the keys, the heartbeat and the calls to answer; what outlives it is the
-//! [`Session`]'s.
+//! It is the same on both sides. It owns the keys and the heartbeat; what outlives it is the [`Session`]'s.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
-    calls::Serving,
     cipher::{Opener, Sealer},
-    code::Code,
-    error::{Refused, Violation},
-    frame::{self, CallId, Failure, PeerFrame, RawFrame},
+    error::Violation,
+    frame::PeerFrame,
     heartbeat::{Due, Heartbeat, HeartbeatConfig},
-    limits::{Limits, MAX_PLAINTEXT, MAX_RECORD, TAG},
-    payload::{Name, Payload},
+    limits::{MAX_PLAINTEXT, MAX_RECORD, TAG},
     record::kind,
-    session::{Outcome, Session},
+    session::{PeerEvent, Session},
     time::Timestamp,
 };
 
-/// What the other side wants, or how it answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PeerEvent {
-    /// Run the handler of this name and answer once.
-    Call {
-        /// For the answer.
-        id: CallId,
-        /// Which handler.
-        name: Name,
-        /// Its argument.
-        payload: Payload,
-    },
-    /// The other side no longer waits for this call, or is gone: stop its handler. An answer is ignored.
-    Cancelled(CallId),
-    /// A notification.
-    Message {
-        /// Which listeners.
-        name: Name,
-        /// The message.
-        payload: Payload,
-        /// Whether it was sent as one that may be dropped.
-        volatile: bool,
-    },
-    /// A call of this side ended. It comes once for every call that was not cancelled.
-    Settled {
-        /// Which call.
-        id: CallId,
-        /// How.
-        outcome: Outcome,
-    },
-}
+/// Room in a record for the protocol's own frames; it grows where there are more.
+const CONTROL: usize = 32;
 
 /// Turns records into plaintext and back.
 pub(crate) enum Link {
@@ -94,10 +61,10 @@ impl Link {
 
     /// One record of what waits, or `None` when nothing does.
     pub(crate) fn pack(&mut self, session: &mut Session) -> Result<Option<Bytes>, Violation> {
-        if !session.has_waiting() {
+        if !session.has_output() {
             return Ok(None);
         }
-        let mut record = BytesMut::with_capacity(1 + session.waiting_bytes().min(MAX_PLAINTEXT) + TAG);
+        let mut record = BytesMut::with_capacity(1 + (session.waiting_bytes() + CONTROL).min(MAX_PLAINTEXT) + TAG);
         record.put_u8(self.kind());
         session.pack(&mut record);
         self.seal(record).map(Some)
@@ -115,105 +82,40 @@ impl Link {
 pub(crate) struct Connection {
     link: Link,
     heartbeat: Heartbeat,
-    serving: Serving,
-    max_message: usize,
 }
 
 impl Connection {
-    /// `served` is the newest number that the application knows a call of an earlier connection by; 0 without one.
-    pub(crate) fn new(link: Link, heartbeat: HeartbeatConfig, limits: &Limits, served: u64, now: Timestamp) -> Self {
-        Self {
-            link,
-            heartbeat: Heartbeat::new(heartbeat, now),
-            serving: Serving::new(limits.max_calls_in_flight, served),
-            max_message: limits.max_message,
-        }
+    pub(crate) fn new(link: Link, heartbeat: HeartbeatConfig, now: Timestamp) -> Self {
+        Self { link, heartbeat: Heartbeat::new(heartbeat, now) }
     }
 
-    /// The newest number that the application knows a call by.
-    pub(crate) fn served(&self) -> u64 {
-        self.serving.newest()
-    }
-
-    /// Takes out every call that waits for an answer of the application's.
-    pub(crate) fn abandon(&mut self) -> Vec<CallId> {
-        self.serving.abandon()
-    }
-
-    /// Opens a record and hands its frames to `handle` one by one.
-    pub(crate) fn handle_record(
-        &mut self,
-        now: Timestamp,
-        record: Bytes,
-        mut handle: impl FnMut(&mut Self, RawFrame) -> Result<bool, Violation>,
-    ) -> Result<(), Violation> {
-        let mut plaintext = self.link.open(record)?;
+    /// Opens a record: its frames, still in one piece.
+    pub(crate) fn open(&mut self, now: Timestamp, record: Bytes) -> Result<Bytes, Violation> {
+        let plaintext = self.link.open(record)?;
         self.heartbeat.handle_life(now);
-        while let Some(raw) = frame::next_frame(&mut plaintext)? {
-            if !handle(self, raw)? {
-                break;
-            }
-        }
-        Ok(())
+        Ok(plaintext)
     }
 
-    /// Takes a frame that either side may send.
+    /// Takes a frame that either side may send; `tell` hears what comes of it.
     pub(crate) fn handle_frame(
         &mut self,
         now: Timestamp,
         frame: PeerFrame,
         session: &mut Session,
-    ) -> Result<Option<PeerEvent>, Violation> {
-        Ok(match frame {
-            PeerFrame::Ping(number) => {
-                session.control(PeerFrame::Pong(number).encode());
-                None
-            }
-            PeerFrame::Pong(number) => {
-                self.heartbeat.handle_pong(number, now);
-                None
-            }
-            PeerFrame::Call { id, name, payload } => {
-                self.check(&payload)?;
-                let known_as = self.serving.begin(id)?;
-                if known_as.is_none() {
-                    let failure = Failure::of(Code::TOO_MANY_CALLS);
-                    session.control(PeerFrame::Fail { id, failure }.encode());
+        mut tell: impl FnMut(PeerEvent),
+    ) -> Result<(), Violation> {
+        match frame {
+            PeerFrame::Ping(number) => session.control(PeerFrame::Pong(number).encode()),
+            PeerFrame::Pong(number) => self.heartbeat.handle_pong(number, now),
+            PeerFrame::Seq(seq) => session.announced(seq)?,
+            PeerFrame::Ack(seq) => session.acknowledged(seq, |receipt| tell(PeerEvent::Confirmed(receipt)))?,
+            frame => {
+                if let Some(event) = session.handle(frame)? {
+                    tell(event);
                 }
-                known_as.map(|id| PeerEvent::Call { id, name, payload })
             }
-            PeerFrame::Reply { id, payload } => {
-                self.check(&payload)?;
-                session.settle(id).then_some(PeerEvent::Settled { id, outcome: Outcome::Reply(payload) })
-            }
-            PeerFrame::Fail { id, failure } => {
-                failure.data.as_ref().map_or(Ok(()), |data| self.check(data))?;
-                session.settle(id).then_some(PeerEvent::Settled { id, outcome: Outcome::Failed(failure) })
-            }
-            PeerFrame::Cancel(id) => self.serving.cancel(id).map(PeerEvent::Cancelled),
-            PeerFrame::Notify { name, payload } => {
-                self.check(&payload)?;
-                Some(PeerEvent::Message { name, payload, volatile: false })
-            }
-            PeerFrame::Volatile { name, payload } => {
-                self.check(&payload)?;
-                Some(PeerEvent::Message { name, payload, volatile: true })
-            }
-        })
-    }
-
-    fn check(&self, payload: &Payload) -> Result<(), Violation> {
-        if payload.bytes.len() > self.max_message { Err(Violation::PayloadTooLarge) } else { Ok(()) }
-    }
-
-    /// Answers a call of the other side. An answer to a call that is not open any more is dropped.
-    pub(crate) fn answer(
-        &mut self,
-        id: CallId,
-        result: Result<Payload, Failure>,
-        session: &mut Session,
-    ) -> Result<(), Refused> {
-        self.serving.answer(id).map_or(Ok(()), |id| session.answer(id, result))
+        }
+        Ok(())
     }
 
     /// Asks for a sign of life now.
@@ -224,6 +126,7 @@ impl Connection {
 
     /// Does what the time asks for; `false` when the other side is dead.
     pub(crate) fn handle_timeout(&mut self, now: Timestamp, session: &mut Session) -> bool {
+        session.acknowledge_in_time(now);
         match self.heartbeat.handle_timeout(now) {
             Due::Nothing => true,
             Due::Ping(number) => {
@@ -234,12 +137,18 @@ impl Connection {
         }
     }
 
-    pub(crate) fn deadline(&self) -> Timestamp {
-        self.heartbeat.deadline()
+    pub(crate) fn deadline(&self, session: &Session) -> Timestamp {
+        let heartbeat = self.heartbeat.deadline();
+        session.ack_deadline().map_or(heartbeat, |due| due.min(heartbeat))
     }
 
     pub(crate) fn rtt(&self) -> Option<std::time::Duration> {
         self.heartbeat.rtt()
+    }
+
+    /// The record of one frame, past everything that waits.
+    pub(crate) fn seal(&mut self, frame: &Bytes) -> Result<Bytes, Violation> {
+        self.link.pack_frame(frame)
     }
 
     /// The next record for the socket.
@@ -248,12 +157,13 @@ impl Connection {
     }
 
     /// Everything that waits and `last` behind it, whatever the socket says: the connection is about to close.
-    pub(crate) fn flush(&mut self, session: &mut Session, last: Bytes) -> Result<Vec<Bytes>, Violation> {
-        session.control(last);
+    pub(crate) fn flush(&mut self, session: &mut Session, last: &Bytes) -> Result<Vec<Bytes>, Violation> {
         let mut records = Vec::new();
+        session.acknowledge();
         while let Some(record) = self.link.pack(session)? {
             records.push(record);
         }
+        records.push(self.link.pack_frame(last)?);
         Ok(records)
     }
 }

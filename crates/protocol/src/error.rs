@@ -72,10 +72,15 @@ pub enum Violation {
     UnknownFrame,
     /// A frame that may not come in this phase.
     UnexpectedFrame,
-    /// A call used a number that was used before.
+    /// A call's number did not ascend, or was 0.
     CallReused,
     /// A payload above the limit that Welcome told.
     PayloadTooLarge,
+    /// Numbers of a session that do not fit: a gap, an acknowledgement of what was never sent, a resumption nobody
+    /// asked for.
+    WrongSequence,
+    /// More items of a stream than were asked for.
+    NoCredit,
     /// The keys have sealed all they may. Not the peer's fault, but the end of the connection all the same.
     KeysSpent,
 }
@@ -94,7 +99,31 @@ impl Violation {
             | Self::UnexpectedFrame
             | Self::CallReused
             | Self::PayloadTooLarge
+            | Self::WrongSequence
+            | Self::NoCredit
             | Self::KeysSpent => Code::PROTOCOL_VIOLATION,
+        }
+    }
+}
+
+impl Violation {
+    /// Whether it was inside a record that opened, so that the same would come again in the next connection. What
+    /// anybody on the way can cause costs a connection and no session.
+    pub(crate) fn spoils_session(self) -> bool {
+        match self {
+            Self::Malformed(_)
+            | Self::UnknownFrame
+            | Self::UnexpectedFrame
+            | Self::CallReused
+            | Self::PayloadTooLarge
+            | Self::WrongSequence
+            | Self::NoCredit => true,
+            Self::UnexpectedRecord
+            | Self::TextMessage
+            | Self::EmptyRecord
+            | Self::OversizedRecord
+            | Self::Unopened
+            | Self::KeysSpent => false,
         }
     }
 }
@@ -116,8 +145,10 @@ impl fmt::Display for Violation {
             Self::Unopened => formatter.write_str("a record did not open"),
             Self::UnknownFrame => formatter.write_str("a frame of an unknown kind came"),
             Self::UnexpectedFrame => formatter.write_str("a frame came out of turn"),
-            Self::CallReused => formatter.write_str("a call's number came twice"),
+            Self::CallReused => formatter.write_str("a call's number did not ascend"),
             Self::PayloadTooLarge => formatter.write_str("a payload was above the limit"),
+            Self::WrongSequence => formatter.write_str("a number of the session did not fit"),
+            Self::NoCredit => formatter.write_str("a stream sent more than it was asked for"),
             Self::KeysSpent => formatter.write_str("the keys are spent"),
         }
     }

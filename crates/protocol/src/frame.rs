@@ -3,89 +3,32 @@
 //! Implements `docs/PROTOCOL.md` § Frames. A frame is `kind | flags | length | body`; who may send which is in the
 //! types: [`ClientFrame`] and [`ServerFrame`] share what both may send as [`PeerFrame`].
 
+mod greeting;
+pub(crate) mod kind;
+
 use std::fmt;
 
 use bytes::Bytes;
 
+pub use self::greeting::*;
+pub(crate) use self::kind::flag;
 use crate::{
     code::Code,
     error::{Malformed, Violation},
-    limits::{MAX_NAME, MAX_PLAINTEXT, MAX_REFUSAL_NAME, MAX_TEXT, MAX_VERSION, REJECT_BODY},
+    limits::{MAX_NAME, MAX_PLAINTEXT, MAX_TEXT},
     payload::{Name, Payload},
-    text,
-    time::UnixMillis,
     wire::{self, Length, Reader, Sink},
 };
 
-/// The number table. Numbers are never reused; those in comments are kept for what is to come.
-pub(crate) mod kind {
-    pub(crate) const WELCOME: u8 = 0x01;
-    pub(crate) const REJECT: u8 = 0x02;
-    pub(crate) const GOAWAY: u8 = 0x03;
-    pub(crate) const BYE: u8 = 0x04;
-    // 0x05 Seq, 0x06 Ack
-    pub(crate) const PING: u8 = 0x07;
-    pub(crate) const PONG: u8 = 0x08;
-    // 0x09 Warn, 0x0a Authenticate, 0x0b Authenticated
-    pub(crate) const CALL: u8 = 0x10;
-    pub(crate) const REPLY: u8 = 0x11;
-    pub(crate) const FAIL: u8 = 0x12;
-    pub(crate) const CANCEL: u8 = 0x13;
-    pub(crate) const NOTIFY: u8 = 0x14;
-    pub(crate) const VOLATILE: u8 = 0x15;
-    // 0x16 Item, 0x17 Credit, 0x18 End
-    // 0x20 Open, 0x21 Opened, 0x22 Update, 0x23 Advance, 0x24 Members, 0x25 Write, 0x26 Close, 0x27 Closed
-}
+/// The number of a reliable frame in one direction of a session: from 1, without gaps. 0 stands for none yet.
+///
+/// It stays the same when the frame is sent again; the nonce that seals a record is another number altogether.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seq(pub u64);
 
 /// The number of a call, chosen by the caller: from 1, ascending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
-
-/// A random number that an operator finds in the log when a user reads it out.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Ref(pub [u8; 8]);
-
-impl Ref {
-    /// It in hexadecimal.
-    pub fn text(&self) -> String {
-        text::hex(&self.0)
-    }
-}
-
-impl fmt::Display for Ref {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.text())
-    }
-}
-
-impl fmt::Debug for Ref {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, formatter)
-    }
-}
-
-/// The name of a session: 16 random bytes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId(pub [u8; 16]);
-
-impl SessionId {
-    /// It in hexadecimal.
-    pub fn text(&self) -> String {
-        text::hex(&self.0)
-    }
-}
-
-impl fmt::Display for SessionId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.text())
-    }
-}
-
-impl fmt::Debug for SessionId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, formatter)
-    }
-}
 
 /// Why a call failed on the side that was to answer it.
 #[derive(Clone, PartialEq, Eq)]
@@ -158,12 +101,20 @@ pub enum PeerFrame {
     Ping(u64),
     /// Answers a Ping.
     Pong(u64),
-    /// Asks the handler of this name for a reply.
+    /// The number of this side's next reliable frame, on a connection that resumes a session.
+    Seq(Seq),
+    /// Every reliable frame up to this one has been handed on.
+    Ack(Seq),
+    /// Asks the handler of this name for a reply, or for a stream.
     Call {
         /// The caller's number for it.
         id: CallId,
         /// Which handler.
         name: Name,
+        /// By which the other side knows the call again when it comes in another session.
+        key: Option<Name>,
+        /// Items that the caller takes; `None` asks for one reply.
+        credit: Option<u64>,
         /// The argument.
         payload: Payload,
     },
@@ -183,12 +134,30 @@ pub enum PeerFrame {
     },
     /// The caller no longer waits.
     Cancel(CallId),
+    /// One item of a stream.
+    Item {
+        /// Which call.
+        id: CallId,
+        /// The item.
+        payload: Payload,
+    },
+    /// The caller takes more items.
+    Credit {
+        /// Which call.
+        id: CallId,
+        /// How many more.
+        more: u64,
+    },
+    /// A stream is over.
+    End(CallId),
     /// A message without an answer.
     Notify {
         /// Which listeners.
         name: Name,
         /// The message.
         payload: Payload,
+        /// Whether the sender waits for its acknowledgement.
+        ask: bool,
     },
     /// A message without an answer that may be dropped.
     Volatile {
@@ -221,140 +190,63 @@ pub enum ServerFrame {
     Peer(PeerFrame),
 }
 
-/// What a client learns when it is in. Fields 7 and above are kept for resumption and identity.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Welcome {
-    /// The session's name.
-    pub session: SessionId,
-    /// The server's clock.
-    pub server_time: UnixMillis,
-    /// Silence after which the server pings, in milliseconds.
-    pub heartbeat_ms: u64,
-    /// The largest payload that the server takes, in bytes.
-    pub max_message: u64,
-    /// Calls that the client may have open at once.
-    pub max_calls_in_flight: u64,
-    /// The server's name and version.
-    pub server_version: String,
-}
-
-impl Welcome {
-    fn write(&self, sink: &mut impl Sink) {
-        wire::put_field(sink, 1, &self.session.0);
-        wire::put_varint_field(sink, 2, self.server_time.0);
-        wire::put_varint_field(sink, 3, self.heartbeat_ms);
-        wire::put_varint_field(sink, 4, self.max_message);
-        wire::put_varint_field(sink, 5, self.max_calls_in_flight);
-        wire::put_field(sink, 6, cut(&self.server_version, MAX_VERSION).as_bytes());
-    }
-
-    fn read(mut reader: Reader<'_>) -> Result<Self, Malformed> {
-        let (mut session, mut server_time, mut heartbeat_ms, mut max_message) = (None, None, None, None);
-        let (mut max_calls_in_flight, mut server_version, mut last) = (None, None, None);
-        while let Some((tag, value)) = reader.field(&mut last)? {
-            match tag {
-                1 => session = Some(SessionId(value.only_array()?)),
-                2 => server_time = Some(UnixMillis(value.only_varint()?)),
-                3 => heartbeat_ms = Some(value.only_varint()?),
-                4 => max_message = Some(value.only_varint()?),
-                5 => max_calls_in_flight = Some(value.only_varint()?),
-                6 => server_version = Some(value.only_str(MAX_VERSION)?.to_owned()),
-                _ => {}
-            }
-        }
-        let missing = Malformed::FieldMissing;
-        Ok(Self {
-            session: session.ok_or(missing)?,
-            server_time: server_time.ok_or(missing)?,
-            heartbeat_ms: heartbeat_ms.ok_or(missing)?,
-            max_message: max_message.ok_or(missing)?,
-            max_calls_in_flight: max_calls_in_flight.ok_or(missing)?,
-            server_version: server_version.ok_or(missing)?,
-        })
-    }
-}
-
-/// Why the client is not in. Always of one length.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reject {
-    /// The registry's code, 4000 and above.
-    pub code: Code,
-    /// For the log.
-    pub reference: Ref,
-    /// When to try again, in milliseconds; 0 leaves it to the client.
-    pub retry_after_ms: u64,
-    /// The application's own name for it; empty unless `code` is [`Code::REFUSED`].
-    pub name: String,
-    /// A text that the user may see.
-    pub message: String,
-}
-
-impl Reject {
-    fn write(&self, sink: &mut impl Sink) {
-        let mut body = Vec::with_capacity(REJECT_BODY);
-        wire::put_varint(&mut body, u64::from(self.code.0));
-        body.put(&self.reference.0);
-        wire::put_varint(&mut body, self.retry_after_ms);
-        wire::put_bytes(&mut body, cut(&self.name, MAX_REFUSAL_NAME).as_bytes());
-        wire::put_bytes(&mut body, cut(&self.message, MAX_TEXT).as_bytes());
-        body.resize(REJECT_BODY, 0);
-        sink.put(&body);
-    }
-
-    fn read(mut reader: Reader<'_>) -> Result<Self, Malformed> {
-        let whole = reader.take(REJECT_BODY).map_err(|_| Malformed::BadPadding)?;
-        reader.finish().map_err(|_| Malformed::BadPadding)?;
-        let mut reader = Reader::new(whole);
-        let reject = Self {
-            code: read_code(&mut reader)?,
-            reference: Ref(reader.array()?),
-            retry_after_ms: reader.varint()?,
-            name: reader.str(MAX_REFUSAL_NAME)?.to_owned(),
-            message: reader.str(MAX_TEXT)?.to_owned(),
-        };
-        if reader.rest().iter().any(|byte| *byte != 0) {
-            return Err(Malformed::BadPadding);
-        }
-        Ok(reject)
-    }
-}
-
-/// Why the server closes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Goaway {
-    /// The registry's code, 4000 and above.
-    pub code: Code,
-    /// For the log.
-    pub reference: Ref,
-    /// When to try again, in milliseconds; 0 leaves it to the client.
-    pub retry_after_ms: u64,
-    /// A text that the user may see.
-    pub message: String,
-}
-
-impl Goaway {
-    fn write(&self, sink: &mut impl Sink) {
-        wire::put_varint(sink, u64::from(self.code.0));
-        sink.put(&self.reference.0);
-        wire::put_varint(sink, self.retry_after_ms);
-        wire::put_bytes(sink, cut(&self.message, MAX_TEXT).as_bytes());
-    }
-
-    fn read(mut reader: Reader<'_>) -> Result<Self, Malformed> {
-        let goaway = Self {
-            code: read_code(&mut reader)?,
-            reference: Ref(reader.array()?),
-            retry_after_ms: reader.varint()?,
-            message: reader.str(MAX_TEXT)?.to_owned(),
-        };
-        reader.finish().map(|()| goaway)
-    }
-}
-
 /// A frame as it came: its number and body, not looked into.
 pub(crate) struct RawFrame {
-    kind: u8,
-    body: Bytes,
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) body: Bytes,
+}
+
+impl RawFrame {
+    pub(crate) fn is_reliable(&self) -> bool {
+        kind::is_reliable(self.kind)
+    }
+}
+
+/// The first part of a message that is too large for one frame.
+pub(crate) struct FirstPart {
+    /// What the parts together are the body of.
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    /// Length of that body.
+    pub(crate) total: u64,
+    pub(crate) body: Bytes,
+}
+
+impl FirstPart {
+    pub(crate) fn read(frame: &RawFrame) -> Result<Self, Violation> {
+        let mut reader = Reader::new(&frame.body);
+        let [kind, flags] = reader.array()?;
+        if !kind::may_be_in_parts(kind) || flags & !(kind::flags_of(kind) & !flag::ASK) != 0 {
+            return Err(Violation::UnknownFrame);
+        }
+        let total = reader.varint()?;
+        Ok(Self { kind, flags, total, body: frame.body.slice_ref(reader.rest()) })
+    }
+}
+
+/// The body of a frame of this side's own making.
+pub(crate) fn body_of(frame: &Bytes) -> Bytes {
+    let mut reader = Reader::new(frame);
+    let body = reader.array::<2>().and_then(|_| reader.bytes(frame.len()));
+    body.map_or_else(|_| Bytes::new(), |body| frame.slice_ref(body))
+}
+
+/// What stands before a part of `frame`, which is `part` bytes long. The first one tells how much there is `in_all`; the
+/// last one asks for its acknowledgement if the whole does.
+pub(crate) fn part_head(frame: &Bytes, in_all: Option<usize>, part: usize, last: bool) -> Bytes {
+    let [whole_kind, whole_flags] = [frame[0], frame[1]];
+    let ask = if last { whole_flags & flag::ASK } else { 0 };
+    let mut head = Vec::with_capacity(16);
+    let mut inner = Vec::with_capacity(8);
+    if let Some(total) = in_all {
+        inner.extend_from_slice(&[whole_kind, whole_flags & !flag::ASK]);
+        wire::put_varint(&mut inner, total as u64);
+    }
+    head.extend_from_slice(&[if in_all.is_some() { kind::FIRST } else { kind::MORE }, ask]);
+    wire::put_varint(&mut head, (inner.len() + part) as u64);
+    head.extend_from_slice(&inner);
+    Bytes::from(head)
 }
 
 /// Takes the next frame off the front of a record's plaintext.
@@ -364,21 +256,28 @@ pub(crate) fn next_frame(plaintext: &mut Bytes) -> Result<Option<RawFrame>, Viol
     }
     let mut reader = Reader::new(plaintext);
     let [kind, flags] = reader.array()?;
-    if flags != 0 {
+    if flags & !kind::flags_of(kind) != 0 {
         return Err(Violation::UnknownFrame);
     }
     let body = reader.bytes(MAX_PLAINTEXT)?;
     let body = plaintext.slice_ref(body);
     let left = plaintext.slice_ref(reader.rest());
     *plaintext = left;
-    Ok(Some(RawFrame { kind, body }))
+    Ok(Some(RawFrame { kind, flags, body }))
 }
 
 fn encode(kind: u8, write: impl Fn(&mut dyn FnMut(&[u8]))) -> Bytes {
+    encode_with(kind, 0, write)
+}
+
+fn encode_with(kind: u8, flags: u8, write: impl Fn(&mut dyn FnMut(&[u8]))) -> Bytes {
     let mut length = Length::default();
     write(&mut |bytes| length.put(bytes));
-    let mut frame = Vec::with_capacity(5 + length.0);
-    frame.extend_from_slice(&[kind, 0]);
+    let mut varint = Length::default();
+    wire::put_varint(&mut varint, length.0 as u64);
+    // Exactly so much, so that the bytes are shared without another allocation.
+    let mut frame = Vec::with_capacity(2 + varint.0 + length.0);
+    frame.extend_from_slice(&[kind, flags]);
     wire::put_varint(&mut frame, length.0 as u64);
     write(&mut |bytes| frame.extend_from_slice(bytes));
     Bytes::from(frame)
@@ -394,13 +293,34 @@ impl PeerFrame {
     /// The frame's bytes. A broadcast makes them once and hands the same to every connection.
     pub(crate) fn encode(&self) -> Bytes {
         match self {
-            Self::Ping(number) => encode(kind::PING, |mut sink| wire::put_varint(&mut sink, *number)),
-            Self::Pong(number) => encode(kind::PONG, |mut sink| wire::put_varint(&mut sink, *number)),
-            Self::Call { id, name, payload } => encode(kind::CALL, |mut sink| {
+            Self::Seq(seq) => encode(kind::SEQ, |mut sink| wire::put_varint(&mut sink, seq.0)),
+            Self::Ack(seq) => encode(kind::ACK, |mut sink| wire::put_varint(&mut sink, seq.0)),
+            Self::Item { id, payload } => encode(kind::ITEM, |mut sink| {
                 wire::put_varint(&mut sink, id.0);
-                name.write(&mut sink);
                 payload.write(&mut sink);
             }),
+            Self::Credit { id, more } => encode(kind::CREDIT, |mut sink| {
+                wire::put_varint(&mut sink, id.0);
+                wire::put_varint(&mut sink, *more);
+            }),
+            Self::End(id) => encode(kind::END, |mut sink| wire::put_varint(&mut sink, id.0)),
+            Self::Ping(number) => encode(kind::PING, |mut sink| wire::put_varint(&mut sink, *number)),
+            Self::Pong(number) => encode(kind::PONG, |mut sink| wire::put_varint(&mut sink, *number)),
+            Self::Call { id, name, key, credit, payload } => {
+                let keyed = if key.is_some() { flag::KEYED } else { 0 };
+                let stream = if credit.is_some() { flag::STREAM } else { 0 };
+                encode_with(kind::CALL, keyed | stream, |mut sink| {
+                    wire::put_varint(&mut sink, id.0);
+                    name.write(&mut sink);
+                    if let Some(key) = key {
+                        key.write(&mut sink);
+                    }
+                    if let Some(credit) = credit {
+                        wire::put_varint(&mut sink, *credit);
+                    }
+                    payload.write(&mut sink);
+                })
+            }
             Self::Reply { id, payload } => encode(kind::REPLY, |mut sink| {
                 wire::put_varint(&mut sink, id.0);
                 payload.write(&mut sink);
@@ -410,10 +330,12 @@ impl PeerFrame {
                 failure.write(&mut sink);
             }),
             Self::Cancel(id) => encode(kind::CANCEL, |mut sink| wire::put_varint(&mut sink, id.0)),
-            Self::Notify { name, payload } => encode(kind::NOTIFY, |mut sink| {
-                name.write(&mut sink);
-                payload.write(&mut sink);
-            }),
+            Self::Notify { name, payload, ask } => {
+                encode_with(kind::NOTIFY, if *ask { flag::ASK } else { 0 }, |mut sink| {
+                    name.write(&mut sink);
+                    payload.write(&mut sink);
+                })
+            }
             Self::Volatile { name, payload } => encode(kind::VOLATILE, |mut sink| {
                 name.write(&mut sink);
                 payload.write(&mut sink);
@@ -422,22 +344,32 @@ impl PeerFrame {
     }
 
     /// Reads a frame that either side may send; `None` when its number is not one of those.
-    fn read(RawFrame { kind, body }: &RawFrame) -> Result<Option<Self>, Malformed> {
+    fn read(RawFrame { kind, flags, body }: &RawFrame) -> Result<Option<Self>, Malformed> {
         let mut reader = Reader::new(body);
+        let has = |flag: u8| flags & flag != 0;
         Ok(Some(match *kind {
+            kind::SEQ => Self::Seq(Seq(reader.only_varint()?)),
+            kind::ACK => Self::Ack(Seq(reader.only_varint()?)),
+            kind::ITEM => Self::Item { id: CallId(reader.varint()?), payload: Payload::read(body, &mut reader)? },
+            kind::CREDIT => Self::Credit { id: CallId(reader.varint()?), more: reader.only_varint()? },
+            kind::END => Self::End(CallId(reader.only_varint()?)),
             kind::PING => Self::Ping(reader.only_varint()?),
             kind::PONG => Self::Pong(reader.only_varint()?),
             kind::CALL => Self::Call {
                 id: CallId(reader.varint()?),
                 name: Name::read(body, &mut reader)?,
+                key: if has(flag::KEYED) { Some(Name::read(body, &mut reader)?) } else { None },
+                credit: if has(flag::STREAM) { Some(reader.varint()?) } else { None },
                 payload: Payload::read(body, &mut reader)?,
             },
             kind::REPLY => Self::Reply { id: CallId(reader.varint()?), payload: Payload::read(body, &mut reader)? },
             kind::FAIL => Self::Fail { id: CallId(reader.varint()?), failure: Failure::read(body, &mut reader)? },
             kind::CANCEL => Self::Cancel(CallId(reader.only_varint()?)),
-            kind::NOTIFY => {
-                Self::Notify { name: Name::read(body, &mut reader)?, payload: Payload::read(body, &mut reader)? }
-            }
+            kind::NOTIFY => Self::Notify {
+                name: Name::read(body, &mut reader)?,
+                payload: Payload::read(body, &mut reader)?,
+                ask: has(flag::ASK),
+            },
             kind::VOLATILE => {
                 Self::Volatile { name: Name::read(body, &mut reader)?, payload: Payload::read(body, &mut reader)? }
             }

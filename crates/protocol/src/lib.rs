@@ -33,13 +33,13 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use moorline_protocol::{client::*, entropy::Entropy, key::*, server::*, time::*, url::DialUrl};
+//! use moorline_protocol::{client::*, entropy::Entropy, frame::Epoch, key::*, server::*, time::*, url::DialUrl};
 //!
 //! let identity = Identity::new(StaticKey::generate(&mut Entropy::new([1; 32])));
 //! let mut config = ClientConfig::new(DialUrl::parse("ws://localhost:2667/moorline")?);
 //! config.server_keys = identity.public_keys().collect();
 //! let suites = moorline_protocol::record::Suite::ALL.to_vec();
-//! let server_config = Arc::new(ServerConfig::new(Encryption::On { identity, suites }));
+//! let server_config = Arc::new(ServerConfig::new(Encryption::On { identity, suites }, Epoch([4; 8])));
 //!
 //! let now = Timestamp::from_millis(0);
 //! let mut client = ClientEndpoint::new(config, [2; 32]);
@@ -56,7 +56,7 @@
 //!         _ => {}
 //!     }
 //!     match server.poll_output() {
-//!         ServerOutput::Event(ServerEvent::Arrived(_)) => server.admit(now, UnixMillis(0)),
+//!         ServerOutput::Event(ServerEvent::Arrived(_)) => server.admit(now, UnixMillis(0), None),
 //!         ServerOutput::Transmit(record) => {
 //!             client.handle_input(now, ClientInput::Socket(SocketId(1), SocketInput::Record(record)));
 //!         }
@@ -85,9 +85,11 @@ pub mod payload;
 pub mod record;
 pub mod server;
 pub mod session;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod text;
 pub mod time;
 pub mod url;
 mod wire;
 
-pub use connection::PeerEvent;
+pub use session::PeerEvent;

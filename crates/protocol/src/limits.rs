@@ -35,10 +35,47 @@ pub const MAX_VERSION: usize = 64;
 /// Body of every Reject, in bytes: padded, so that its length tells nothing.
 pub const REJECT_BODY: usize = 1_024;
 
-/// Largest payload of one message, in bytes. It leaves room in a record for the largest head of a frame.
-pub const MAX_PAYLOAD: usize = MAX_PLAINTEXT - 1_024;
+/// Largest that a message may be allowed to be, in bytes of payload.
+pub const MAX_PAYLOAD: usize = 16 * 1024 * 1024;
 
-/// Caps that a server may tune. The client learns the server's from Welcome.
+/// Largest message unless a side says otherwise, in bytes of payload. A client that takes this much says nothing of it.
+pub const DEFAULT_MAX_MESSAGE: usize = 4 * 1024 * 1024;
+
+/// Most that stands in a frame beside the payload, in bytes.
+pub(crate) const MAX_HEAD: usize = 1_024;
+
+/// Largest payload of a volatile message, in bytes: it travels in one frame or not at all.
+pub const MAX_VOLATILE: usize = MAX_PLAINTEXT - MAX_HEAD;
+
+/// Largest payload of a reliable message that travels in one frame, and largest part of a larger one, in bytes.
+pub const PART: usize = 16 * 1024;
+
+/// Parts in one record, so that a large message leaves room for others.
+pub(crate) const PARTS_A_RECORD: usize = 3;
+
+/// The protocol's own frames that may wait for the socket whatever the caps are: a greeting, pings and their answers.
+pub(crate) const CONTROL_FRAMES: usize = 32;
+
+/// Reliable frames after which an acknowledgement is sent at once.
+pub(crate) const ACK_FRAMES: usize = 64;
+
+/// Bytes of reliable frames after which an acknowledgement is sent at once.
+pub(crate) const ACK_BYTES: usize = 64 * 1024;
+
+/// How long an acknowledgement may wait for a record that goes out anyway.
+pub(crate) const ACK_AFTER: Duration = Duration::from_millis(500);
+
+/// How many times the cap on what is unconfirmed and a largest message together answers may take up. It is for several
+/// large ones at once: a client that reads well gets them all. An answer that comes on top fails its call alone, with
+/// `too_large`. A peer that makes calls and never reads costs this much and no more; once more of it, for what was
+/// promised room, and the session is lost.
+pub(crate) const ANSWERS: usize = 8;
+
+/// How much a stream may send ahead of who reads it, in items, unless the reader says otherwise.
+pub const DEFAULT_CREDIT: u64 = 64;
+
+/// Caps that a side may tune. The client learns the server's from Welcome, the server the client's largest message
+/// from AUTH.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -46,19 +83,20 @@ pub struct Limits {
     pub max_message: usize,
     /// Calls of one peer that may be open at once; one more fails with `too_many_calls`.
     pub max_calls_in_flight: usize,
-    /// Bytes of frames that wait for the socket; beyond it calls and notifications fail with `backpressure`.
+    /// Bytes of messages that the other side has not confirmed; from there on calls and notifications fail with
+    /// `backpressure`. The last message may stand out beyond it.
     pub max_outgoing_bytes: usize,
-    /// Frames that wait for the socket; beyond it calls and notifications fail with `backpressure`.
+    /// Frames that the other side has not confirmed; from there on calls and notifications fail with `backpressure`.
     pub max_outgoing_frames: usize,
-    /// Bytes that wait for the socket beyond which volatile messages are dropped; so they are when half of
-    /// `max_outgoing_frames` wait, so that they never take the place of others.
+    /// Bytes that go out before a volatile message beyond which it is dropped; of what travels in parts only those of
+    /// one record count. So it is when half of `max_outgoing_frames` wait, so that they never take the place of others.
     pub max_volatile_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_message: MAX_PAYLOAD,
+            max_message: DEFAULT_MAX_MESSAGE,
             max_calls_in_flight: 1_024,
             max_outgoing_bytes: 1024 * 1024,
             max_outgoing_frames: 2_048,

@@ -4,6 +4,8 @@
 //! into the prologue and payloads. Until HS3 has opened, every failure is the same failure.
 
 mod primitives;
+#[cfg(feature = "testing")]
+mod traced;
 
 use snow::{
     Builder, HandshakeState,
@@ -40,6 +42,8 @@ pub(crate) fn builder<'a>(suite: Suite, entropy: &mut Entropy) -> Result<Builder
     let (name, cipher) = match suite {
         Suite::Aes256Gcm => ("Noise_XK_25519_AESGCM_SHA256", CipherChoice::AESGCM),
         Suite::ChaCha20Poly1305 => ("Noise_XK_25519_ChaChaPoly_SHA256", CipherChoice::ChaChaPoly),
+        #[cfg(feature = "testing")]
+        Suite::Traced => return Err(HandshakeFailed),
     };
     let handshake =
         HandshakeChoice { pattern: HandshakePattern::XK, modifiers: HandshakeModifierList { list: Vec::new() } };
@@ -72,8 +76,16 @@ fn message_of(record: &[u8], expected: u8) -> Result<&[u8], HandshakeFailed> {
     }
 }
 
+/// A handshake under way.
+#[cfg_attr(feature = "testing", expect(clippy::large_enum_variant, reason = "nobody boxes for a test's sake"))]
+enum State {
+    Noise(HandshakeState),
+    #[cfg(feature = "testing")]
+    Traced(traced::Handshake),
+}
+
 /// The client's side, between HS1 and HS2.
-pub(crate) struct Initiator(HandshakeState);
+pub(crate) struct Initiator(State);
 
 impl Initiator {
     /// Begins a handshake with the holder of `server_key` and gives HS1.
@@ -84,6 +96,11 @@ impl Initiator {
         entropy: &mut Entropy,
     ) -> Result<(Self, Vec<u8>), HandshakeFailed> {
         let header = ClientHello::new(suite, server_key).header();
+        #[cfg(feature = "testing")]
+        if suite == Suite::Traced {
+            let (handshake, hello) = traced::Handshake::start(&header, client_key, entropy);
+            return Ok((Self(State::Traced(handshake)), hello));
+        }
         let prologue = record::prologue(&header);
         let mut noise = builder(suite, entropy)?
             .prologue(&prologue)?
@@ -91,23 +108,30 @@ impl Initiator {
             .remote_public_key(&server_key.0)?
             .build_initiator()?;
         let hello = write(&mut noise, &header, &[])?;
-        Ok((Self(noise), hello))
+        Ok((Self(State::Noise(noise)), hello))
     }
 
     /// Takes HS2 and gives HS3 with `auth` inside, and the keys.
-    pub(crate) fn finish(mut self, hello: &[u8], auth: &[u8]) -> Result<(Vec<u8>, SplitKeys), HandshakeFailed> {
-        let payload = read(&mut self.0, message_of(hello, kind::SERVER_HELLO)?)?;
+    pub(crate) fn finish(self, hello: &[u8], auth: &[u8]) -> Result<(Vec<u8>, SplitKeys), HandshakeFailed> {
+        let message = message_of(hello, kind::SERVER_HELLO)?;
+        #[cfg_attr(not(feature = "testing"), expect(clippy::infallible_destructuring_match))]
+        let mut noise = match self.0 {
+            State::Noise(noise) => noise,
+            #[cfg(feature = "testing")]
+            State::Traced(handshake) => return handshake.finish(message, auth),
+        };
+        let payload = read(&mut noise, message)?;
         if !payload.is_empty() {
             return Err(HandshakeFailed);
         }
-        let finish = write(&mut self.0, &[kind::CLIENT_FINISH], auth)?;
-        Ok((finish, SplitKeys::new(self.0.dangerously_get_raw_split())))
+        let finish = write(&mut noise, &[kind::CLIENT_FINISH], auth)?;
+        Ok((finish, SplitKeys::new(noise.dangerously_get_raw_split())))
     }
 }
 
 /// The server's side, between HS2 and HS3.
 pub(crate) struct Responder {
-    noise: HandshakeState,
+    state: State,
     pub(crate) suite: Suite,
 }
 
@@ -133,23 +157,35 @@ impl Responder {
             return Err(HandshakeFailed);
         }
         let key = identity.find(client_hello.server_kid).ok_or(HandshakeFailed)?;
+        #[cfg(feature = "testing")]
+        if suite == Suite::Traced {
+            let (handshake, hello) = traced::Handshake::answer(message, entropy)?;
+            return Ok((Self { state: State::Traced(handshake), suite }, hello));
+        }
         let header: &[u8; CLIENT_HELLO_HEADER] = hello.first_chunk().ok_or(HandshakeFailed)?;
         let prologue = record::prologue(header);
         let mut noise =
             builder(suite, entropy)?.prologue(&prologue)?.local_private_key(key.private())?.build_responder()?;
         read(&mut noise, message)?;
         let hello = write(&mut noise, &[kind::SERVER_HELLO], &[])?;
-        Ok((Self { noise, suite }, hello))
+        Ok((Self { state: State::Noise(noise), suite }, hello))
     }
 
     /// Takes HS3.
-    pub(crate) fn finish(mut self, finish: &[u8]) -> Result<Finished, HandshakeFailed> {
+    pub(crate) fn finish(self, finish: &[u8]) -> Result<Finished, HandshakeFailed> {
         if finish.len() > MAX_RECORD_BEFORE_AUTH {
             return Err(HandshakeFailed);
         }
-        let auth = read(&mut self.noise, message_of(finish, kind::CLIENT_FINISH)?)?;
-        let client_key = self.noise.get_remote_static().and_then(|key| key.try_into().ok()).ok_or(HandshakeFailed)?;
-        Ok(Finished { keys: SplitKeys::new(self.noise.dangerously_get_raw_split()), client_key, auth })
+        let message = message_of(finish, kind::CLIENT_FINISH)?;
+        #[cfg_attr(not(feature = "testing"), expect(clippy::infallible_destructuring_match))]
+        let mut noise = match self.state {
+            State::Noise(noise) => noise,
+            #[cfg(feature = "testing")]
+            State::Traced(handshake) => return handshake.finished(message),
+        };
+        let auth = read(&mut noise, message)?;
+        let client_key = noise.get_remote_static().and_then(|key| key.try_into().ok()).ok_or(HandshakeFailed)?;
+        Ok(Finished { keys: SplitKeys::new(noise.dangerously_get_raw_split()), client_key, auth })
     }
 }
 

@@ -1,8 +1,9 @@
 //! The server's end of one socket.
 //!
-//! Implements `docs/PROTOCOL.md` § Server states. It is made for an accepted socket and dies with it. The application
-//! decides who comes in: between [`ServerEvent::Arrived`] and [`ServerEndpoint::admit`] or [`ServerEndpoint::reject`]
-//! nothing of the client's reaches it.
+//! Implements `docs/PROTOCOL.md` § Server states. It is made for an accepted socket. The application decides who comes
+//! in: between [`ServerEvent::Arrived`] and [`ServerEndpoint::admit`] or [`ServerEndpoint::reject`] nothing of the
+//! client's reaches it. When the socket goes, the session stays here, parked, until its time is over or the endpoint of
+//! the client's next socket takes it ([`ServerEndpoint::take_session`]).
 
 mod interface;
 
@@ -13,27 +14,67 @@ use bytes::Bytes;
 pub use interface::*;
 
 use crate::{
-    auth::Auth,
+    auth::{Auth, Resume},
     code::Code,
-    connection::{Connection, Link, PeerEvent},
+    connection::{Connection, Link},
     entropy::Entropy,
     error::{Refused, Violation},
-    frame::{CallId, ClientFrame, Failure, Goaway, Ref, Reject, ServerFrame, SessionId, Welcome},
-    limits::MAX_RECORD_BEFORE_AUTH,
+    frame::{
+        self, CallId, ClientFrame, Failure, Goaway, Ref, Reject, ResetReason, ResumeSecret, Resumption, ServerFrame,
+        SessionId, Welcome,
+    },
+    limits::{DEFAULT_MAX_MESSAGE, MAX_RECORD_BEFORE_AUTH},
     noise::Responder,
     payload::{Name, Payload},
     record::{VERSION, kind},
-    session::{Broadcast, Session},
+    session::{Broadcast, CallOptions, Outcome, PeerEvent, Proof, Sent, Session},
     time::{Timestamp, UnixMillis},
     url::DialUrl,
 };
 
 enum Phase {
-    AwaitingHello { deadline: Timestamp },
-    AwaitingFinish { responder: Box<Responder>, deadline: Timestamp },
-    Deciding { link: Box<Link>, deadline: Timestamp },
+    AwaitingHello {
+        deadline: Timestamp,
+    },
+    AwaitingFinish {
+        responder: Box<Responder>,
+        deadline: Timestamp,
+    },
+    Deciding {
+        link: Box<Link>,
+        arrival: Box<Arrival>,
+        deadline: Timestamp,
+    },
     Connected(Box<Connection>),
+    /// The socket is gone, and the session waits for its client.
+    Parked {
+        until: Timestamp,
+    },
     Closed,
+}
+
+/// What a record said of the client's intentions.
+enum Said {
+    Bye,
+    More,
+}
+
+/// A session on its way from the endpoint of one socket to that of the next.
+pub struct SavedSession {
+    id: SessionId,
+    proof: Proof,
+    session: Session,
+}
+
+/// Whether a session can go on with a client that asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resumable {
+    /// It can.
+    Yes,
+    /// The client has made a newer connection since: this one is late and means nothing any more.
+    Stale,
+    /// The client has received what was never sent, or forgotten what it had.
+    No,
 }
 
 /// The server's end of one socket, as a state machine: hand in what happened, then drain what is to be done.
@@ -41,6 +82,10 @@ pub struct ServerEndpoint {
     config: Arc<ServerConfig>,
     entropy: Entropy,
     phase: Phase,
+    /// The session's name and what its client proves it by; there from the admission on.
+    known: Option<(SessionId, Proof)>,
+    /// The client's number of the newest connection that resumed the session.
+    attempt: u64,
     session: Session,
     /// The socket takes no more for now.
     congested: bool,
@@ -51,11 +96,13 @@ impl ServerEndpoint {
     /// An endpoint for a socket that was just accepted. `seed` is 32 secret random bytes, new for each.
     pub fn new(config: Arc<ServerConfig>, seed: [u8; 32], now: Timestamp) -> Self {
         let deadline = now + config.deadlines.handshake;
-        let session = Session::new(config.limits.clone());
+        let session = Session::new(config.limits.clone(), DEFAULT_MAX_MESSAGE);
         Self {
             config,
             entropy: Entropy::new(seed),
             phase: Phase::AwaitingHello { deadline },
+            known: None,
+            attempt: 0,
             session,
             congested: false,
             outputs: VecDeque::new(),
@@ -66,15 +113,16 @@ impl ServerEndpoint {
     pub fn handle_input(&mut self, now: Timestamp, input: ServerInput) {
         match input {
             ServerInput::Record(record) => self.handle_record(now, record),
-            ServerInput::Text => self.violate(Violation::TextMessage),
-            ServerInput::Oversized => self.violate(Violation::OversizedRecord),
+            ServerInput::Text => self.violate(now, Violation::TextMessage),
+            ServerInput::Oversized => self.violate(now, Violation::OversizedRecord),
             ServerInput::Congested(congested) => self.congested = congested,
             ServerInput::SocketClosed => match mem::replace(&mut self.phase, Phase::Closed) {
                 Phase::AwaitingHello { .. } | Phase::AwaitingFinish { .. } => {
                     self.event(ServerEvent::HandshakeFailed(HandshakeFailure::SocketClosed));
                 }
-                Phase::Deciding { .. } | Phase::Connected(_) => self.end(Ended::SocketClosed),
-                Phase::Closed => {}
+                Phase::Deciding { .. } => self.end(Ended::SocketClosed),
+                Phase::Connected(_) => self.park(now, Ended::SocketClosed),
+                parked_or_closed => self.phase = parked_or_closed,
             },
             ServerInput::Wake => {}
         }
@@ -93,8 +141,10 @@ impl ServerEndpoint {
                 match connection.poll_record(&mut self.session) {
                     Ok(Some(record)) => return ServerOutput::Transmit(record),
                     Ok(None) => {}
+                    // The keys are spent.
                     Err(violation) => {
-                        self.violate(violation);
+                        self.end(Ended::Violation(violation));
+                        self.close_socket(violation.code());
                         continue;
                     }
                 }
@@ -103,22 +153,131 @@ impl ServerEndpoint {
         }
     }
 
-    /// Lets the client in: only between [`ServerEvent::Arrived`] and its end, otherwise nothing happens.
-    pub fn admit(&mut self, now: Timestamp, wall_clock: UnixMillis) {
-        let Phase::Deciding { link, .. } = self.take_if_deciding() else { return };
-        let session = SessionId(self.entropy.array());
+    /// Lets the client in with a new session: only between [`ServerEvent::Arrived`] and its end, otherwise nothing
+    /// happens. `reset` says why it is not the session that the client asked for.
+    pub fn admit(&mut self, now: Timestamp, wall_clock: UnixMillis, reset: Option<ResetReason>) {
+        let Phase::Deciding { link, arrival, .. } = self.take_if_deciding() else { return };
+        let id = SessionId(self.entropy.array());
+        let proof = match arrival.client_key {
+            Some(key) => Proof::Key(key),
+            None => Proof::Secret(ResumeSecret(self.entropy.array())),
+        };
+        let resumption = match (reset, &arrival.auth.resume) {
+            (Some(reason), Some(_)) => Resumption::Reset(reason),
+            _ => Resumption::New,
+        };
+        self.known = Some((id, proof));
+        if let Some(most) = arrival.auth.max_message {
+            // More than this side takes itself is never kept for anybody: the client would choose what it costs.
+            let most = u64::from(most).min(self.config.limits.max_message.max(DEFAULT_MAX_MESSAGE) as u64);
+            // Nothing waits in a new session, so that nothing is refused.
+            self.session.learn_limit(most);
+        }
+        self.welcome(now, *link, wall_clock, resumption);
+        self.event(ServerEvent::Connected(id));
+    }
+
+    /// Lets the client in with the session that it asked for: only between [`ServerEvent::Arrived`] and its end.
+    ///
+    /// # Errors
+    /// Gives the session back when it cannot go on with what the client has received of it, or nobody waits.
+    pub fn resume(
+        &mut self,
+        now: Timestamp,
+        wall_clock: UnixMillis,
+        saved: SavedSession,
+    ) -> Result<(), Box<SavedSession>> {
+        let asked = match &self.phase {
+            Phase::Deciding { arrival, .. } => {
+                arrival.auth.resume.as_ref().map(|asked| (asked.received, asked.attempt))
+            }
+            Phase::AwaitingHello { .. }
+            | Phase::AwaitingFinish { .. }
+            | Phase::Connected(_)
+            | Phase::Parked { .. }
+            | Phase::Closed => None,
+        };
+        let Some((received, attempt)) = asked.filter(|(received, _)| saved.session.can_resume(*received)) else {
+            return Err(Box::new(saved));
+        };
+        let Phase::Deciding { link, .. } = self.take_if_deciding() else { return Err(Box::new(saved)) };
+        let SavedSession { id, proof, session } = saved;
+        self.known = Some((id, proof));
+        self.attempt = attempt;
+        self.session = session;
+        // It can: that was asked before.
+        for receipt in self.session.resume(received).unwrap_or_default() {
+            self.event(ServerEvent::Peer(PeerEvent::Confirmed(receipt)));
+        }
+        let has = self.session.received();
+        self.welcome(now, *link, wall_clock, Resumption::Resumed(has));
+        self.event(ServerEvent::Resumed);
+        Ok(())
+    }
+
+    fn welcome(&mut self, now: Timestamp, link: Link, wall_clock: UnixMillis, resumption: Resumption) {
+        let Some((session, proof)) = &self.known else { return };
         let limits = &self.config.limits;
-        let welcome = ServerFrame::Welcome(Welcome {
-            session,
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let welcome = Welcome {
+            session: *session,
             server_time: wall_clock,
-            heartbeat_ms: u64::try_from(self.config.heartbeat.idle.as_millis()).unwrap_or(u64::MAX),
+            heartbeat_ms: millis(self.config.heartbeat.idle),
             max_message: limits.max_message as u64,
             max_calls_in_flight: limits.max_calls_in_flight as u64,
             server_version: self.config.version.clone(),
-        });
-        self.session.control(welcome.encode());
-        self.phase = Phase::Connected(Box::new(Connection::new(*link, self.config.heartbeat, limits, 0, now)));
-        self.event(ServerEvent::Connected(session));
+            resumption,
+            epoch: self.config.epoch,
+            resume_window_ms: millis(self.config.resume_window),
+            secret: match proof {
+                Proof::Key(_) => None,
+                Proof::Secret(secret) => Some(secret.clone()),
+            },
+        };
+        self.session.greet(ServerFrame::Welcome(welcome).encode());
+        self.phase = Phase::Connected(Box::new(Connection::new(link, self.config.heartbeat, now)));
+    }
+
+    /// Whether the session can go on with who asks for it so. Ask before [`Self::take_session`], which fences.
+    pub fn can_resume(&self, asked: &Resume) -> Resumable {
+        if asked.attempt <= self.attempt {
+            Resumable::Stale
+        } else if self.session.can_resume(asked.received) {
+            Resumable::Yes
+        } else {
+            Resumable::No
+        }
+    }
+
+    /// Gives the session away, to the endpoint of a newer socket of the same client. This one is fenced: its socket
+    /// closes, and nothing that comes from it counts any more.
+    pub fn take_session(&mut self) -> Option<SavedSession> {
+        match mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Connected(mut connection) => {
+                let (_, goaway) = self.goaway(Code::SUPERSEDED, "", Duration::ZERO);
+                self.outputs.extend(connection.seal(&goaway).ok().map(ServerOutput::Transmit));
+                self.close_socket(Code::SUPERSEDED);
+            }
+            Phase::Parked { .. } => {}
+            other => {
+                self.phase = other;
+                return None;
+            }
+        }
+        let (id, proof) = self.known.take()?;
+        let session = mem::replace(&mut self.session, Session::new(self.config.limits.clone(), DEFAULT_MAX_MESSAGE));
+        Some(SavedSession { id, proof, session })
+    }
+
+    /// Takes back a session that could not go on: it is over.
+    pub fn lose_session(&mut self, saved: SavedSession) {
+        self.session = saved.session;
+        self.end(Ended::Lost(ResetReason::Unknown));
+    }
+
+    /// What the client proves the session by; there from the admission on.
+    pub fn proof(&self) -> Option<&Proof> {
+        self.known.as_ref().map(|(_, proof)| proof)
     }
 
     /// Does not let the client in: only between [`ServerEvent::Arrived`] and its end. Gives what the log line is to say.
@@ -149,32 +308,55 @@ impl ServerEndpoint {
     fn take_if_deciding(&mut self) -> Phase {
         match &self.phase {
             Phase::Deciding { .. } => mem::replace(&mut self.phase, Phase::Closed),
-            _ => Phase::Closed,
+            Phase::AwaitingHello { .. }
+            | Phase::AwaitingFinish { .. }
+            | Phase::Connected(_)
+            | Phase::Parked { .. }
+            | Phase::Closed => Phase::Closed,
         }
     }
 
-    /// Closes with a code that the client is told, after everything that waits. Gives what the log line is to say.
+    fn goaway(&mut self, code: Code, message: &str, retry_after: Duration) -> (Ref, Bytes) {
+        let reference = Ref(self.entropy.array());
+        let goaway = Goaway {
+            code,
+            reference,
+            retry_after_ms: u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX),
+            message: message.to_owned(),
+        };
+        (reference, ServerFrame::Goaway(goaway).encode())
+    }
+
+    /// Ends the session with a code that the client is told, after everything that waits. Gives what the log line is to
+    /// say.
     pub fn close(&mut self, code: Code, message: &str, retry_after: Duration) -> Option<Ref> {
+        self.finish(code, message, retry_after, Ended::Closed(code))
+    }
+
+    /// Gives the session up. The client hears of it as a reset when it comes back.
+    pub fn lose(&mut self, reason: ResetReason) {
+        self.finish(Code::SLOW_CONSUMER, "", Duration::ZERO, Ended::Lost(reason));
+    }
+
+    fn finish(&mut self, code: Code, message: &str, retry_after: Duration, ended: Ended) -> Option<Ref> {
         if matches!(self.phase, Phase::Deciding { .. }) {
             return self.reject(Rejection { message: message.to_owned(), retry_after, ..Rejection::of(code) });
         }
         match mem::replace(&mut self.phase, Phase::Closed) {
             Phase::Connected(mut connection) => {
-                let reference = Ref(self.entropy.array());
-                let goaway = ServerFrame::Goaway(Goaway {
-                    code,
-                    reference,
-                    retry_after_ms: u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX),
-                    message: message.to_owned(),
-                });
-                let records = connection.flush(&mut self.session, goaway.encode()).unwrap_or_default();
+                let (reference, goaway) = self.goaway(code, message, retry_after);
+                let records = connection.flush(&mut self.session, &goaway).unwrap_or_default();
                 self.outputs.extend(records.into_iter().map(ServerOutput::Transmit));
-                self.end(Ended::Closed(code));
+                self.end(ended);
                 self.close_socket(if code == Code::GOING_AWAY { Code::SERVICE_RESTART } else { code });
                 Some(reference)
             }
             Phase::AwaitingHello { .. } | Phase::AwaitingFinish { .. } => {
                 self.close_socket(Code::HANDSHAKE_FAILED);
+                None
+            }
+            Phase::Parked { .. } => {
+                self.end(ended);
                 None
             }
             Phase::Deciding { .. } | Phase::Closed => None,
@@ -190,10 +372,15 @@ impl ServerEndpoint {
         now: Timestamp,
         name: Name,
         payload: Payload,
-        timeout: Option<Duration>,
+        options: CallOptions,
     ) -> Result<CallId, Refused> {
-        self.connected()?;
-        self.session.call(now, name, payload, timeout)
+        self.admitted()?;
+        self.session.call(now, name, payload, options)
+    }
+
+    /// Takes more items of a stream.
+    pub fn grant(&mut self, id: CallId, more: u64) {
+        self.session.grant(id, more);
     }
 
     /// Gives up on a call; its outcome is not reported any more.
@@ -201,25 +388,63 @@ impl ServerEndpoint {
         self.session.cancel(id);
     }
 
-    /// Sends a notification, encoded for this client alone or for many.
+    /// Sends a notification, encoded for this client alone or for many. A volatile one that is dropped is no error.
     ///
     /// # Errors
-    /// When nothing was sent, and why. A volatile message that is dropped is no error.
-    pub fn send(&mut self, message: &Broadcast) -> Result<(), Refused> {
-        self.connected()?;
+    /// When nothing was sent, and why.
+    pub fn send(&mut self, message: &Broadcast) -> Result<Sent, Refused> {
+        self.admitted()?;
+        if message.is_volatile() && !matches!(self.phase, Phase::Connected(_)) {
+            return Ok(Sent::Dropped);
+        }
         self.session.send(message)
+    }
+
+    /// Sends a notification for which there was room when the application asked. It must not be missing now, so a
+    /// session that cannot keep it is given up.
+    ///
+    /// # Errors
+    /// [`Refused::TooLarge`], [`Refused::Closed`].
+    pub fn deliver(&mut self, message: &Broadcast) -> Result<Sent, Refused> {
+        match self.send(message) {
+            Err(Refused::Backpressure) => {
+                self.session.push(message);
+                self.check_overflow();
+                Ok(Sent::Queued)
+            }
+            sent => sent,
+        }
+    }
+
+    /// Sends an item of a stream that the client asked for; one that is over is passed over.
+    ///
+    /// # Errors
+    /// [`Refused::Backpressure`] when the client takes none now; [`PeerEvent::Credit`] tells when it does.
+    /// [`Refused::TooLarge`].
+    pub fn item(&mut self, id: CallId, payload: Payload) -> Result<(), Refused> {
+        self.session.item(id, payload)
+    }
+
+    /// Ends a stream that the client asked for.
+    pub fn end_stream(&mut self, id: CallId) {
+        self.session.end(id);
     }
 
     /// Answers a call; one that is not open any more is passed over.
     ///
     /// # Errors
-    /// [`Refused::TooLarge`] when the result is above the limit; the client has been told by a failure.
+    /// [`Refused::TooLarge`] when the result is above the limit, or one of so many that the client does not read; it has
+    /// been told by a failure.
     pub fn answer(&mut self, id: CallId, result: Result<Payload, Failure>) -> Result<(), Refused> {
-        match &mut self.phase {
-            Phase::Connected(connection) => connection.answer(id, result, &mut self.session),
-            Phase::AwaitingHello { .. } | Phase::AwaitingFinish { .. } | Phase::Deciding { .. } | Phase::Closed => {
-                Ok(())
-            }
+        let answered = self.session.answer(id, result);
+        self.check_overflow();
+        answered
+    }
+
+    /// Answers that nobody takes cannot be kept for ever, and one that is missing is a lost session.
+    fn check_overflow(&mut self) {
+        if self.session.is_overfull() {
+            self.lose(ResetReason::Overflow);
         }
     }
 
@@ -227,7 +452,11 @@ impl ServerEndpoint {
     pub fn rtt(&self) -> Option<Duration> {
         match &self.phase {
             Phase::Connected(connection) => connection.rtt(),
-            _ => None,
+            Phase::AwaitingHello { .. }
+            | Phase::AwaitingFinish { .. }
+            | Phase::Deciding { .. }
+            | Phase::Parked { .. }
+            | Phase::Closed => None,
         }
     }
 
@@ -241,9 +470,36 @@ impl ServerEndpoint {
         matches!(self.phase, Phase::Connected(_))
     }
 
-    fn connected(&self) -> Result<(), Refused> {
+    /// Whether the socket is gone and the session waits for its client.
+    pub fn is_parked(&self) -> bool {
+        matches!(self.phase, Phase::Parked { .. })
+    }
+
+    /// Reliable messages that the client has not confirmed.
+    pub fn undelivered(&self) -> usize {
+        self.session.undelivered()
+    }
+
+    /// Bytes and frames that are kept until the client confirms them.
+    pub fn kept(&self) -> (usize, usize) {
+        self.session.kept()
+    }
+
+    /// How full its queues are.
+    #[cfg(feature = "testing")]
+    pub fn inspect(&self) -> crate::testing::Inspection {
+        self.session.inspect()
+    }
+
+    /// Makes it say at the next resumption that it has received no more than this.
+    #[cfg(feature = "testing")]
+    pub fn understate(&mut self, seq: crate::frame::Seq) {
+        self.session.understate(seq);
+    }
+
+    fn admitted(&self) -> Result<(), Refused> {
         match self.phase {
-            Phase::Connected(_) => Ok(()),
+            Phase::Connected(_) | Phase::Parked { .. } => Ok(()),
             Phase::AwaitingHello { .. } | Phase::AwaitingFinish { .. } | Phase::Deciding { .. } => {
                 Err(Refused::NotConnected)
             }
@@ -278,40 +534,53 @@ impl ServerEndpoint {
                 let link = Link::Sealed { sealer, opener };
                 self.decide(now, link, Arrival { auth, suite: Some(suite), client_key: Some(finished.client_key) });
             }
-            // A client speaks again only after Welcome, so that nothing of it is kept for somebody unknown.
-            Phase::Deciding { .. } => {
-                self.end(Ended::Violation(Violation::UnexpectedRecord));
-                self.close_socket(Violation::UnexpectedRecord.code());
+            // A client speaks again only after Welcome, so that nothing of it is kept for somebody unknown. It may go.
+            Phase::Deciding { mut link, .. } => {
+                let (ended, code) = match link.open(record) {
+                    Ok(plaintext) if plaintext == ClientFrame::Bye.encode() => (Ended::Bye, Code::NORMAL),
+                    Ok(_) | Err(_) => {
+                        let violation = Violation::UnexpectedRecord;
+                        (Ended::Violation(violation), violation.code())
+                    }
+                };
+                self.end(ended);
+                self.close_socket(code);
             }
             Phase::Connected(mut connection) => {
-                let (session, outputs) = (&mut self.session, &mut self.outputs);
-                let mut bye = false;
-                let handled = connection.handle_record(now, record, |connection, raw| {
-                    match ClientFrame::read(&raw)? {
-                        ClientFrame::Bye => bye = true,
-                        ClientFrame::Peer(frame) => {
-                            let event = connection.handle_frame(now, frame, session)?;
-                            outputs.extend(event.map(|event| ServerOutput::Event(ServerEvent::Peer(event))));
-                        }
-                    }
-                    Ok(!bye)
-                });
-                let overfull = self.congested && self.session.is_overfull();
+                let handled = self.handle_plaintext(now, &mut connection, record);
                 self.phase = Phase::Connected(connection);
                 match handled {
-                    Err(violation) => self.violate(violation),
-                    Ok(()) if bye => {
+                    Err(violation) => self.violate(now, violation),
+                    Ok(Said::Bye) => {
                         self.end(Ended::Bye);
                         self.close_socket(Code::NORMAL);
                     }
-                    Ok(()) if overfull => {
-                        self.close(Code::SLOW_CONSUMER, "", Duration::ZERO);
-                    }
-                    Ok(()) => {}
+                    Ok(Said::More) => self.check_overflow(),
                 }
             }
+            parked @ Phase::Parked { .. } => self.phase = parked,
             Phase::Closed => {}
         }
+    }
+
+    fn handle_plaintext(
+        &mut self,
+        now: Timestamp,
+        connection: &mut Connection,
+        record: Bytes,
+    ) -> Result<Said, Violation> {
+        let mut plaintext = connection.open(now, record)?;
+        while let Some(raw) = frame::next_frame(&mut plaintext)? {
+            let Some(raw) = self.session.take(now, raw)? else { continue };
+            match ClientFrame::read(&raw)? {
+                ClientFrame::Bye => return Ok(Said::Bye),
+                ClientFrame::Peer(frame) => {
+                    let tell = |event| self.outputs.push_back(ServerOutput::Event(ServerEvent::Peer(event)));
+                    connection.handle_frame(now, frame, &mut self.session, tell)?;
+                }
+            }
+        }
+        Ok(Said::More)
     }
 
     fn handle_hello(&mut self, now: Timestamp, deadline: Timestamp, record: &Bytes) {
@@ -342,7 +611,7 @@ impl ServerEndpoint {
         let public_urls = &self.config.public_urls;
         if public_urls.is_empty() || public_urls.contains(&arrival.auth.url) {
             let deadline = now + self.config.deadlines.decision;
-            self.phase = Phase::Deciding { link: Box::new(link), deadline };
+            self.phase = Phase::Deciding { link: Box::new(link), arrival: Box::new(arrival.clone()), deadline };
             return self.event(ServerEvent::Arrived(arrival));
         }
         let public: Vec<&str> = public_urls.iter().map(DialUrl::as_str).collect();
@@ -359,31 +628,52 @@ impl ServerEndpoint {
         self.close_socket(Code::HANDSHAKE_FAILED);
     }
 
-    fn violate(&mut self, violation: Violation) {
+    fn violate(&mut self, now: Timestamp, violation: Violation) {
         match mem::replace(&mut self.phase, Phase::Closed) {
             Phase::AwaitingHello { .. } | Phase::AwaitingFinish { .. } => {
                 self.fail_handshake(HandshakeFailure::Record);
             }
-            Phase::Deciding { .. } | Phase::Connected(_) => {
+            Phase::Deciding { .. } => {
                 self.end(Ended::Violation(violation));
                 self.close_socket(violation.code());
             }
+            Phase::Connected(_) if violation.spoils_session() => {
+                self.end(Ended::Violation(violation));
+                self.close_socket(violation.code());
+            }
+            Phase::Connected(_) => {
+                self.park(now, Ended::Violation(violation));
+                self.close_socket(violation.code());
+            }
+            parked @ Phase::Parked { .. } => self.phase = parked,
             Phase::Closed => {}
         }
+    }
+
+    /// The socket is gone; the session waits.
+    fn park(&mut self, now: Timestamp, because: Ended) {
+        self.session.disconnect();
+        self.congested = false;
+        self.phase = Phase::Parked { until: now + self.config.resume_window };
+        self.event(ServerEvent::Parked(because));
     }
 
     /// Settles what is open and tells the application that it is over.
     fn end(&mut self, ended: Ended) {
         self.phase = Phase::Closed;
+        let undelivered = self.session.undelivered();
+        for id in self.session.abandon() {
+            self.event(ServerEvent::Peer(PeerEvent::Cancelled(id)));
+        }
         for (id, outcome) in self.session.close() {
             self.event(ServerEvent::Peer(PeerEvent::Settled { id, outcome }));
         }
-        self.event(ServerEvent::Ended(ended));
+        self.event(ServerEvent::Ended(ended, undelivered));
     }
 
     fn handle_time(&mut self, now: Timestamp) {
         while let Some(id) = self.session.expire(now) {
-            self.event(ServerEvent::Peer(PeerEvent::Settled { id, outcome: crate::session::Outcome::TimedOut }));
+            self.event(ServerEvent::Peer(PeerEvent::Settled { id, outcome: Outcome::TimedOut }));
         }
         match &mut self.phase {
             Phase::AwaitingHello { deadline } | Phase::AwaitingFinish { deadline, .. } if *deadline <= now => {
@@ -394,11 +684,16 @@ impl ServerEndpoint {
             }
             Phase::Connected(connection) => {
                 if !connection.handle_timeout(now, &mut self.session) {
-                    self.end(Ended::Closed(Code::LIVENESS_TIMEOUT));
+                    self.park(now, Ended::Closed(Code::LIVENESS_TIMEOUT));
                     self.close_socket(Code::LIVENESS_TIMEOUT);
                 }
             }
-            Phase::AwaitingHello { .. } | Phase::AwaitingFinish { .. } | Phase::Deciding { .. } | Phase::Closed => {}
+            Phase::Parked { until } if *until <= now => self.end(Ended::Lost(ResetReason::Expired)),
+            Phase::AwaitingHello { .. }
+            | Phase::AwaitingFinish { .. }
+            | Phase::Deciding { .. }
+            | Phase::Parked { .. }
+            | Phase::Closed => {}
         }
     }
 
@@ -408,9 +703,53 @@ impl ServerEndpoint {
             | Phase::AwaitingFinish { deadline, .. }
             | Phase::Deciding { deadline, .. } => Some(*deadline),
             Phase::Connected(connection) => {
-                Some(self.session.deadline().map_or(connection.deadline(), |call| call.min(connection.deadline())))
+                let connection = connection.deadline(&self.session);
+                Some(self.session.deadline().map_or(connection, |call| call.min(connection)))
             }
+            Phase::Parked { until } => Some(self.session.deadline().map_or(*until, |call| call.min(*until))),
             Phase::Closed => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        client::{ClientConfig, ClientEndpoint, ClientInput, ClientOutput, SocketId, SocketInput},
+        frame::Epoch,
+    };
+
+    /// What a client in plain mode writes on its socket.
+    fn written(client: &mut ClientEndpoint) -> Vec<Bytes> {
+        let mut records = Vec::new();
+        loop {
+            match client.poll_output() {
+                ClientOutput::Transmit(_, record) => records.push(record),
+                ClientOutput::Wait(_) => return records,
+                _ => {}
+            }
+        }
+    }
+
+    /// The simulation found it: a client that was closed while the server's application made up its mind said good-bye,
+    /// as it should, and was taken for one that breaks the protocol.
+    #[test]
+    fn regression_a_client_may_say_good_bye_before_it_is_let_in() -> Result<(), Box<dyn std::error::Error>> {
+        let now = Timestamp::from_millis(0);
+        let mut config = ClientConfig::new(DialUrl::parse("ws://localhost/")?);
+        config.suite = None;
+        let mut client = ClientEndpoint::new(config, [1; 32]);
+        client.start(now);
+        client.handle_input(now, ClientInput::Socket(SocketId(1), SocketInput::Opened));
+        let mut server = ServerEndpoint::new(Arc::new(ServerConfig::new(Encryption::Off, Epoch([2; 8]))), [3; 32], now);
+        written(&mut client).into_iter().for_each(|hello| server.handle_input(now, ServerInput::Record(hello)));
+        assert!(matches!(server.poll_output(), ServerOutput::Event(ServerEvent::Arrived(_))));
+
+        client.close();
+        written(&mut client).into_iter().for_each(|bye| server.handle_input(now, ServerInput::Record(bye)));
+        assert_eq!(server.poll_output(), ServerOutput::Event(ServerEvent::Ended(Ended::Bye, 0)));
+        assert_eq!(server.poll_output(), ServerOutput::CloseSocket(Code::NORMAL));
+        Ok(())
     }
 }

@@ -1,138 +1,323 @@
-//! What one side wants from the other, apart from any one connection: frames that wait for a socket, and calls that wait
-//! for an answer.
+//! What both sides know of each other apart from any one connection: what is to be said and was not confirmed, how far
+//! the other side has come, calls that wait for an answer on either side.
 //!
-//! On the client it outlives connections: what no socket has taken yet goes out on the next one. Resumption will make it
-//! outlive them on the server too.
+//! Implements `docs/PROTOCOL.md` § Sessions. It outlives connections: a disconnection and the next connection's
+//! resumption lose nothing and repeat nothing.
 
-use std::{collections::VecDeque, time::Duration};
+mod inbox;
+mod outbox;
+mod registry;
+
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use self::{
+    inbox::Inbox,
+    outbox::{MAIN_LANE, Outbox, Role, name_in},
+};
+pub(crate) use outbox::Message;
+pub use outbox::Receipt;
+pub use registry::{Claim, Owner, Proof, Registry};
+
 use crate::{
-    calls::Asked,
-    error::Refused,
-    frame::{CallId, Failure, PeerFrame},
-    limits::{Limits, MAX_PAYLOAD, MAX_PLAINTEXT},
+    calls::{Asked, Serving},
+    code::Code,
+    error::{Refused, Violation},
+    frame::{CallId, Failure, PeerFrame, RawFrame, Seq},
+    limits::{Limits, MAX_PAYLOAD, MAX_VOLATILE},
     payload::{Name, Payload},
     time::Timestamp,
 };
+
+/// What the other side wants, or how it answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerEvent {
+    /// Run the handler of this name and answer once.
+    Call {
+        /// For the answer.
+        id: CallId,
+        /// Which handler.
+        name: Name,
+        /// By which the call is known again when it comes in another session.
+        key: Option<Name>,
+        /// Whether the caller wants a stream, and how many items of it at first; `None` asks for one reply.
+        credit: Option<u64>,
+        /// Its argument.
+        payload: Payload,
+    },
+    /// The other side no longer waits for this call, or is gone: stop its handler. An answer is ignored.
+    Cancelled(CallId),
+    /// The other side takes more items of this stream.
+    Credit(CallId),
+    /// A notification.
+    Message {
+        /// Which listeners.
+        name: Name,
+        /// The message.
+        payload: Payload,
+        /// Whether it was sent as one that may be dropped.
+        volatile: bool,
+    },
+    /// The other side has got this notification.
+    Confirmed(Receipt),
+    /// An item of a stream that this side asked for.
+    Item {
+        /// Which call.
+        id: CallId,
+        /// The item.
+        payload: Payload,
+    },
+    /// A call of this side ended. It comes once for every call that was not cancelled.
+    Settled {
+        /// Which call.
+        id: CallId,
+        /// How.
+        outcome: Outcome,
+    },
+}
 
 /// How a call ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The handler's result.
     Reply(Payload),
+    /// The stream is over.
+    End,
     /// The other side's failure.
     Failed(Failure),
     /// The time was over. If the call had been transmitted it may still run.
     TimedOut,
-    /// The connection ended after the call had been transmitted: it may have run or not.
+    /// The session was lost after the call had been transmitted: it may have run or not.
     Unknown,
     /// The endpoint was closed before any byte of the call had been transmitted: it did not run.
     NotSent,
 }
 
-/// What a frame that waits is to the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    Call(CallId),
-    Volatile,
-    Other,
+/// How a call is to be made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CallOptions {
+    /// How long to wait for the answer; for a stream, for its first item. `None` waits as long as it takes.
+    pub timeout: Option<Duration>,
+    /// Makes it safe to send the call again after a reset: the other side runs it once for each key.
+    pub key: Option<Name>,
+    /// Asks for a stream, and takes this many items at first.
+    pub credit: Option<u64>,
 }
 
-/// A frame that waits for the socket.
-#[derive(Clone, Debug)]
-struct Waiting {
-    role: Role,
-    /// Bytes of the application's in it.
-    payload: usize,
-    frame: Bytes,
+impl CallOptions {
+    /// A call that waits so long.
+    pub fn within(timeout: Duration) -> Self {
+        Self { timeout: Some(timeout), ..Self::default() }
+    }
+}
+
+/// A message that the other side may have got or not, when the session was lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unconfirmed {
+    /// Which handler or listeners it was for.
+    pub name: Name,
+    /// The call it was; `None` for a notification.
+    pub call: Option<CallId>,
+    /// Where somebody waits for its confirmation.
+    pub receipt: Option<Receipt>,
 }
 
 /// A notification that is encoded once and sent to many.
 #[derive(Clone, Debug)]
-pub struct Broadcast(Waiting);
+pub struct Broadcast {
+    message: Message,
+    volatile: bool,
+}
 
 impl Broadcast {
     /// Encodes a notification; with `volatile` one that may be dropped.
     ///
     /// # Errors
-    /// [`Refused::TooLarge`] above [`MAX_PAYLOAD`].
+    /// [`Refused::TooLarge`] above [`MAX_PAYLOAD`], or a volatile one above what fits one frame.
     pub fn new(name: Name, payload: Payload, volatile: bool) -> Result<Self, Refused> {
-        if payload.bytes.len() > MAX_PAYLOAD {
+        let size = payload.bytes.len();
+        if size > if volatile { MAX_VOLATILE } else { MAX_PAYLOAD } {
             return Err(Refused::TooLarge);
         }
-        let size = payload.bytes.len();
-        let (role, frame) = if volatile {
-            (Role::Volatile, PeerFrame::Volatile { name, payload })
-        } else {
-            (Role::Other, PeerFrame::Notify { name, payload })
+        let frame = match volatile {
+            true => PeerFrame::Volatile { name, payload },
+            false => PeerFrame::Notify { name, payload, ask: false },
         };
-        Ok(Self(Waiting { role, payload: size, frame: frame.encode() }))
+        let message = Message { role: Role::Notify(None), lane: MAIN_LANE, payload: size, frame: frame.encode() };
+        Ok(Self { message, volatile })
     }
 
     /// Whether it may be dropped.
     pub fn is_volatile(&self) -> bool {
-        self.0.role == Role::Volatile
+        self.volatile
     }
+
+    /// Bytes of it on the wire, before sealing.
+    pub fn wire_len(&self) -> usize {
+        self.message.frame.len()
+    }
+}
+
+/// What a reset leaves behind.
+#[derive(Debug)]
+pub(crate) struct Lost {
+    pub(crate) unconfirmed: Vec<Unconfirmed>,
+    /// Calls of this side whose outcome nobody will know.
+    pub(crate) unknown: Vec<CallId>,
+    /// Calls of the other side that nobody waits for any more.
+    pub(crate) abandoned: Vec<CallId>,
+}
+
+/// What became of a message that was not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// It waits its turn.
+    Queued,
+    /// It was volatile, and there was no room for it.
+    Dropped,
 }
 
 #[derive(Debug)]
 pub(crate) struct Session {
     asked: Asked,
-    waiting: VecDeque<Waiting>,
-    waiting_bytes: usize,
+    serving: Serving,
+    outbox: Outbox,
+    inbox: Inbox,
     limits: Limits,
     /// The largest payload that the other side takes.
     max_message: usize,
+    last_receipt: u64,
+    /// What to say instead of what was received: see [`Self::understate`].
+    #[cfg(feature = "testing")]
+    understated: Option<Seq>,
 }
 
 impl Session {
-    pub(crate) fn new(limits: Limits) -> Self {
-        Self { asked: Asked::default(), waiting: VecDeque::new(), waiting_bytes: 0, max_message: MAX_PAYLOAD, limits }
+    /// One for a peer that takes payloads up to `max_message`, as far as is known.
+    pub(crate) fn new(limits: Limits, max_message: usize) -> Self {
+        Self {
+            asked: Asked::default(),
+            serving: Serving::new(limits.max_calls_in_flight, 0),
+            outbox: Outbox::new(&limits),
+            inbox: Inbox::new(limits.max_message),
+            max_message,
+            last_receipt: 0,
+            #[cfg(feature = "testing")]
+            understated: None,
+            limits,
+        }
     }
 
-    /// The other side told its limit. What waits and is above it is taken out, notifications without a word: sending it
-    /// would end the connection. Gives the calls among it.
-    pub(crate) fn learn_limit(&mut self, max_message: u64) -> Vec<CallId> {
+    // ---- connections ----
+
+    /// The number of the newest frame of the other side's that was handed on.
+    pub(crate) fn received(&self) -> Seq {
+        #[cfg(feature = "testing")]
+        if let Some(seq) = self.understated {
+            return seq.min(self.inbox.received());
+        }
+        self.inbox.received()
+    }
+
+    /// Makes it say at the next resumption that it has received no more than this, so that the other side sends again
+    /// what came before.
+    #[cfg(feature = "testing")]
+    pub(crate) fn understate(&mut self, seq: Seq) {
+        self.understated = Some(seq);
+    }
+
+    /// How full everything is.
+    #[cfg(feature = "testing")]
+    pub(crate) fn inspect(&self) -> crate::testing::Inspection {
+        let mut inspection = crate::testing::Inspection::default();
+        self.outbox.inspect(&mut inspection);
+        self.inbox.inspect(&mut inspection);
+        inspection.has_output = self.has_output();
+        (inspection.asked, inspection.serving) = (self.asked.len(), self.serving.len());
+        inspection
+    }
+
+    /// Whether the session can go on with a peer that has received everything up to `seq`.
+    pub(crate) fn can_resume(&self, seq: Seq) -> bool {
+        self.outbox.can_resume(seq)
+    }
+
+    /// A connection begins on which the session goes on; the other side has received everything up to `seq`.
+    ///
+    /// # Errors
+    /// When that cannot be: see [`Self::can_resume`].
+    pub(crate) fn resume(&mut self, seq: Seq) -> Result<Vec<Receipt>, Violation> {
+        let mut confirmed = Vec::new();
+        self.outbox.disconnect();
+        self.outbox.acknowledge(seq, |receipt| confirmed.push(receipt)).ok_or(Violation::WrongSequence)?;
+        self.inbox.resume();
+        self.outbox.control(PeerFrame::Seq(self.outbox.next_seq()).encode());
+        Ok(confirmed)
+    }
+
+    /// The connection is gone. Messages for now or never go with it.
+    pub(crate) fn disconnect(&mut self) {
+        self.outbox.disconnect();
+    }
+
+    /// The other side has forgotten the session, and begins another with the next connection.
+    pub(crate) fn reset(&mut self) -> Lost {
+        let abandoned = self.serving.abandon();
+        self.serving = Serving::new(self.limits.max_calls_in_flight, self.serving.newest());
+        self.inbox = Inbox::new(self.limits.max_message);
+        #[cfg(feature = "testing")]
+        {
+            self.understated = None;
+        }
+        let after = self.asked.reset();
+        let goes_again = |role: Role| after.again.iter().any(|message| message.role == role);
+        let lost = self.outbox.reset().into_iter().filter(|message| !goes_again(message.role));
+        let unconfirmed = lost.filter_map(|Message { role, frame, .. }| {
+            let (call, receipt) = match role {
+                Role::Call(id) => (Some(id), None),
+                Role::Notify(receipt) => (None, receipt),
+                Role::Dependent => return None,
+            };
+            Some(Unconfirmed { name: name_in(&frame)?, call, receipt })
+        });
+        let unconfirmed = unconfirmed.collect();
+        // In front of what waits, and among themselves in their order: their numbers must ascend in this session, too.
+        after.again.into_iter().rev().for_each(|message| self.outbox.push_front(message));
+        // The frames that said so went with the session, and the calls tell only what was granted at first.
+        for (id, more) in after.credit {
+            self.say(MAIN_LANE, PeerFrame::Credit { id, more });
+        }
+        Lost { unconfirmed, unknown: after.unknown, abandoned }
+    }
+
+    /// The other side told its limit. What waits and is above it is taken out: sending it would end the connection.
+    /// Gives the calls and the receipts among it; of other notifications nobody wants to know.
+    pub(crate) fn learn_limit(&mut self, max_message: u64) -> (Vec<CallId>, Vec<Receipt>) {
         let most = usize::try_from(max_message).unwrap_or(MAX_PAYLOAD).min(MAX_PAYLOAD);
         self.max_message = most;
-        let mut refused = Vec::new();
-        self.retain_waiting(|waiting| {
-            if let Role::Call(id) = waiting.role
-                && waiting.payload > most
-            {
-                refused.push(id);
+        let (mut calls, mut receipts) = (Vec::new(), Vec::new());
+        self.outbox.retain_waiting(|message| {
+            if message.payload <= most {
+                return true;
             }
-            waiting.payload <= most
+            match message.role {
+                Role::Call(id) => calls.push(id),
+                Role::Notify(receipt) => receipts.extend(receipt),
+                // Answers are of one session, and its limit was known before the first of them.
+                Role::Dependent => return true,
+            }
+            false
         });
-        refused.retain(|id| self.asked.settle(*id).is_some());
-        refused
+        calls.retain(|id| self.asked.settle(*id).is_some());
+        (calls, receipts)
     }
 
-    fn retain_waiting(&mut self, mut keep: impl FnMut(&Waiting) -> bool) {
-        self.waiting.retain(|waiting| {
-            let keep = keep(waiting);
-            if !keep {
-                self.waiting_bytes -= waiting.frame.len();
-            }
-            keep
-        });
-    }
+    // ---- what this side says ----
 
     fn check(&self, payload: &Payload) -> Result<(), Refused> {
-        if payload.bytes.len() > self.max_message { Err(Refused::TooLarge) } else { Ok(()) }
-    }
-
-    fn has_room(&self, frame: usize) -> Result<(), Refused> {
-        let room = self.waiting.len() < self.limits.max_outgoing_frames
-            && self.waiting_bytes + frame <= self.limits.max_outgoing_bytes;
-        if room { Ok(()) } else { Err(Refused::Backpressure) }
-    }
-
-    fn enqueue(&mut self, waiting: Waiting) {
-        self.waiting_bytes += waiting.frame.len();
-        self.waiting.push_back(waiting);
+        if payload.bytes.len() > self.max_message { Err(Refused::TooLarge) } else { self.outbox.has_room() }
     }
 
     pub(crate) fn call(
@@ -140,14 +325,15 @@ impl Session {
         now: Timestamp,
         name: Name,
         payload: Payload,
-        timeout: Option<Duration>,
+        options: CallOptions,
     ) -> Result<CallId, Refused> {
         self.check(&payload)?;
-        self.has_room(payload.bytes.len())?;
-        let id = self.asked.open(now, timeout);
-        let size = payload.bytes.len();
-        let frame = PeerFrame::Call { id, name, payload }.encode();
-        self.enqueue(Waiting { role: Role::Call(id), payload: size, frame });
+        let CallOptions { timeout, key, credit } = options;
+        let (id, size, keyed) = (self.asked.next(), payload.bytes.len(), key.is_some());
+        let frame = PeerFrame::Call { id, name, key, credit, payload }.encode();
+        let message = Message { role: Role::Call(id), lane: MAIN_LANE, payload: size, frame };
+        self.asked.open(now, timeout, credit, keyed.then(|| message.clone()));
+        self.outbox.push(message);
         Ok(id)
     }
 
@@ -160,67 +346,178 @@ impl Session {
 
     fn give_up(&mut self, id: CallId, transmitted: bool) {
         if transmitted {
-            return self.control(PeerFrame::Cancel(id).encode());
-        }
-        if let Some(place) = self.waiting.iter().position(|waiting| waiting.role == Role::Call(id))
-            && let Some(waiting) = self.waiting.remove(place)
-        {
-            self.waiting_bytes -= waiting.frame.len();
+            self.say(MAIN_LANE, PeerFrame::Cancel(id));
+        } else {
+            self.outbox.withdraw(Role::Call(id));
         }
     }
 
-    pub(crate) fn send(&mut self, broadcast: &Broadcast) -> Result<(), Refused> {
-        let Broadcast(waiting) = broadcast;
-        if waiting.payload > self.max_message {
+    /// The application takes more items of a stream.
+    pub(crate) fn grant(&mut self, id: CallId, more: u64) {
+        if more > 0 && self.asked.grant(id, more) {
+            self.say(MAIN_LANE, PeerFrame::Credit { id, more });
+        }
+    }
+
+    pub(crate) fn send(&mut self, Broadcast { message, volatile }: &Broadcast) -> Result<Sent, Refused> {
+        if message.payload > self.max_message {
             return Err(Refused::TooLarge);
         }
-        let room = self.has_room(waiting.frame.len());
-        if waiting.role == Role::Volatile && (self.is_crowded() || room.is_err()) {
-            return Ok(());
+        if *volatile {
+            return Ok(self.outbox.volatile(message.frame.clone()));
         }
-        room?;
-        self.enqueue(waiting.clone());
-        Ok(())
+        self.outbox.has_room()?;
+        self.outbox.push(message.clone());
+        Ok(Sent::Queued)
     }
 
-    /// Whether so much waits already that a message for now or never would come late and keep others from their place.
-    fn is_crowded(&self) -> bool {
-        self.waiting_bytes > self.limits.max_volatile_bytes
-            || self.waiting.len() >= self.limits.max_outgoing_frames.div_ceil(2)
+    /// Sends a notification without asking for room.
+    pub(crate) fn push(&mut self, broadcast: &Broadcast) {
+        self.outbox.push(broadcast.message.clone());
     }
 
-    pub(crate) fn notify(&mut self, name: Name, payload: Payload, volatile: bool) -> Result<(), Refused> {
+    /// Sends a notification whose arrival is told by [`PeerEvent::Confirmed`].
+    pub(crate) fn notify_confirmed(&mut self, name: Name, payload: Payload) -> Result<Receipt, Refused> {
         self.check(&payload)?;
-        self.send(&Broadcast::new(name, payload, volatile)?)
+        self.last_receipt += 1;
+        let receipt = Receipt(self.last_receipt);
+        let size = payload.bytes.len();
+        let frame = PeerFrame::Notify { name, payload, ask: true }.encode();
+        self.outbox.push(Message { role: Role::Notify(Some(receipt)), lane: MAIN_LANE, payload: size, frame });
+        Ok(receipt)
     }
 
-    /// Queues a frame that must not be refused: answers, which the cap on open calls bounds, and what the protocol says
-    /// on its own.
+    /// Queues what must not be refused and is small: the number of calls bounds it.
+    fn say(&mut self, lane: u64, frame: PeerFrame) {
+        self.outbox.push(Message { role: Role::Dependent, lane, payload: 0, frame: frame.encode() });
+    }
+
+    /// Queues the frame that opens this connection, in front of all others.
+    pub(crate) fn greet(&mut self, frame: Bytes) {
+        self.outbox.greet(frame);
+    }
+
+    /// Queues a frame that belongs to this connection.
     pub(crate) fn control(&mut self, frame: Bytes) {
-        self.enqueue(Waiting { role: Role::Other, payload: 0, frame });
+        self.outbox.control(frame);
     }
 
-    /// Queues an answer. Too large a one becomes a failure, so that the call still settles.
+    /// Answers a call of the other side; one that is not open any more is passed over. An answer that is too large, or
+    /// too much beside what waits already, becomes a failure, so that the call still settles.
     pub(crate) fn answer(&mut self, id: CallId, result: Result<Payload, Failure>) -> Result<(), Refused> {
-        let too_large = |payload: &Payload| payload.bytes.len() > self.max_message;
-        let (frame, refused) = match result {
+        let Some(id) = self.serving.answer(id) else { return Ok(()) };
+        let too_large = |payload: &Payload| {
+            let size = payload.bytes.len();
+            size > self.max_message || !self.outbox.has_room_for_answer(size, self.max_message)
+        };
+        let (frame, size, refused) = match result {
             Ok(payload) if too_large(&payload) => {
-                (PeerFrame::Fail { id, failure: Failure::of(crate::code::Code::TOO_LARGE) }, Err(Refused::TooLarge))
+                (PeerFrame::Fail { id, failure: Failure::of(Code::TOO_LARGE) }, 0, Err(Refused::TooLarge))
             }
-            Ok(payload) => (PeerFrame::Reply { id, payload }, Ok(())),
+            Ok(payload) => {
+                let size = payload.bytes.len();
+                (PeerFrame::Reply { id, payload }, size, Ok(()))
+            }
             Err(mut failure) => {
                 failure.data = failure.data.take_if(|data| !too_large(data));
-                (PeerFrame::Fail { id, failure }, Ok(()))
+                let size = failure.data.as_ref().map_or(0, |data| data.bytes.len());
+                (PeerFrame::Fail { id, failure }, size, Ok(()))
             }
         };
-        self.control(frame.encode());
+        self.outbox.push(Message { role: Role::Dependent, lane: id.0, payload: size, frame: frame.encode() });
         refused
     }
 
-    /// Takes a reply or failure from the other side; `true` when a call was waiting for it.
-    pub(crate) fn settle(&mut self, id: CallId) -> bool {
-        self.asked.settle(id).is_some()
+    /// Sends an item of a stream that the other side asked for; one that is over is passed over.
+    ///
+    /// # Errors
+    /// [`Refused::Backpressure`] when the other side takes none now, [`Refused::TooLarge`].
+    pub(crate) fn item(&mut self, id: CallId, payload: Payload) -> Result<(), Refused> {
+        self.check(&payload)?;
+        let Some(id) = self.serving.item(id)? else { return Ok(()) };
+        let size = payload.bytes.len();
+        let frame = PeerFrame::Item { id, payload }.encode();
+        self.outbox.push(Message { role: Role::Dependent, lane: id.0, payload: size, frame });
+        Ok(())
     }
+
+    /// Ends a stream that the other side asked for.
+    pub(crate) fn end(&mut self, id: CallId) {
+        if let Some(id) = self.serving.answer(id) {
+            self.say(id.0, PeerFrame::End(id));
+        }
+    }
+
+    // ---- what the other side says ----
+
+    /// Takes a frame as it came. Gives the one to handle: itself, or a message of which it is the last part; `None` for
+    /// one that came before.
+    pub(crate) fn take(&mut self, now: Timestamp, frame: RawFrame) -> Result<Option<RawFrame>, Violation> {
+        if frame.is_reliable() { self.inbox.take(now, frame) } else { Ok(Some(frame)) }
+    }
+
+    /// The other side says the number of its next reliable frame.
+    pub(crate) fn announced(&mut self, seq: Seq) -> Result<(), Violation> {
+        self.inbox.announce(seq)
+    }
+
+    /// The other side has got everything up to `seq`.
+    pub(crate) fn acknowledged(&mut self, seq: Seq, confirmed: impl FnMut(Receipt)) -> Result<(), Violation> {
+        if !self.outbox.has_carried(seq) {
+            return Err(Violation::WrongSequence);
+        }
+        self.outbox.acknowledge(seq, confirmed).ok_or(Violation::WrongSequence)
+    }
+
+    fn check_incoming(&self, payload: &Payload) -> Result<(), Violation> {
+        if payload.bytes.len() > self.limits.max_message { Err(Violation::PayloadTooLarge) } else { Ok(()) }
+    }
+
+    /// Takes a whole frame about calls and notifications.
+    pub(crate) fn handle(&mut self, frame: PeerFrame) -> Result<Option<PeerEvent>, Violation> {
+        Ok(match frame {
+            PeerFrame::Call { id, name, key, credit, payload } => {
+                self.check_incoming(&payload)?;
+                let known_as = self.serving.begin(id, credit)?;
+                if known_as.is_none() {
+                    self.say(id.0, PeerFrame::Fail { id, failure: Failure::of(Code::TOO_MANY_CALLS) });
+                }
+                known_as.map(|id| PeerEvent::Call { id, name, key, credit, payload })
+            }
+            PeerFrame::Reply { id, payload } => {
+                self.check_incoming(&payload)?;
+                self.settled(id, Outcome::Reply(payload))
+            }
+            PeerFrame::Fail { id, failure } => {
+                failure.data.as_ref().map_or(Ok(()), |data| self.check_incoming(data))?;
+                self.settled(id, Outcome::Failed(failure))
+            }
+            // Who asked for a reply gets one.
+            PeerFrame::End(id) if self.asked.is_unary(id) => return Err(Violation::UnexpectedFrame),
+            PeerFrame::End(id) => self.settled(id, Outcome::End),
+            PeerFrame::Item { id, payload } => {
+                self.check_incoming(&payload)?;
+                self.asked.item(id)?.then_some(PeerEvent::Item { id, payload })
+            }
+            PeerFrame::Credit { id, more } => self.serving.credit(id, more).map(PeerEvent::Credit),
+            PeerFrame::Cancel(id) => self.serving.cancel(id).map(PeerEvent::Cancelled),
+            PeerFrame::Notify { name, payload, .. } => {
+                self.check_incoming(&payload)?;
+                Some(PeerEvent::Message { name, payload, volatile: false })
+            }
+            PeerFrame::Volatile { name, payload } => {
+                self.check_incoming(&payload)?;
+                Some(PeerEvent::Message { name, payload, volatile: true })
+            }
+            PeerFrame::Ping(_) | PeerFrame::Pong(_) | PeerFrame::Seq(_) | PeerFrame::Ack(_) => None,
+        })
+    }
+
+    fn settled(&mut self, id: CallId, outcome: Outcome) -> Option<PeerEvent> {
+        self.asked.settle(id).map(|_| PeerEvent::Settled { id, outcome })
+    }
+
+    // ---- time and records ----
 
     /// The next call whose time is over.
     pub(crate) fn expire(&mut self, now: Timestamp) -> Option<CallId> {
@@ -229,59 +526,64 @@ impl Session {
         Some(id)
     }
 
-    /// The connection is gone: what it carried has an unknown outcome, what it did not carry waits on, and volatile
-    /// messages, which are for now or never, are dropped with whatever the protocol wanted to say on its own.
-    pub(crate) fn lose_connection(&mut self) -> Vec<CallId> {
-        self.retain_waiting(|waiting| match waiting.role {
-            Role::Call(_) => true,
-            Role::Volatile => false,
-            Role::Other => !is_bound_to_connection(&waiting.frame),
-        });
-        self.asked.lose_transmitted()
-    }
-
-    /// The endpoint is closed for good: every open call with its outcome.
-    pub(crate) fn close(&mut self) -> Vec<(CallId, Outcome)> {
-        self.waiting.clear();
-        self.waiting_bytes = 0;
-        let outcome = |transmitted| if transmitted { Outcome::Unknown } else { Outcome::NotSent };
-        self.asked.lose_all().into_iter().map(|(id, transmitted)| (id, outcome(transmitted))).collect()
-    }
-
+    /// When a call's time is over.
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
         self.asked.deadline()
     }
 
-    pub(crate) fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+    /// When an acknowledgement is due.
+    pub(crate) fn ack_deadline(&self) -> Option<Timestamp> {
+        self.inbox.deadline()
     }
 
-    /// Whether even what is never refused (answers, pongs) has piled up beyond reason: the other side does not read.
-    pub(crate) fn is_overfull(&self) -> bool {
-        self.waiting_bytes > 2 * self.limits.max_outgoing_bytes
-            || self.waiting.len() > 2 * self.limits.max_outgoing_frames
+    /// Finds out whether an acknowledgement is due.
+    pub(crate) fn acknowledge_in_time(&mut self, now: Timestamp) {
+        self.inbox.handle_timeout(now);
     }
 
-    /// Bytes that wait for the socket.
-    pub(crate) fn waiting_bytes(&self) -> usize {
-        self.waiting_bytes
-    }
-
-    /// Moves as many whole frames as fit behind what `record` has already. A record holds at least one.
-    pub(crate) fn pack(&mut self, record: &mut BytesMut) {
-        let mut room = MAX_PLAINTEXT;
-        while let Some(Waiting { role, frame, .. }) = self.waiting.pop_front_if(|waiting| waiting.frame.len() <= room) {
-            room -= frame.len();
-            self.waiting_bytes -= frame.len();
-            record.extend_from_slice(&frame);
-            if let Role::Call(id) = role {
-                self.asked.transmitted(id);
-            }
+    /// Queues the acknowledgement of what has come since the last one.
+    pub(crate) fn acknowledge(&mut self) {
+        if let Some(seq) = self.inbox.owed() {
+            self.inbox.told();
+            self.outbox.control(PeerFrame::Ack(seq).encode());
         }
     }
-}
 
-/// Answers and the protocol's own frames mean nothing on another connection.
-fn is_bound_to_connection(frame: &Bytes) -> bool {
-    frame.first().is_none_or(|kind| *kind != crate::frame::kind::NOTIFY)
+    /// The endpoint is closed for good: every open call with its outcome.
+    pub(crate) fn close(&mut self) -> Vec<(CallId, Outcome)> {
+        self.outbox.clear();
+        let outcome = |transmitted| if transmitted { Outcome::Unknown } else { Outcome::NotSent };
+        self.asked.lose_all().into_iter().map(|(id, transmitted)| (id, outcome(transmitted))).collect()
+    }
+
+    /// Takes out the calls that this side was to answer.
+    pub(crate) fn abandon(&mut self) -> Vec<CallId> {
+        self.serving.abandon()
+    }
+
+    pub(crate) fn has_output(&self) -> bool {
+        self.outbox.has_output() || self.inbox.is_overdue()
+    }
+
+    pub(crate) fn is_overfull(&self) -> bool {
+        self.outbox.is_overfull(self.max_message)
+    }
+
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.outbox.waiting_bytes()
+    }
+
+    pub(crate) fn kept(&self) -> (usize, usize) {
+        (self.outbox.bytes(), self.outbox.frames())
+    }
+
+    pub(crate) fn undelivered(&self) -> usize {
+        self.outbox.undelivered()
+    }
+
+    /// Moves into the record what fits. What is to be acknowledged goes along.
+    pub(crate) fn pack(&mut self, record: &mut BytesMut) {
+        self.acknowledge();
+        self.outbox.pack(record, |id| self.asked.transmitted(id));
+    }
 }

@@ -1,16 +1,25 @@
 //! Putting a server together.
 
-use std::sync::Arc;
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
 
 use bytes::Bytes;
 use moorline_protocol::{
     entropy::Entropy,
+    frame::Epoch,
     heartbeat::HeartbeatConfig,
     key::Identity,
     limits::{Deadlines, Limits},
     server::{Encryption, ServerConfig},
+    session::Registry,
 };
-use tokio::{net::TcpListener, sync::Semaphore, time::Instant};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::{Semaphore, watch},
+    time::Instant,
+};
 
 use crate::{
     Error, Handler, Peers, Server,
@@ -18,9 +27,13 @@ use crate::{
     config::Config,
     handler::{BoxedHandler, Running, States},
     identity,
-    router::Router,
+    internal::{self, Internal, Readiness},
+    metrics::{Meter, Metrics},
+    once::Once,
+    router::{Router, Served},
     server::Summary,
     shared::Shared,
+    stream::{BoxedStream, StreamHandler},
     tasks::Tasks,
 };
 
@@ -31,8 +44,12 @@ use crate::{
 pub struct ServerBuilder {
     config: Config,
     identity: Option<Identity>,
+    internal: Option<SocketAddr>,
     states: States,
     router: Router,
+    metrics: Arc<Metrics>,
+    #[cfg(feature = "testing")]
+    echo: Option<crate::testing::Echo>,
     #[cfg(feature = "tls")]
     tls: Option<Arc<tokio_rustls::rustls::ServerConfig>>,
 }
@@ -52,6 +69,14 @@ impl ServerBuilder {
         self
     }
 
+    /// Listens here for those who run the server: `/metrics`, `/healthz` and `/readyz`, in plain HTTP and for whoever
+    /// reaches it. Comes before the configuration's `[internal] listen`.
+    #[must_use]
+    pub fn internal_listen(mut self, address: SocketAddr) -> Self {
+        self.internal = Some(address);
+        self
+    }
+
     /// Ends TLS itself, with this certificate and its rules; clients then use `https://` and `wss://`.
     ///
     /// A client has `timeouts.tls_accept` for its handshake.
@@ -59,6 +84,15 @@ impl ServerBuilder {
     #[must_use]
     pub fn tls(mut self, tls: Arc<tokio_rustls::rustls::ServerConfig>) -> Self {
         self.tls = Some(tls);
+        self
+    }
+
+    /// Also serves WebSockets that say everything back, at [`crate::testing::ECHO_PATH`].
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn echo(mut self, echo: crate::testing::Echo) -> Self {
+        self.echo = Some(echo);
         self
     }
 
@@ -72,29 +106,59 @@ impl ServerBuilder {
     /// Answers calls of this name.
     #[must_use]
     pub fn handler<Args>(mut self, name: &str, handler: impl Handler<Args, Future = Running>) -> Self {
-        self.router.handlers.insert(name, BoxedHandler::new(handler));
+        let meter = Meter::of_handler(&self.metrics, name);
+        self.router.handlers.insert(name, Served::Once(BoxedHandler::new(handler, meter)));
+        self
+    }
+
+    /// Answers calls of this name with a stream: the client reads it item by item, and the function is not ahead of it
+    /// by more than the client takes. A client that leaves its loop drops the stream.
+    #[must_use]
+    pub fn stream<Args>(mut self, name: &str, handler: impl StreamHandler<Args>) -> Self {
+        let meter = Meter::of_handler(&self.metrics, name);
+        self.router.handlers.insert(name, Served::Stream(BoxedStream::new(handler, meter)));
         self
     }
 
     /// Hears notifications of this name. What it returns is passed over; an error goes to the log.
     #[must_use]
     pub fn listener<Args>(mut self, name: &str, listener: impl Handler<Args, Future = Running>) -> Self {
-        self.router.listeners.insert(name, BoxedHandler::new(listener));
+        self.router.listeners.insert(name, self.unnamed(listener));
         self
     }
 
-    /// Runs for every client that has come in.
+    /// Runs for every client that has come in with a new session.
     #[must_use]
     pub fn on_connect<Args>(mut self, hook: impl Handler<Args, Future = Running>) -> Self {
-        self.router.on_connect.push(BoxedHandler::new(hook));
+        self.router.on_connect.push(self.unnamed(hook));
         self
     }
 
-    /// Runs for every client that has gone.
+    /// Runs when a client's connection is gone and its session waits for it.
+    #[must_use]
+    pub fn on_away<Args>(mut self, hook: impl Handler<Args, Future = Running>) -> Self {
+        self.router.on_away.push(self.unnamed(hook));
+        self
+    }
+
+    /// Runs when a client that was away goes on with its session.
+    #[must_use]
+    pub fn on_return<Args>(mut self, hook: impl Handler<Args, Future = Running>) -> Self {
+        self.router.on_return.push(self.unnamed(hook));
+        self
+    }
+
+    /// Runs when a session is over: the client said good-bye, stayed away for too long, or was closed. The hook may take
+    /// a [`Json<Departure>`](crate::Departure), which says why, and how many messages it has not got.
     #[must_use]
     pub fn on_disconnect<Args>(mut self, hook: impl Handler<Args, Future = Running>) -> Self {
-        self.router.on_disconnect.push(BoxedHandler::new(hook));
+        self.router.on_disconnect.push(self.unnamed(hook));
         self
+    }
+
+    /// A listener or a hook: what is counted of it has no name.
+    fn unnamed<Args>(&self, handler: impl Handler<Args, Future = Running>) -> BoxedHandler {
+        BoxedHandler::new(handler, Meter::of_listener(&self.metrics))
     }
 
     /// Checks everything, reads or makes the identity, and begins to listen.
@@ -102,12 +166,19 @@ impl ServerBuilder {
     /// # Errors
     /// What is wrong, with what to do about it.
     pub async fn build(self) -> Result<Server, Error> {
-        let Self { config, identity, states, router, .. } = self;
+        let Self { config, identity, internal, states, router, metrics, .. } = self;
         router.check(&states)?;
         let address = config.server.listen;
         let access = Access::new(&config, address)?;
-        let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
-        let address = listener.local_addr().map_err(|source| Error::Listen { address, source })?;
+        let internal = internal.or(config.internal.listen);
+        if internal == Some(address) && address.port() != 0 {
+            return Err(Error::ListenTwice(address));
+        }
+        let (listener, address) = listen(address)?;
+        let (internal, internal_address) = match internal {
+            Some(address) => listen(address).map(|(tcp, address)| (Some(tcp), Some(address)))?,
+            None => (None, None),
+        };
 
         let (encryption, identity_origin) = match (config.server.encryption, identity) {
             (false, _) => (Encryption::Off, None),
@@ -119,36 +190,64 @@ impl ServerBuilder {
                 (sealed(&config, identity), Some(origin))
             }
         };
-        let endpoint = endpoint_config(&config, encryption);
-        let summary = summary(&config, &endpoint, &access, address, identity_origin);
+        let mut epoch = [0; 8];
+        getrandom::fill(&mut epoch).map_err(|_| Error::NoEntropy)?;
+        let endpoint = endpoint_config(&config, encryption, Epoch(epoch));
+        let summary = summary(&config, &endpoint, &access, (address, internal_address), identity_origin);
         let shared = Shared {
             document: identity_document(&endpoint),
             endpoint: Arc::new(endpoint),
             router,
             states: Arc::new(states),
             peers: Peers::default(),
+            sessions: Mutex::new(Registry::new(Epoch(epoch), config.limits.parked_sessions)),
+            metrics,
+            once: Once::default(),
             access,
             connections: Arc::new(Semaphore::new(config.limits.connections)),
             tasks: Tasks::default(),
             #[cfg(feature = "tls")]
             tls: self.tls.map(tokio_rustls::TlsAcceptor::from),
+            #[cfg(feature = "testing")]
+            echo: self.echo,
             origin: Instant::now(),
             config,
         };
-        Ok(Server { listener, shared: Arc::new(shared), summary })
+        let shared = Arc::new(shared);
+        let readiness = watch::Sender::new(Readiness::Starting);
+        let internal = internal.map(|tcp| Internal::start(tcp, &shared, readiness.subscribe()));
+        Ok(Server { listener, shared, summary, readiness, internal })
     }
 }
+
+/// Begins to listen, and gives the address that it really is.
+fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+    let failed = |source| Error::Listen { address, source };
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(failed)?;
+    // As the standard library does where a port is taken up again after a restart.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true).map_err(failed)?;
+    socket.bind(address).map_err(failed)?;
+    let listener = socket.listen(BACKLOG).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// Connections that the system keeps until they are accepted: after a restart everybody comes back at once, and whom
+/// the system turns away waits a second before it tries again.
+const BACKLOG: u32 = 1_024;
 
 fn sealed(config: &Config, identity: Identity) -> Encryption {
     Encryption::On { identity, suites: config.server.suites.clone() }
 }
 
-fn endpoint_config(config: &Config, encryption: Encryption) -> ServerConfig {
+fn endpoint_config(config: &Config, encryption: Encryption, epoch: Epoch) -> ServerConfig {
     let mut limits = Limits::default();
     limits.max_message = config.limits.max_message;
     limits.max_calls_in_flight = config.limits.calls_in_flight;
     limits.max_outgoing_bytes = config.limits.outgoing;
-    let mut endpoint = ServerConfig::new(encryption);
+    let mut endpoint = ServerConfig::new(encryption, epoch);
+    endpoint.resume_window = config.session.resume_window;
     endpoint.limits = limits;
     endpoint.public_urls = config.server.public_urls.clone();
     endpoint.deadlines = Deadlines { handshake: config.timeouts.handshake, decision: config.timeouts.decision };
@@ -182,7 +281,7 @@ fn summary(
     config: &Config,
     endpoint: &ServerConfig,
     access: &Access,
-    address: std::net::SocketAddr,
+    (address, internal): (SocketAddr, Option<SocketAddr>),
     identity_origin: Option<identity::Origin>,
 ) -> Summary {
     let (identity, suites) = names(endpoint);
@@ -200,8 +299,10 @@ fn summary(
                 .into(),
         );
     }
+    warnings.extend(internal.and_then(internal::warning));
     Summary {
         listen: vec![address],
+        internal,
         path: config.server.path.clone(),
         public_urls: config.server.public_urls.iter().map(ToString::to_string).collect(),
         encryption,

@@ -6,8 +6,8 @@
 //! Where a value comes from, the stronger first:
 //!
 //! 1. the program, so the flags of the command line: it writes the fields;
-//! 2. the environment: `MOORLINE__SECTION__KEY`, lists separated by commas, an empty text for an empty list or no
-//!    directory. A secret may stand in a file instead, which `MOORLINE__SECTION__KEY_FILE` names. Two variables of
+//! 2. the environment: `MOORLINE__SECTION__KEY`, lists separated by commas, an empty text for an empty list, no
+//!    directory or no internal listener. A secret may stand in a file instead, which `MOORLINE__SECTION__KEY_FILE` names. Two variables of
 //!    others are honoured, below ours: `PORT` replaces the port of `listen` and never its host, so that a variable left
 //!    in a shell cannot open the server to the network; `STATE_DIRECTORY` (systemd) is the default of `data_dir`;
 //! 3. the file: that of [`Config::load_from`], otherwise of `MOORLINE_CONFIG`, `./moorline.toml`,
@@ -56,6 +56,8 @@ const SEARCH: [&str; 2] = ["moorline.toml", "/etc/moorline/moorline.toml"];
 pub struct Config {
     /// `[server]`: where it listens and what it serves.
     pub server: ServerSection,
+    /// `[internal]`: the listener for those who run the server.
+    pub internal: InternalSection,
     /// `[identity]`: the key that tells this server from another.
     pub identity: IdentitySection,
     /// `[auth]`: who may come in.
@@ -66,6 +68,8 @@ pub struct Config {
     pub timeouts: TimeoutsSection,
     /// `[heartbeat]`: when a silent peer is dead.
     pub heartbeat: HeartbeatSection,
+    /// `[session]`: what outlives a connection.
+    pub session: SessionSection,
     /// `[log]`: what is logged, for the program that sets up logging; the library does not.
     pub log: LogSection,
     /// Where all this comes from, for the banner.
@@ -96,6 +100,14 @@ pub struct ServerSection {
     pub suites: Vec<Suite>,
 }
 
+/// `[internal]`: the listener for those who run the server: metrics, health, readiness. Clients have no business there.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct InternalSection {
+    /// The address and port of plain HTTP without sign-in; port 0 takes a free one. Default none: no such listener.
+    pub listen: Option<SocketAddr>,
+}
+
 /// `[identity]`: the key that tells this server from another. The file and the text exclude each other.
 #[derive(Clone, Default)]
 #[non_exhaustive]
@@ -121,12 +133,30 @@ pub struct AuthSection {
 pub struct LimitsSection {
     /// Sockets open at once, those still in their handshake among them. Default 10,000.
     pub connections: usize,
-    /// The largest payload of one message, in bytes. Default and most `"64495B"`.
+    /// The largest payload of one message, in bytes. Default `"4MiB"`, at most `"16MiB"`.
     pub max_message: usize,
     /// Calls of one client that run at once; one more fails with `too_many_calls`. Default 1,024.
     pub calls_in_flight: usize,
-    /// Bytes that wait for one client before it is too slow. Default `"1MiB"`, at least `"64KiB"`: the largest record.
+    /// Bytes that one client has not confirmed, and that are kept for it while it is away. From there on it is too
+    /// slow. Default `"1MiB"`, at least `"64KiB"`: the largest record.
     pub outgoing: usize,
+    /// Sessions kept for clients that are away; with more, the one that waits longest is given up. Default 10,000.
+    pub parked_sessions: usize,
+}
+
+/// `[session]`: what outlives a connection.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SessionSection {
+    /// How long the session of a client that is away is kept, and with it everything it has not got yet. Default
+    /// `"120s"`.
+    pub resume_window: Duration,
+}
+
+impl Default for SessionSection {
+    fn default() -> Self {
+        Self { resume_window: Duration::from_secs(120) }
+    }
 }
 
 /// `[timeouts]`: how long everything may take. All but the last guard against clients that open a socket and stall.
@@ -201,6 +231,7 @@ impl Default for LimitsSection {
             max_message: protocol.max_message,
             calls_in_flight: protocol.max_calls_in_flight,
             outgoing: protocol.max_outgoing_bytes,
+            parked_sessions: 10_000,
         }
     }
 }

@@ -1,389 +1,97 @@
-//! The driver of one socket: one task that owns the WebSocket, the endpoint and the handlers that run for it.
+//! One socket, from the upgrade to the session that it is for.
 //!
-//! It holds no protocol decision. Its own business is the write policy: handle every message of one read, run what can
-//! run at once, then write everything in one go.
+//! Who comes in new begins a session, whose task this task becomes. Who comes back hands its socket to the task of the
+//! session that it had.
 
 mod greeting;
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context as TaskContext, Poll},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::{
-    FutureExt, SinkExt, StreamExt,
-    future::{AbortHandle, Abortable, BoxFuture, join, join_all, poll_fn},
-    stream::FuturesUnordered,
-    task::noop_waker_ref,
-};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use moorline_protocol::{
-    PeerEvent,
-    code::Code,
-    error::Refused,
-    frame::{CallId, Failure, SessionId},
+    frame::ResetReason,
     limits::{MAX_RECORD, MAX_RECORD_BEFORE_AUTH},
-    payload::{Name, Payload},
-    server::{Ended, ServerEndpoint, ServerEvent, ServerInput, ServerOutput},
-    session::Outcome,
-    time::Timestamp,
+    server::{Arrival, ServerEndpoint},
+    session::{Claim, Owner},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::oneshot,
-    time::{Sleep, sleep, timeout},
-};
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{Error as WsError, Message, protocol::Role},
-};
+use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
+use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
+use tokio_util::either::Either;
 
-use self::greeting::{close, greet, input_of, websocket_config};
-use crate::{
-    Peer,
-    handler::{BoxedHandler, Context},
-    peer::{Closing, Command, Mailbox},
-    shared::Shared,
-};
+pub(crate) use self::greeting::{close, input_of, open_websocket, wall_clock};
+use self::greeting::{greet, websocket_config};
+use crate::{metrics::Open, session, shared::Shared};
 
-/// Messages, commands and finished handlers that are taken in one go before anything is written.
-const BATCH: usize = 64;
+/// What a WebSocket runs over: plain TCP, or what is left of an HTTP connection inside TLS.
+pub(crate) type Io = Either<TcpStream, TokioIo<Upgraded>>;
 
-/// How long a hook may run after its connection has ended.
-const HOOK_WAIT: Duration = Duration::from_secs(10);
+/// A socket whose client has been let in, with everything that belongs to it.
+pub(crate) struct Attachment {
+    pub(crate) websocket: WebSocketStream<Io>,
+    pub(crate) endpoint: ServerEndpoint,
+    pub(crate) arrival: Arrival,
+    pub(crate) address: SocketAddr,
+    pub(crate) place: Place,
+}
+
+/// A WebSocket's place among those that a server has room for.
+pub(crate) struct Place {
+    _permit: OwnedSemaphorePermit,
+    _open: Open,
+}
+
+impl Place {
+    pub(crate) fn new(permit: OwnedSemaphorePermit, open: Open) -> Self {
+        Self { _permit: permit, _open: open }
+    }
+}
+
+/// Everybody is this until there are ways to be somebody.
+const ANONYMOUS: &str = "anonymous";
+const DEFAULT_TENANT: &str = "default";
 
 /// Serves an upgraded socket until it is over. `read` is what came behind the head of the request.
-pub(crate) async fn serve<S>(socket: S, read: Bytes, shared: Arc<Shared>, address: SocketAddr)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let config = websocket_config(MAX_RECORD_BEFORE_AUTH, MAX_RECORD);
-    let websocket = WebSocketStream::from_partially_read(socket, read.into(), Role::Server, Some(config)).await;
+pub(crate) async fn serve(socket: Io, read: Bytes, shared: Arc<Shared>, address: SocketAddr, place: Place) {
+    let websocket = open_websocket(socket, read, MAX_RECORD_BEFORE_AUTH, MAX_RECORD).await;
     let mut seed = [0; 32];
     if getrandom::fill(&mut seed).is_err() {
         return;
     }
     let endpoint = ServerEndpoint::new(shared.endpoint.clone(), seed, shared.now());
-    let Some((websocket, endpoint)) = greet(websocket, endpoint, &shared, address).await else { return };
+    let Some((websocket, endpoint, arrival)) = greet(websocket, endpoint, &shared, address).await else { return };
     // From here on full-sized messages may come. Nothing is lost with the old buffers: a client that is waiting for
     // Welcome has nothing to say, and what this side said before has been flushed, or there would be no HS3.
-    let limits = &shared.endpoint.limits;
-    let config = websocket_config(MAX_RECORD, 4 * limits.max_outgoing_bytes + MAX_RECORD);
+    let config = websocket_config(MAX_RECORD, 4 * shared.endpoint.limits.max_outgoing_bytes + MAX_RECORD);
     let websocket = WebSocketStream::from_raw_socket(websocket.into_inner(), Role::Server, Some(config)).await;
-    Driver::new(websocket, endpoint, shared, address).run().await;
+    admit(Attachment { websocket, endpoint, arrival, address, place }, shared).await;
 }
 
-/// A handler that has ended: which call it was for, and with what.
-type Finished = (Option<CallId>, Result<Payload, Failure>);
-
-/// What woke the task.
-enum Step {
-    Input(ServerInput),
-    Command(Command),
-    Closing(Closing),
-    Finished(Finished),
-    Flushed(Result<(), WsError>),
-}
-
-struct Driver<S> {
-    websocket: WebSocketStream<S>,
-    endpoint: ServerEndpoint,
-    shared: Arc<Shared>,
-    address: SocketAddr,
-    /// There from `Connected` on.
-    peer: Option<(Peer, Mailbox)>,
-    running: FuturesUnordered<Abortable<BoxFuture<'static, Finished>>>,
-    /// A handler that has ended and whose answer waits for what it had sent before.
-    finished: Option<Finished>,
-    aborts: HashMap<CallId, AbortHandle>,
-    asked: HashMap<CallId, (u64, oneshot::Sender<Outcome>)>,
-    /// Whether everything written has reached the system.
-    flushed: bool,
-    congested: bool,
-    /// The socket is to be closed with this code; `None` inside when it is gone already.
-    over: Option<Option<Code>>,
-    deadline: Option<Timestamp>,
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
-    fn new(websocket: WebSocketStream<S>, endpoint: ServerEndpoint, shared: Arc<Shared>, address: SocketAddr) -> Self {
-        Self {
-            websocket,
-            endpoint,
-            shared,
-            address,
-            peer: None,
-            running: FuturesUnordered::new(),
-            finished: None,
-            aborts: HashMap::new(),
-            asked: HashMap::new(),
-            flushed: true,
-            congested: false,
-            over: None,
-            deadline: None,
-        }
-    }
-
-    async fn run(mut self) {
-        let mut timer = std::pin::pin!(sleep(Duration::ZERO));
-        loop {
-            self.drain();
-            self.take_ready();
-            self.drain();
-            if let Some(code) = self.over {
-                return self.finish(code).await;
-            }
-            if let Some(deadline) = self.deadline {
-                timer.as_mut().reset(self.shared.instant(deadline));
-            }
-            let step = poll_fn(|cx| self.poll_step(cx, timer.as_mut())).await;
-            self.handle(step);
-        }
-    }
-
-    /// Takes what is there already, without writing in between.
-    fn take_ready(&mut self) {
-        for _ in 0..BATCH {
-            let mut cx = TaskContext::from_waker(noop_waker_ref());
-            match self.poll_work(&mut cx) {
-                Poll::Ready(step) if self.over.is_none() => self.handle(step),
-                Poll::Ready(_) | Poll::Pending => return,
+/// Everybody is let in; the question is only with which session.
+async fn admit(attachment: Attachment, shared: Arc<Shared>) {
+    match claim(&attachment, &shared) {
+        Claim::New(reset) => session::begin(attachment, reset, shared).await,
+        Claim::Resume(handle) => {
+            if let Err(attachment) = handle.adopt(attachment).await {
+                // It ended in this very moment.
+                session::begin(attachment, Some(ResetReason::Unknown), shared).await;
             }
         }
-    }
-
-    fn poll_step(&mut self, cx: &mut TaskContext<'_>, timer: Pin<&mut Sleep>) -> Poll<Step> {
-        if let Poll::Ready(step) = self.poll_work(cx) {
-            return Poll::Ready(step);
-        }
-        if !self.flushed
-            && let Poll::Ready(flushed) = self.websocket.poll_flush_unpin(cx)
-        {
-            return Poll::Ready(Step::Flushed(flushed));
-        }
-        match timer.poll(cx) {
-            Poll::Ready(()) if self.deadline.is_some() => Poll::Ready(Step::Input(ServerInput::Wake)),
-            Poll::Ready(()) | Poll::Pending => Poll::Pending,
-        }
-    }
-
-    /// Whatever is there to be done. What the application sends goes before the answers of handlers, so that what a
-    /// handler sends arrives before its reply.
-    fn poll_work(&mut self, cx: &mut TaskContext<'_>) -> Poll<Step> {
-        loop {
-            if let Some((_, mailbox)) = &mut self.peer {
-                if let Poll::Ready(Some(command)) = mailbox.commands.poll_recv(cx) {
-                    return Poll::Ready(Step::Command(command));
-                }
-                if let Poll::Ready(closing) = mailbox.closing.poll_unpin(cx) {
-                    return Poll::Ready(Step::Closing(closing));
-                }
-            }
-            if let Some(finished) = self.finished.take() {
-                return Poll::Ready(Step::Finished(finished));
-            }
-            match self.running.poll_next_unpin(cx) {
-                // Once more around: the handler may have sent something in its last moment.
-                Poll::Ready(Some(Ok(finished))) => self.finished = Some(finished),
-                Poll::Ready(Some(Err(_aborted))) => {}
-                Poll::Ready(None) | Poll::Pending => break,
-            }
-        }
-        // Too much running already: what more there is stays in the socket.
-        if self.running.len() < 2 * self.shared.endpoint.limits.max_calls_in_flight
-            && let Poll::Ready(message) = self.websocket.poll_next_unpin(cx)
-        {
-            // The library has queued its pong.
-            self.flushed &= !matches!(message, Some(Ok(Message::Ping(_))));
-            return Poll::Ready(Step::Input(message.map_or(ServerInput::SocketClosed, input_of)));
-        }
-        Poll::Pending
-    }
-
-    fn handle(&mut self, step: Step) {
-        let now = self.shared.now();
-        match step {
-            Step::Input(input) => self.endpoint.handle_input(now, input),
-            Step::Command(command) => self.handle_command(now, command),
-            Step::Closing(Closing { code, message }) => {
-                let reference = self.endpoint.close(code, &message, Duration::ZERO);
-                tracing::info!(address = %self.address, %code, ?reference, "a connection is closed");
-            }
-            Step::Finished((Some(id), result)) => {
-                self.aborts.remove(&id);
-                if self.endpoint.answer(id, result) == Err(Refused::TooLarge) {
-                    tracing::error!("the reply of a handler is above the limit");
-                }
-            }
-            Step::Finished((None, _)) => {}
-            Step::Flushed(Ok(())) => {
-                self.flushed = true;
-                if self.congested {
-                    self.congested = false;
-                    self.endpoint.handle_input(now, ServerInput::Congested(false));
-                }
-            }
-            Step::Flushed(Err(_)) => self.endpoint.handle_input(now, ServerInput::SocketClosed),
-        }
-    }
-
-    fn handle_command(&mut self, now: Timestamp, command: Command) {
-        match command {
-            Command::Send(message) => {
-                // The queue is full: who asked is not here any more to be told, so a gap is not an option.
-                if self.endpoint.send(&message) == Err(Refused::Backpressure) {
-                    self.endpoint.close(Code::SLOW_CONSUMER, "", Duration::ZERO);
-                }
-            }
-            Command::Call { ticket, name, payload, timeout, settled } => {
-                match self.endpoint.call(now, name, payload, Some(timeout)) {
-                    Ok(id) => {
-                        self.asked.insert(id, (ticket, settled));
-                    }
-                    Err(refused) => {
-                        let _ = settled.send(Outcome::Failed(Failure::of(refused.code())));
-                    }
-                }
-            }
-            Command::Cancel { ticket } => {
-                let id = self.asked.iter().find(|(_, (asked, _))| *asked == ticket).map(|(id, _)| *id);
-                if let Some(id) = id {
-                    self.asked.remove(&id);
-                    self.endpoint.cancel(id);
-                }
-            }
-        }
-    }
-
-    /// Drains the endpoint: records to the socket, then events to the application, until nothing is left.
-    fn drain(&mut self) {
-        loop {
-            let mut events = Vec::new();
-            loop {
-                match self.endpoint.poll_output() {
-                    ServerOutput::Transmit(record) => self.transmit(record),
-                    ServerOutput::Event(event) => events.push(event),
-                    ServerOutput::CloseSocket(code) => self.over = Some(Some(code)),
-                    ServerOutput::Wait(deadline) => {
-                        self.deadline = deadline;
-                        break;
-                    }
-                }
-            }
-            if events.is_empty() {
-                return;
-            }
-            events.into_iter().for_each(|event| self.deliver(event));
-        }
-    }
-
-    fn transmit(&mut self, record: Bytes) {
-        let now = self.shared.now();
-        if self.websocket.start_send_unpin(Message::Binary(record)).is_err() {
-            return self.endpoint.handle_input(now, ServerInput::SocketClosed);
-        }
-        self.flushed = false;
-        let mut cx = TaskContext::from_waker(noop_waker_ref());
-        if !self.congested && self.websocket.poll_ready_unpin(&mut cx).is_pending() {
-            self.congested = true;
-            self.endpoint.handle_input(now, ServerInput::Congested(true));
-        }
-    }
-
-    fn deliver(&mut self, event: ServerEvent) {
-        match event {
-            ServerEvent::Connected(session) => self.connected(session),
-            ServerEvent::Peer(PeerEvent::Call { id, name, payload }) => self.run_call(id, &name, payload),
-            ServerEvent::Peer(PeerEvent::Cancelled(id)) => {
-                if let Some(abort) = self.aborts.remove(&id) {
-                    abort.abort();
-                }
-            }
-            ServerEvent::Peer(PeerEvent::Message { name, payload, .. }) => {
-                let shared = self.shared.clone();
-                match shared.router.listeners.find(name.as_str()) {
-                    Some((name, listener)) => self.start(None, listener, name.clone(), payload),
-                    None => tracing::debug!(?name, "a notification has no listener"),
-                }
-            }
-            ServerEvent::Peer(PeerEvent::Settled { id, outcome }) => {
-                if let Some((_, settled)) = self.asked.remove(&id) {
-                    let _ = settled.send(outcome);
-                }
-            }
-            ServerEvent::Ended(ended) => self.ended(ended),
-            // Both belong to the handshake, which is over.
-            ServerEvent::Arrived(_) | ServerEvent::HandshakeFailed(_) => {}
-        }
-    }
-
-    fn connected(&mut self, session: SessionId) {
-        let (peer, mailbox) = Peer::new(session, self.address);
-        tracing::debug!(%session, address = %self.address, "a client is connected");
-        self.shared.peers.enter(peer.clone());
-        self.peer = Some((peer, mailbox));
-        let shared = self.shared.clone();
-        for hook in &shared.router.on_connect {
-            self.start(None, hook, "on_connect".into(), null());
-        }
-    }
-
-    fn run_call(&mut self, id: CallId, name: &Name, payload: Payload) {
-        let shared = self.shared.clone();
-        match shared.router.handlers.find(name.as_str()) {
-            Some((name, handler)) => self.start(Some(id), handler, name.clone(), payload),
-            // A failure is never too large.
-            None => drop(self.endpoint.answer(id, Err(Failure::of(Code::NOT_FOUND)))),
-        }
-    }
-
-    /// Starts a handler. Its panic fails this call only.
-    fn start(&mut self, id: Option<CallId>, handler: &BoxedHandler, name: Arc<str>, payload: Payload) {
-        let Some((peer, _)) = &self.peer else { return };
-        let run = handler.run(context(&self.shared, peer, name, payload));
-        let (abort, registration) = AbortHandle::new_pair();
-        self.aborts.extend(id.map(|id| (id, abort)));
-        self.running.push(Abortable::new(run.map(move |result| (id, result)).boxed(), registration));
-    }
-
-    fn ended(&mut self, ended: Ended) {
-        if self.over.is_none() {
-            self.over = Some(None);
-        }
-        // What still ran for this client has nobody left to answer to.
-        self.aborts.drain().for_each(|(_, abort)| abort.abort());
-        let Some((peer, _)) = &self.peer else { return };
-        tracing::debug!(session = %peer.id(), address = %self.address, reason = ?ended, "a client has gone");
-        self.shared.peers.leave(peer.id());
-    }
-
-    /// Closes the socket and runs the hooks, side by side, so that neither waits for the other.
-    async fn finish(mut self, code: Option<Code>) {
-        let shared = self.shared.clone();
-        let hooks: Vec<_> = match &self.peer {
-            Some((peer, _)) => {
-                let run = |hook: &BoxedHandler| hook.run(context(&shared, peer, "on_disconnect".into(), null()));
-                shared.router.on_disconnect.iter().map(run).collect()
-            }
-            None => Vec::new(),
-        };
-        let farewell = async {
-            if let Some(code) = code {
-                close(&mut self.websocket, code).await;
-            }
-        };
-        let _ = join(timeout(HOOK_WAIT, join_all(hooks)), farewell).await;
     }
 }
 
-fn null() -> Payload {
-    Payload::json(Bytes::from_static(b"null"))
+fn claim(attachment: &Attachment, shared: &Shared) -> Claim<session::SessionHandle> {
+    let Attachment { arrival, .. } = attachment;
+    let resume = arrival.auth.resume.as_ref();
+    match arrival.proof() {
+        Some(proof) => shared.sessions().claim(resume, &owner(proof)),
+        // Nothing is shown that a session could be had for.
+        None => Claim::New(resume.map(|_| ResetReason::Unknown)),
+    }
 }
 
-fn context(shared: &Shared, peer: &Peer, name: Arc<str>, payload: Payload) -> Context {
-    Context { name, payload, peer: peer.clone(), peers: shared.peers.clone(), states: shared.states.clone() }
+/// Whose session it is that is proven so.
+pub(crate) fn owner(proof: moorline_protocol::session::Proof) -> Owner {
+    Owner { proof, tenant: DEFAULT_TENANT.to_owned(), subject: ANONYMOUS.to_owned() }
 }

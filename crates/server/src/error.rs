@@ -19,6 +19,8 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// The server and the internal listener were given one address.
+    ListenTwice(SocketAddr),
     /// Nobody said who may come in, and more than this machine could.
     OpenToOthers {
         /// What reaches beyond this machine.
@@ -61,6 +63,12 @@ impl fmt::Display for Error {
                 )
             }
             Self::Listen { address, .. } => write!(formatter, "cannot listen on {address}"),
+            Self::ListenTwice(address) => {
+                write!(
+                    formatter,
+                    "[server] listen and [internal] listen are both {address}; give each a port of its own"
+                )
+            }
             Self::OpenToOthers { because } => {
                 match because {
                     OpenTo::Listener(address) => write!(formatter, "{address} can be reached from other machines")?,
@@ -89,7 +97,8 @@ impl std::error::Error for Error {
             Self::Config(error) => error.source(),
             Self::Identity(error) => error.source(),
             Self::Listen { source, .. } => Some(source),
-            Self::OpenToOthers { .. }
+            Self::ListenTwice(_)
+            | Self::OpenToOthers { .. }
             | Self::NoEntropy
             | Self::DuplicateName(_)
             | Self::InvalidName(_)

@@ -21,7 +21,10 @@ use moorline_protocol::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Fail, Peer, Peers};
+use crate::{
+    Fail, Peer, Peers,
+    metrics::{CallResult, Meter},
+};
 
 /// One call, notification or change of a connection, as extractors see it.
 pub struct Context {
@@ -229,30 +232,35 @@ handler_of!(A1 A2 A3 A4 A5 A6);
 /// A handler whose parameters are forgotten, as the router keeps it.
 pub(crate) struct BoxedHandler {
     run: Box<dyn Fn(Context) -> Running + Send + Sync>,
+    meter: Meter,
     pub(crate) states: Vec<StateType>,
 }
 
 impl BoxedHandler {
-    pub(crate) fn new<Args, H: Handler<Args, Future = Running>>(handler: H) -> Self {
-        Self { run: Box::new(move |context| handler.clone().run(context)), states: H::states() }
+    pub(crate) fn new<Args, H: Handler<Args, Future = Running>>(handler: H, meter: Meter) -> Self {
+        Self { run: Box::new(move |context| handler.clone().run(context)), meter, states: H::states() }
     }
 
     /// Runs it. An error is logged and becomes what the other side may hear of it, and so does a panic.
     pub(crate) fn run(&self, context: Context) -> impl Future<Output = Result<Payload, Failure>> + Send + use<> {
         let name = context.name.clone();
+        let mut run = self.meter.begin();
         let started = catch_unwind(AssertUnwindSafe(|| (self.run)(context)));
         async move {
             let ended = match started {
                 Ok(running) => AssertUnwindSafe(running).catch_unwind().await,
                 Err(panic) => Err(panic),
             };
-            match ended {
+            let result = match ended {
                 Ok(result) => result.map_err(|fail| fail.into_failure(&name)),
                 Err(_) => {
+                    run.panic();
                     tracing::error!(handler = &*name, "a handler panicked");
                     Err(Failure::of(Code::INTERNAL))
                 }
-            }
+            };
+            run.end(if result.is_ok() { CallResult::Ok } else { CallResult::Failed });
+            result
         }
     }
 }

@@ -11,6 +11,7 @@ use axum::{
     routing::any,
 };
 use base64ct::{Base64, Encoding as _};
+use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use moorline_protocol::{
     code::Code,
@@ -18,13 +19,19 @@ use moorline_protocol::{
 };
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_util::either::Either;
 use tower_http::{compression::CompressionLayer, services::ServeDir};
 
 use crate::{
     access::{self, Denied},
-    connection,
+    connection::{self, Io, Place},
+    listener::Terms,
+    metrics::RefusedUpgrade,
     shared::Shared,
 };
+
+/// TCP connections beyond those that may hold a WebSocket: for documents, pages and refusals.
+const SPARE_SOCKETS: usize = 512;
 
 /// How long a full server asks to be left alone.
 const FULL_RETRY: Duration = Duration::from_secs(5);
@@ -40,9 +47,28 @@ const JSON: [(header::HeaderName, &str); 3] = [
 #[derive(Clone, Copy)]
 pub(crate) struct Remote(pub(crate) SocketAddr);
 
-/// Everything that is answered on the listener.
-pub(crate) fn routes(shared: Arc<Shared>, path: &str, files: Option<&Path>) -> Router {
+/// What the public listener serves, and its limits.
+pub(crate) fn terms(shared: &Arc<Shared>) -> Terms {
+    let config = &shared.config;
+    Terms {
+        router: routes(shared.clone(), &config.server.path, config.server.public.as_deref()),
+        sockets: config.limits.connections + SPARE_SOCKETS,
+        head: config.timeouts.upgrade,
+        tasks: shared.tasks.clone(),
+        #[cfg(feature = "tls")]
+        tls: shared.tls.clone().map(|tls| (tls, config.timeouts.tls_accept)),
+    }
+}
+
+fn routes(shared: Arc<Shared>, path: &str, files: Option<&Path>) -> Router {
     let mut router = Router::new().route(path, any(endpoint)).route("/.well-known/moorline", any(endpoint));
+    #[cfg(feature = "testing")]
+    if let Some(echo) = shared.echo {
+        let answer = move |State(shared): State<Arc<Shared>>, request: Request| async move {
+            upgrade(&shared, request, Speaks::Echo(echo)).unwrap_or_else(|refusal| refusal.of_upgrade(&shared))
+        };
+        router = router.route(crate::testing::ECHO_PATH, any(answer));
+    }
     if let Some(files) = files {
         // `ServeDir` knows the types, ranges and Last-Modified; a `.br` or `.gz` beside a file is sent in its place.
         let files = ServeDir::new(files).precompressed_br().precompressed_gzip();
@@ -76,13 +102,15 @@ fn is_hashed(path: &str) -> bool {
 
 async fn check_host(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     // RFC 9112 § 3.2: of several the proxy in front may have believed another one than we would.
-    if request.headers().get_all(header::HOST).iter().nth(1).is_some() {
-        return StatusCode::BAD_REQUEST.into_response();
-    }
-    match shared.access.check_host(request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(denied) => refuse_request(denied),
-    }
+    let refusal = if request.headers().get_all(header::HOST).iter().nth(1).is_some() {
+        Refusal::bad_request()
+    } else {
+        match shared.access.check_host(request.headers()) {
+            Ok(()) => return next.run(request).await,
+            Err(denied) => Refusal::denied(denied),
+        }
+    };
+    if wants_upgrade(request.headers()) { refusal.of_upgrade(&shared) } else { refusal.response }
 }
 
 async fn endpoint(State(shared): State<Arc<Shared>>, request: Request) -> Response {
@@ -90,15 +118,24 @@ async fn endpoint(State(shared): State<Arc<Shared>>, request: Request) -> Respon
         return ([(header::ALLOW, "GET")], StatusCode::METHOD_NOT_ALLOWED).into_response();
     }
     let headers = request.headers();
+    let upgrading = wants_upgrade(headers);
     let origin = match headers.get(header::ORIGIN) {
         Some(origin) => Some(origin.to_str().unwrap_or("null").to_owned()),
         // A page's GET to its own host has no Origin; when it asks why its socket was refused, it says it here.
         None => query(&request, "origin"),
     };
     if let Err(denied) = shared.access.check_origin(headers, origin.as_deref()) {
-        return refuse_request(denied);
+        let refusal = Refusal::denied(denied);
+        return if upgrading { refusal.of_upgrade(&shared) } else { refusal.response };
     }
-    if has_token(headers, header::UPGRADE, "websocket") { upgrade(shared, request) } else { document(&shared) }
+    if !upgrading {
+        return document(&shared);
+    }
+    upgrade(&shared, request, Speaks::Moorline).unwrap_or_else(|refusal| refusal.of_upgrade(&shared))
+}
+
+fn wants_upgrade(headers: &HeaderMap) -> bool {
+    has_token(headers, header::UPGRADE, "websocket")
 }
 
 fn query(request: &Request, name: &str) -> Option<String> {
@@ -137,13 +174,36 @@ fn document(shared: &Shared) -> Response {
     (JSON, shared.document.clone()).into_response()
 }
 
-fn refuse_request(denied: Denied) -> Response {
-    let status = match denied {
-        Denied::HostInOpenMode | Denied::ProxyInOpenMode | Denied::Host => StatusCode::MISDIRECTED_REQUEST,
-        Denied::Origin => StatusCode::FORBIDDEN,
-    };
-    tracing::warn!(reason = ?denied, remedy = denied.remedy(), "a request was refused");
-    refuse(status, denied.code(), denied.remedy())
+/// Why a request gets nothing, and how it is told.
+struct Refusal {
+    reason: RefusedUpgrade,
+    response: Response,
+}
+
+impl Refusal {
+    fn new(reason: RefusedUpgrade, response: impl IntoResponse) -> Self {
+        Self { reason, response: response.into_response() }
+    }
+
+    fn bad_request() -> Self {
+        Self::new(RefusedUpgrade::Request, StatusCode::BAD_REQUEST)
+    }
+
+    fn denied(denied: Denied) -> Self {
+        let (status, reason) = match denied {
+            Denied::HostInOpenMode | Denied::Host => (StatusCode::MISDIRECTED_REQUEST, RefusedUpgrade::Host),
+            Denied::ProxyInOpenMode => (StatusCode::MISDIRECTED_REQUEST, RefusedUpgrade::Proxy),
+            Denied::Origin => (StatusCode::FORBIDDEN, RefusedUpgrade::Origin),
+        };
+        tracing::warn!(reason = ?denied, remedy = denied.remedy(), "a request was refused");
+        Self::new(reason, refuse(status, denied.code(), denied.remedy()))
+    }
+
+    /// The response, counted.
+    fn of_upgrade(self, shared: &Shared) -> Response {
+        shared.metrics.refuse_upgrade(self.reason);
+        self.response
+    }
 }
 
 /// A refusal that the SDK reads when it asks why the socket did not open.
@@ -165,22 +225,44 @@ fn is_websocket_key(key: &[u8]) -> bool {
     Base64::decode(key, &mut [0; 16]).is_ok_and(|decoded| decoded.len() == 16)
 }
 
-fn upgrade(shared: Arc<Shared>, mut request: Request) -> Response {
-    let headers = request.headers();
-    if request.version() != Version::HTTP_11 || !has_token(headers, header::CONNECTION, "upgrade") {
-        return StatusCode::BAD_REQUEST.into_response();
+/// What is spoken on a WebSocket once it is open.
+#[derive(Clone, Copy)]
+enum Speaks {
+    Moorline,
+    #[cfg(feature = "testing")]
+    Echo(crate::testing::Echo),
+}
+
+impl Speaks {
+    /// The subprotocol that both sides name.
+    fn agree(self, shared: &Shared, request: &Request) -> Result<Option<&'static str>, Refusal> {
+        match self {
+            Self::Moorline => agree(shared, request).map(Some),
+            #[cfg(feature = "testing")]
+            Self::Echo(_) => Ok(None),
+        }
     }
+
+    async fn serve(self, socket: Io, read: Bytes, shared: Arc<Shared>, address: SocketAddr, place: Place) {
+        match self {
+            Self::Moorline => connection::serve(socket, read, shared, address, place).await,
+            #[cfg(feature = "testing")]
+            Self::Echo(echo) => {
+                echo.serve(socket, read).await;
+                drop(place);
+            }
+        }
+    }
+}
+
+/// What a Moorline client's request says beyond that of any WebSocket. Gives the subprotocol.
+fn agree(shared: &Shared, request: &Request) -> Result<&'static str, Refusal> {
     if request.uri().query().is_some() {
-        return refuse(
-            StatusCode::BAD_REQUEST,
-            Code::INVALID_URL,
-            "The URL must have no query: what is secret would end up in logs.",
-        );
+        let remedy = "The URL must have no query: what is secret would end up in logs.";
+        let response = refuse(StatusCode::BAD_REQUEST, Code::INVALID_URL, remedy);
+        return Err(Refusal::new(RefusedUpgrade::Query, response));
     }
-    if access::text(headers, header::SEC_WEBSOCKET_VERSION) != Some("13") {
-        let version = [(header::SEC_WEBSOCKET_VERSION, "13")];
-        return (StatusCode::UPGRADE_REQUIRED, version).into_response();
-    }
+    let headers = request.headers();
     let (subprotocol, other) = match shared.encryption_is_on() {
         true => (SUBPROTOCOL, SUBPROTOCOL_PLAIN),
         false => (SUBPROTOCOL_PLAIN, SUBPROTOCOL),
@@ -188,39 +270,63 @@ fn upgrade(shared: Arc<Shared>, mut request: Request) -> Response {
     if !has_token(headers, header::SEC_WEBSOCKET_PROTOCOL, subprotocol) {
         let mismatch = has_token(headers, header::SEC_WEBSOCKET_PROTOCOL, other);
         let code = if mismatch { Code::ENCRYPTION_MISMATCH } else { Code::VERSION_UNSUPPORTED };
-        return refuse(StatusCode::BAD_REQUEST, code, &format!("This server speaks the subprotocol {subprotocol}."));
+        let remedy = format!("This server speaks the subprotocol {subprotocol}.");
+        let response = refuse(StatusCode::BAD_REQUEST, code, &remedy);
+        return Err(Refusal::new(RefusedUpgrade::Subprotocol, response));
     }
+    Ok(subprotocol)
+}
+
+fn upgrade(shared: &Arc<Shared>, mut request: Request, speaks: Speaks) -> Result<Response, Refusal> {
+    let headers = request.headers();
+    if request.version() != Version::HTTP_11 || !has_token(headers, header::CONNECTION, "upgrade") {
+        return Err(Refusal::bad_request());
+    }
+    if access::text(headers, header::SEC_WEBSOCKET_VERSION) != Some("13") {
+        let version = [(header::SEC_WEBSOCKET_VERSION, "13")];
+        return Err(Refusal::new(RefusedUpgrade::Request, (StatusCode::UPGRADE_REQUIRED, version)));
+    }
+    let subprotocol = speaks.agree(shared, &request)?;
     let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|key| is_websocket_key(key.as_bytes()));
     let Some(key) = key.cloned() else {
-        return StatusCode::BAD_REQUEST.into_response();
+        return Err(Refusal::bad_request());
     };
     let Ok(permit) = shared.connections.clone().try_acquire_owned() else {
         tracing::warn!("a connection was refused: the server is full");
-        return refuse_for_lack_of_room();
+        return Err(Refusal::new(RefusedUpgrade::Full, refuse_for_lack_of_room()));
     };
     let Some(Remote(address)) = request.extensions().get::<Remote>().copied() else {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        return Ok(StatusCode::INTERNAL_SERVER_ERROR.into_response());
     };
     let upgraded = hyper::upgrade::on(&mut request);
+    let (place, shared) = (Place::new(permit, shared.metrics.open()), shared.clone());
     let tasks = shared.tasks.clone();
     tasks.spawn(async move {
         let Ok(upgraded) = upgraded.await else { return };
         // The raw stream, so that a message does not pass through another buffer and a virtual call.
         match upgraded.downcast::<TokioIo<TcpStream>>() {
-            Ok(parts) => connection::serve(parts.io.into_inner(), parts.read_buf, shared, address).await,
+            Ok(parts) => {
+                let socket = Either::Left(parts.io.into_inner());
+                speaks.serve(socket, parts.read_buf, shared, address, place).await;
+            }
             // With TLS that call is small beside the TLS.
-            Err(upgraded) => connection::serve(TokioIo::new(upgraded), bytes::Bytes::new(), shared, address).await,
+            Err(upgraded) => {
+                let socket = Either::Right(TokioIo::new(upgraded));
+                speaks.serve(socket, Bytes::new(), shared, address, place).await;
+            }
         }
-        drop(permit);
     });
     let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).unwrap_or(HeaderValue::from_static(""));
     let headers = [
         (header::UPGRADE, HeaderValue::from_static("websocket")),
         (header::CONNECTION, HeaderValue::from_static("upgrade")),
         (header::SEC_WEBSOCKET_ACCEPT, accept),
-        (header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol)),
     ];
-    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+    let mut response = (StatusCode::SWITCHING_PROTOCOLS, headers).into_response();
+    if let Some(subprotocol) = subprotocol {
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
+    }
+    Ok(response)
 }
 
 #[cfg(test)]

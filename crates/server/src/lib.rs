@@ -4,6 +4,7 @@
 //! listener ─▶ http ──▶ access (Host, Origin) ──▶ upgrade ──▶ connection ──▶ router ──▶ your handlers
 //!               └─▶ identity document, static files             │ one task a socket, around protocol's ServerEndpoint
 //!                                                               └─▶ Peer, Peers: calls and notifications outward
+//! internal listener ─▶ metrics, health, readiness: for those who run the server, and nothing else
 //! ```
 //!
 //! The wire and every decision about it are in `moorline-protocol`; this crate owns sockets, tasks, handlers and
@@ -51,12 +52,20 @@ mod fail;
 pub mod handler;
 mod http;
 pub mod identity;
+mod internal;
 mod listener;
+mod metrics;
+mod once;
 mod peer;
 mod router;
 mod server;
+mod session;
 mod shared;
+pub mod stream;
 mod tasks;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing;
 
 pub use builder::ServerBuilder;
 pub use config::Config;
@@ -66,6 +75,8 @@ pub use handler::{CallName, Handler, Json, State};
 pub use moorline_protocol as protocol;
 pub use peer::{Peer, Peers, SendError};
 pub use server::{Server, Summary};
+pub use session::Departure;
+pub use stream::StreamHandler;
 #[cfg(feature = "tls")]
 pub use tokio_rustls::rustls;
 

@@ -17,25 +17,35 @@ use tokio::{
 #[cfg(feature = "tls")]
 use tokio::time::timeout;
 
-use crate::{http::Remote, shared::Shared};
-
-/// TCP connections beyond those that may hold a WebSocket: for documents, pages and refusals.
-const SPARE_SOCKETS: usize = 512;
+use crate::{http::Remote, tasks::Tasks};
 
 /// How long to wait after the system refused a socket, usually for the lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What those who come to a listener get, and what they may do.
+pub(crate) struct Terms {
+    pub(crate) router: Router,
+    /// TCP connections at once; whoever comes beyond them waits in the system's queue.
+    pub(crate) sockets: usize,
+    /// How long the head of a request may take.
+    pub(crate) head: Duration,
+    /// Own the connections, and end them.
+    pub(crate) tasks: Tasks,
+    /// How to end TLS, and how long its handshake may take.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<(tokio_rustls::TlsAcceptor, Duration)>,
+}
+
+/// Bytes that may wait in the system's buffer of a socket before it takes no more for now.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const MOST_UNSENT: u32 = 128 * 1024;
+
 /// Accepts until `shutdown`.
-pub(crate) async fn accept(
-    listener: TcpListener,
-    router: Router,
-    shared: &Arc<Shared>,
-    shutdown: impl Future<Output = ()>,
-) {
-    let sockets = Arc::new(Semaphore::new(shared.config.limits.connections + SPARE_SOCKETS));
+pub(crate) async fn accept(listener: TcpListener, terms: Terms, shutdown: impl Future<Output = ()>) {
+    let terms = Arc::new(terms);
+    let sockets = Arc::new(Semaphore::new(terms.sockets));
     let mut shutdown = pin!(shutdown);
     loop {
-        // A full house leaves newcomers in the system's queue.
         let accepted = async {
             let permit = sockets.clone().acquire_owned().await.ok()?;
             Some((listener.accept().await, permit))
@@ -45,7 +55,7 @@ pub(crate) async fn accept(
             () = &mut shutdown => break,
         };
         match accepted {
-            Some((Ok((socket, address)), permit)) => serve(socket, address, &router, shared, permit),
+            Some((Ok((socket, address)), permit)) => serve(socket, address, &terms, permit),
             Some((Err(error), _)) => {
                 tracing::warn!(%error, "a socket could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -56,30 +66,34 @@ pub(crate) async fn accept(
 }
 
 /// Serves one socket until it is done, upgraded, or the server stops.
-fn serve(socket: TcpStream, address: SocketAddr, router: &Router, shared: &Arc<Shared>, permit: OwnedSemaphorePermit) {
+fn serve(socket: TcpStream, address: SocketAddr, terms: &Arc<Terms>, permit: OwnedSemaphorePermit) {
     // A record is written whole and waits for nothing.
     let _ = socket.set_nodelay(true);
-    let (router, serving) = (router.clone(), shared.clone());
-    shared.tasks.spawn(async move {
+    // The system's own buffer grows to megabytes for a client that does not read, and what lies in there cannot be
+    // dropped or counted any more. So much unsent keeps any line busy.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(MOST_UNSENT);
+    let serving = terms.clone();
+    terms.tasks.spawn(async move {
         #[cfg(feature = "tls")]
-        if let Some(acceptor) = &serving.tls {
-            match timeout(serving.config.timeouts.tls_accept, acceptor.accept(socket)).await {
-                Ok(Ok(socket)) => serve_http(socket, address, router, &serving).await,
+        if let Some((acceptor, most)) = &serving.tls {
+            match timeout(*most, acceptor.accept(socket)).await {
+                Ok(Ok(socket)) => serve_http(socket, address, &serving).await,
                 Ok(Err(error)) => tracing::debug!(%error, %address, "a TLS handshake failed"),
                 Err(_) => tracing::debug!(%address, "a TLS handshake took too long"),
             }
             return drop(permit);
         }
-        serve_http(socket, address, router, &serving).await;
+        serve_http(socket, address, &serving).await;
         drop(permit);
     });
 }
 
-async fn serve_http<S>(socket: S, address: SocketAddr, router: Router, shared: &Shared)
+async fn serve_http<S>(socket: S, address: SocketAddr, terms: &Terms)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let routes = TowerToHyperService::new(router);
+    let routes = TowerToHyperService::new(terms.router.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Remote(address));
@@ -88,7 +102,7 @@ where
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(shared.config.timeouts.upgrade)
+        .header_read_timeout(terms.head)
         .max_headers(64)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(socket), service)
@@ -96,7 +110,7 @@ where
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = shared.tasks.stopping() => {
+        () = terms.tasks.stopping() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

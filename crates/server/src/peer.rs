@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -16,49 +16,95 @@ use futures_util::future::{Fuse, FutureExt};
 use moorline_protocol::{
     code::Code,
     error::Refused,
-    frame::{Failure, SessionId},
+    frame::{Failure, ResetReason, SessionId},
+    limits::Limits,
     payload::{Name, Payload},
     session::{Broadcast, Outcome},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::metrics::Metrics;
+
 /// How long a client has to answer a call of the server, unless [`Peer::call_within`] says otherwise.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Commands that may wait for one connection's task. Beyond it volatile messages are dropped and others refused.
-pub(crate) const COMMANDS: usize = 1_024;
-
-/// What the connection's task is asked to do.
+/// What the session's task is asked to do.
 pub(crate) enum Command {
     Send(Broadcast),
     Call { ticket: u64, name: Name, payload: Payload, timeout: Duration, settled: oneshot::Sender<Outcome> },
     Cancel { ticket: u64 },
 }
 
-/// Why a connection is to be closed from this side.
+/// Why a session is to be ended from this side.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Closing {
-    pub(crate) code: Code,
-    pub(crate) message: String,
+pub(crate) enum Closing {
+    /// The client is told, if it is there.
+    Told { code: Code, message: String },
+    /// The client hears of a reset when it comes back.
+    Lost(ResetReason),
+    /// The server stops. What runs may end, but not for long.
+    Drain { after: Duration, retry_after: Duration },
 }
 
-/// One connected client. Cloning is cheap; a `Peer` may be kept after its connection has ended.
+/// One client, by its session. Cloning is cheap; a `Peer` may be kept after the session has ended.
+///
+/// What is sent to a client that is away waits for it, within the limits, and is lost with the session.
 #[derive(Clone)]
 pub struct Peer(Arc<Inner>);
 
 struct Inner {
     id: SessionId,
-    address: SocketAddr,
-    commands: mpsc::Sender<Command>,
+    /// That of the newest connection.
+    address: Mutex<SocketAddr>,
+    is_connected: AtomicBool,
+    commands: mpsc::UnboundedSender<Command>,
+    room: Room,
     /// Taken by whoever closes first.
     closing: Mutex<Option<oneshot::Sender<Closing>>>,
     tickets: AtomicU64,
+    metrics: Arc<Metrics>,
 }
 
-/// The receiving ends, for the connection's task.
+/// How much is on its way to a client: what bounds the queue of commands, which has no bound of its own.
+#[derive(Default)]
+struct Room {
+    /// In the queue.
+    queued_bytes: AtomicUsize,
+    queued: AtomicUsize,
+    /// In the session, until the client confirms it.
+    kept_bytes: AtomicUsize,
+    kept: AtomicUsize,
+    max_bytes: usize,
+    max_frames: usize,
+}
+
+/// What keeping one message costs beside its bytes, about: its place in the queues, and the allocation.
+const A_PLACE: usize = 256;
+
+impl Room {
+    /// Takes place for one message.
+    fn enter(&self, bytes: usize) -> Result<(), Refused> {
+        let queued_bytes = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let queued = self.queued.fetch_add(1, Ordering::Relaxed);
+        let frames = queued + self.kept.load(Ordering::Relaxed);
+        let taken = queued_bytes + self.kept_bytes.load(Ordering::Relaxed) + frames * A_PLACE;
+        if taken >= self.max_bytes || frames >= self.max_frames {
+            self.leave(bytes);
+            return Err(Refused::Backpressure);
+        }
+        Ok(())
+    }
+
+    fn leave(&self, bytes: usize) {
+        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.queued.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The receiving ends, for the session's task.
 pub(crate) struct Mailbox {
-    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) commands: mpsc::UnboundedReceiver<Command>,
     pub(crate) closing: ClosingWanted,
 }
 
@@ -124,10 +170,24 @@ fn message(name: &str, data: &impl Serialize, volatile: bool) -> Result<Broadcas
 }
 
 impl Peer {
-    pub(crate) fn new(id: SessionId, address: SocketAddr) -> (Self, Mailbox) {
-        let (commands, commands_in) = mpsc::channel(COMMANDS);
+    #[expect(clippy::disallowed_methods, reason = "Room bounds what is in the queue")]
+    pub(crate) fn new(id: SessionId, address: SocketAddr, limits: &Limits, metrics: Arc<Metrics>) -> (Self, Mailbox) {
+        let (commands, commands_in) = mpsc::unbounded_channel();
         let (closing, wanted) = oneshot::channel();
-        let inner = Inner { id, address, commands, closing: Mutex::new(Some(closing)), tickets: AtomicU64::new(0) };
+        let inner = Inner {
+            id,
+            address: Mutex::new(address),
+            is_connected: AtomicBool::new(true),
+            commands,
+            room: Room {
+                max_bytes: limits.max_outgoing_bytes,
+                max_frames: limits.max_outgoing_frames,
+                ..Room::default()
+            },
+            closing: Mutex::new(Some(closing)),
+            tickets: AtomicU64::new(0),
+            metrics,
+        };
         (Self(Arc::new(inner)), Mailbox { commands: commands_in, closing: ClosingWanted(wanted.fuse()) })
     }
 
@@ -136,15 +196,40 @@ impl Peer {
         self.0.id
     }
 
-    /// Where the connection comes from.
+    /// Where the connection comes from; of a client that is away, the last one.
     pub fn address(&self) -> SocketAddr {
-        self.0.address
+        *self.0.address.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a notification; it waits its turn behind what was sent before.
+    /// Whether the client has a connection. Without one it is away, and may come back and go on.
+    pub fn is_connected(&self) -> bool {
+        self.0.is_connected.load(Ordering::Relaxed)
+    }
+
+    /// The client came back from `address`, or is away.
+    pub(crate) fn moved(&self, address: Option<SocketAddr>) {
+        self.0.is_connected.store(address.is_some(), Ordering::Relaxed);
+        if let Some(address) = address {
+            *self.0.address.lock().unwrap_or_else(PoisonError::into_inner) = address;
+        }
+    }
+
+    /// A command of this size has left the queue.
+    pub(crate) fn taken(&self, bytes: usize) {
+        self.0.room.leave(bytes);
+    }
+
+    /// The session keeps so many bytes and frames until the client confirms them.
+    pub(crate) fn keeps(&self, (bytes, frames): (usize, usize)) {
+        self.0.room.kept_bytes.store(bytes, Ordering::Relaxed);
+        self.0.room.kept.store(frames, Ordering::Relaxed);
+    }
+
+    /// Sends a notification; it waits its turn behind what was sent before, and for a client that is away until it is
+    /// back.
     ///
     /// # Errors
-    /// [`SendError::Refused`] when the connection has ended or too much is waiting; [`SendError::Json`].
+    /// [`SendError::Refused`] when the session has ended or too much is waiting; [`SendError::Json`].
     pub fn notify(&self, name: &str, data: &impl Serialize) -> Result<(), SendError> {
         Ok(self.send(message(name, data, false)?)?)
     }
@@ -191,32 +276,52 @@ impl Peer {
             Ok(Outcome::TimedOut) => Err(SendError::TimedOut),
             Ok(Outcome::Unknown) => Err(SendError::Unknown),
             // The task is gone, and with it what it had not sent.
-            Ok(Outcome::NotSent) | Err(_) => Err(SendError::Refused(Refused::Closed)),
+            // A stream ends so, and this asks for none.
+            Ok(Outcome::End | Outcome::NotSent) | Err(_) => Err(SendError::Refused(Refused::Closed)),
         }
     }
 
-    /// Closes the connection; the client hears `closed_by_server` with this text and does not come back by itself.
+    /// Ends the session; the client hears `closed_by_server` with this text and does not come back by itself.
     pub fn close(&self, message: &str) {
-        self.close_with(Code::CLOSED_BY_SERVER, message);
+        self.end(Closing::Told { code: Code::CLOSED_BY_SERVER, message: message.to_owned() });
     }
 
-    pub(crate) fn close_with(&self, code: Code, message: &str) {
+    pub(crate) fn end(&self, why: Closing) {
         let closing = self.0.closing.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(closing) = closing {
-            // An ended connection needs no closing.
-            let _ = closing.send(Closing { code, message: message.to_owned() });
+            // An ended session needs no closing.
+            let _ = closing.send(why);
         }
     }
 
     pub(crate) fn send(&self, message: Broadcast) -> Result<(), Refused> {
-        self.command(Command::Send(message))
+        let volatile = message.is_volatile();
+        self.command(Command::Send(message)).inspect_err(|refused| {
+            if volatile && *refused == Refused::Backpressure {
+                self.0.metrics.drop_volatile();
+            }
+        })
     }
 
     fn command(&self, command: Command) -> Result<(), Refused> {
-        self.0.commands.try_send(command).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Refused::Backpressure,
-            mpsc::error::TrySendError::Closed(_) => Refused::Closed,
-        })
+        let bytes = command.bytes();
+        match command {
+            // Giving up makes room, so it needs none.
+            Command::Cancel { .. } => {}
+            Command::Send(_) | Command::Call { .. } => self.0.room.enter(bytes)?,
+        }
+        self.0.commands.send(command).map_err(|_| Refused::Closed)
+    }
+}
+
+impl Command {
+    /// What it takes of the room, beside a place.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Send(message) => message.wire_len(),
+            Self::Call { payload, .. } => payload.bytes.len(),
+            Self::Cancel { .. } => 0,
+        }
     }
 }
 
@@ -236,13 +341,13 @@ struct CancelOnDrop<'a> {
 impl Drop for CancelOnDrop<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
-            // A full queue or an ended connection: the call then ends by its timeout or with the connection.
+            // The call of an ended session has ended.
             let _ = self.peer.command(Command::Cancel { ticket });
         }
     }
 }
 
-/// Everybody who is connected.
+/// Everybody who has a session: who is connected, and who is away and may come back.
 #[derive(Clone, Default)]
 pub struct Peers(Arc<RwLock<Present>>);
 
@@ -250,11 +355,11 @@ pub struct Peers(Arc<RwLock<Present>>);
 struct Present {
     by_session: HashMap<SessionId, Peer>,
     /// The server stops: who comes in late hears it at once.
-    closing: Option<Code>,
+    closing: bool,
 }
 
 impl Peers {
-    /// The client of this session, if it is connected.
+    /// The client of this session.
     pub fn find(&self, id: SessionId) -> Option<Peer> {
         self.present().by_session.get(&id).cloned()
     }
@@ -277,8 +382,8 @@ impl Peers {
         self.find(id).ok_or(Refused::Closed)?.notify(name, data)
     }
 
-    /// Sends a notification to everybody, encoded once. Who has fallen too far behind to take it is closed with
-    /// `slow_consumer` rather than left with a gap.
+    /// Sends a notification to everybody, encoded once. Who has fallen too far behind to take it loses its session and
+    /// hears of a reset, rather than being left with a gap.
     ///
     /// # Errors
     /// [`SendError::Json`], or [`SendError::Refused`] when the name or size is wrong.
@@ -319,7 +424,7 @@ impl Peers {
         let others = |peer: &&Peer| except.is_none_or(|except| except.id() != peer.id());
         for peer in present.by_session.values().filter(others) {
             if peer.send(message.clone()) == Err(Refused::Backpressure) && !message.is_volatile() {
-                peer.close_with(Code::SLOW_CONSUMER, "");
+                peer.end(Closing::Lost(ResetReason::Overflow));
             }
         }
     }
@@ -330,8 +435,8 @@ impl Peers {
 
     pub(crate) fn enter(&self, peer: Peer) {
         let mut present = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(code) = present.closing {
-            peer.close_with(code, "");
+        if present.closing {
+            peer.end(Closing::Told { code: Code::GOING_AWAY, message: String::new() });
         }
         present.by_session.insert(peer.id(), peer);
     }
@@ -340,11 +445,16 @@ impl Peers {
         self.0.write().unwrap_or_else(PoisonError::into_inner).by_session.remove(&id);
     }
 
-    /// Closes everybody, and everybody who still comes.
-    pub(crate) fn close_all(&self, code: Code) {
+    /// Says good-bye to everybody, one after the other within `spread`, so that they do not all come back at once; and
+    /// at once to everybody who still comes.
+    pub(crate) fn drain(&self, spread: Duration) {
         let mut present = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        present.closing = Some(code);
-        present.by_session.values().for_each(|peer| peer.close_with(code, ""));
+        present.closing = true;
+        let count = u32::try_from(present.by_session.len()).unwrap_or(u32::MAX).max(1);
+        for (place, peer) in (0..count).zip(present.by_session.values()) {
+            let after = spread.saturating_mul(place) / count;
+            peer.end(Closing::Drain { after, retry_after: spread - after });
+        }
     }
 }
 
@@ -352,11 +462,16 @@ impl Peers {
 mod tests {
     use super::*;
 
-    /// A client whose task takes nothing: its queue of commands is full after [`COMMANDS`] messages.
-    fn enter(peers: &Peers, id: u8) -> Mailbox {
-        let (peer, mailbox) = Peer::new(SessionId([id; 16]), SocketAddr::from(([127, 0, 0, 1], 1)));
-        peers.enter(peer);
-        mailbox
+    const ROOM: usize = 16;
+
+    /// A client whose task takes nothing: its queue is full after [`ROOM`] messages.
+    fn enter(peers: &Peers, id: u8) -> (Peer, Mailbox) {
+        let mut limits = Limits::default();
+        limits.max_outgoing_frames = ROOM;
+        let (peer, mailbox) =
+            Peer::new(SessionId([id; 16]), SocketAddr::from(([127, 0, 0, 1], 1)), &limits, Arc::default());
+        peers.enter(peer.clone());
+        (peer, mailbox)
     }
 
     fn is_closing(mailbox: &mut Mailbox) -> bool {
@@ -366,15 +481,43 @@ mod tests {
     #[test]
     fn a_volatile_broadcast_reaches_everybody_and_is_dropped_where_there_is_no_room() -> Result<(), SendError> {
         let peers = Peers::default();
-        let (mut reading, mut stuck) = (enter(&peers, 1), enter(&peers, 2));
-        for _ in 0..2 * COMMANDS {
+        let ((reader, mut reading), (_, mut stuck)) = (enter(&peers, 1), enter(&peers, 2));
+        for _ in 0..2 * ROOM {
             peers.broadcast_volatile("cursor", &1)?;
-            assert!(reading.commands.try_recv().is_ok());
+            let command = reading.commands.try_recv().expect("there is room");
+            reader.taken(command.bytes());
         }
-        assert_eq!(stuck.commands.len(), COMMANDS);
+        assert_eq!(stuck.commands.len(), ROOM);
         assert!(!is_closing(&mut reading) && !is_closing(&mut stuck));
         peers.broadcast("news", &1)?;
-        assert!(!is_closing(&mut reading) && is_closing(&mut stuck), "only a gap closes");
+        assert!(!is_closing(&mut reading) && is_closing(&mut stuck), "only a gap ends a session");
         Ok(())
+    }
+
+    /// A handler that sent more than 1,024 notifications without an `await` lost its client, though that read at once:
+    /// the queue of commands had a cap of its own, and nobody could be told.
+    #[test]
+    fn regression_whoever_sends_too_much_is_told_and_the_client_stays() {
+        let peers = Peers::default();
+        let (peer, mut mailbox) = enter(&peers, 1);
+        assert_eq!((0..2 * ROOM).filter(|_| peer.notify("news", &1).is_ok()).count(), ROOM);
+        assert!(matches!(peer.notify("news", &1), Err(SendError::Refused(Refused::Backpressure))));
+        assert!(!is_closing(&mut mailbox));
+    }
+
+    #[test]
+    fn a_goodbye_to_many_is_spread() {
+        let peers = Peers::default();
+        let mut mailboxes: Vec<_> = (0..4).map(|id| enter(&peers, id).1).collect();
+        peers.drain(Duration::from_secs(4));
+        let closings = mailboxes.iter_mut().filter_map(|mailbox| (&mut mailbox.closing).now_or_never());
+        let mut after: Vec<_> = closings
+            .map(|closing| match closing {
+                Closing::Drain { after, .. } => after.as_secs(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        after.sort_unstable();
+        assert_eq!(after, [0, 1, 2, 3]);
     }
 }

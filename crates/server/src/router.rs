@@ -4,34 +4,69 @@ use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     Error,
-    handler::{BoxedHandler, States},
+    handler::{BoxedHandler, StateType, States},
+    stream::BoxedStream,
 };
 
 /// The handlers, listeners and hooks of a server.
 #[derive(Default)]
 pub(crate) struct Router {
-    pub(crate) handlers: Table,
-    pub(crate) listeners: Table,
+    pub(crate) handlers: Table<Served>,
+    pub(crate) listeners: Table<BoxedHandler>,
     pub(crate) on_connect: Vec<BoxedHandler>,
+    pub(crate) on_away: Vec<BoxedHandler>,
+    pub(crate) on_return: Vec<BoxedHandler>,
     pub(crate) on_disconnect: Vec<BoxedHandler>,
 }
 
+/// How calls of a name are answered.
+pub(crate) enum Served {
+    Once(BoxedHandler),
+    Stream(BoxedStream),
+}
+
+/// Something that has a name.
+pub(crate) trait Declared {
+    /// The states that it needs.
+    fn states(&self) -> &[StateType];
+}
+
+impl Declared for BoxedHandler {
+    fn states(&self) -> &[StateType] {
+        &self.states
+    }
+}
+
+impl Declared for Served {
+    fn states(&self) -> &[StateType] {
+        match self {
+            Self::Once(handler) => &handler.states,
+            Self::Stream(handler) => &handler.states,
+        }
+    }
+}
+
 /// Handlers by name.
-#[derive(Default)]
-pub(crate) struct Table {
-    by_name: HashMap<Arc<str>, BoxedHandler>,
+pub(crate) struct Table<H> {
+    by_name: HashMap<Arc<str>, H>,
     /// The first name that was given twice.
     duplicate: Option<String>,
 }
 
-impl Table {
-    pub(crate) fn insert(&mut self, name: &str, handler: BoxedHandler) {
+impl<H> Default for Table<H> {
+    fn default() -> Self {
+        Self { by_name: HashMap::new(), duplicate: None }
+    }
+}
+
+impl<H: Declared> Table<H> {
+    pub(crate) fn insert(&mut self, name: &str, handler: H) {
         if self.by_name.insert(name.into(), handler).is_some() {
             self.duplicate.get_or_insert_with(|| name.to_owned());
         }
     }
 
-    pub(crate) fn find(&self, name: &str) -> Option<(&Arc<str>, &BoxedHandler)> {
+    pub(crate) fn find(&self, name: &str) -> Option<(&Arc<str>, &H)> {
         self.by_name.get_key_value(name)
     }
 
@@ -46,8 +81,8 @@ impl Table {
     }
 }
 
-fn check_states(name: &str, handler: &BoxedHandler, states: &States) -> Result<(), Error> {
-    match handler.states.iter().find(|state| !states.has(state)) {
+fn check_states(name: &str, handler: &impl Declared, states: &States) -> Result<(), Error> {
+    match handler.states().iter().find(|state| !states.has(state)) {
         Some(state) => Err(Error::MissingState { handler: name.to_owned(), state: state.name }),
         None => Ok(()),
     }
@@ -59,6 +94,8 @@ impl Router {
         self.handlers.check(states)?;
         self.listeners.check(states)?;
         self.on_connect.iter().try_for_each(|hook| check_states("on_connect", hook, states))?;
+        self.on_away.iter().try_for_each(|hook| check_states("on_away", hook, states))?;
+        self.on_return.iter().try_for_each(|hook| check_states("on_return", hook, states))?;
         self.on_disconnect.iter().try_for_each(|hook| check_states("on_disconnect", hook, states))
     }
 }

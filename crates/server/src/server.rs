@@ -1,17 +1,28 @@
 //! A server that is ready to serve.
 
-use std::{future::Future, net::SocketAddr, sync::Arc};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
-use moorline_protocol::{code::Code, key::ServerKey};
-use tokio::{net::TcpListener, time::timeout};
+use moorline_protocol::key::ServerKey;
+use tokio::{net::TcpListener, sync::watch};
 
-use crate::{Error, Peers, ServerBuilder, http, identity, listener, shared::Shared};
+use crate::{
+    Error, Peers, ServerBuilder, http, identity,
+    internal::{Internal, Readiness},
+    listener,
+    shared::Shared,
+};
+
+/// How much longer a good-bye to everybody takes for one client more, so that they do not come back all at once.
+const A_CLIENT: Duration = Duration::from_millis(1);
+const MOST_SPREAD: Duration = Duration::from_secs(5);
 
 /// A server that listens and waits for [`Server::serve`].
 pub struct Server {
     pub(crate) listener: TcpListener,
     pub(crate) shared: Arc<Shared>,
     pub(crate) summary: Summary,
+    pub(crate) readiness: watch::Sender<Readiness>,
+    pub(crate) internal: Option<Internal>,
 }
 
 /// What an operator wants to know of a server at its start.
@@ -20,6 +31,8 @@ pub struct Server {
 pub struct Summary {
     /// The addresses that are listened on.
     pub listen: Vec<SocketAddr>,
+    /// The address of the internal listener, if there is one.
+    pub internal: Option<SocketAddr>,
     /// The path of the WebSocket and of the identity document.
     pub path: String,
     /// The addresses that clients use.
@@ -56,26 +69,34 @@ impl Server {
         self.summary.listen[0]
     }
 
+    /// The address of the internal listener, if there is one. It answers from [`ServerBuilder::build`] on.
+    pub fn internal_addr(&self) -> Option<SocketAddr> {
+        self.summary.internal
+    }
+
     /// Everybody who is connected, for code outside of handlers.
     pub fn peers(&self) -> Peers {
         self.shared.peers.clone()
     }
 
     /// Serves until `shutdown` is ready, then says good-bye to every client and returns when they are gone or
-    /// `timeouts.shutdown` is over.
+    /// `timeouts.shutdown` is over. The internal listener answers until then.
     ///
     /// # Errors
     /// None yet: a socket that cannot be accepted is logged and the next one tried.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-        let Self { listener, shared, .. } = self;
-        let config = &shared.config;
-        let routes = http::routes(shared.clone(), &config.server.path, config.server.public.as_deref());
-        listener::accept(listener, routes, &shared, shutdown).await;
-        shared.peers.close_all(Code::GOING_AWAY);
-        shared.tasks.stop();
-        if timeout(config.timeouts.shutdown, shared.tasks.done()).await.is_err() {
+        let Self { listener, shared, readiness, internal, .. } = self;
+        readiness.send_replace(Readiness::Ready);
+        listener::accept(listener, http::terms(&shared), shutdown).await;
+        readiness.send_replace(Readiness::Draining);
+        let most = shared.config.timeouts.shutdown;
+        let spread = (A_CLIENT * u32::try_from(shared.peers.count()).unwrap_or(u32::MAX)).min(MOST_SPREAD);
+        shared.peers.drain(spread.min(most / 2));
+        if !shared.tasks.finish(most).await {
             tracing::warn!("some connections did not end in time");
-            shared.tasks.abort();
+        }
+        if let Some(internal) = internal {
+            internal.finish().await;
         }
         Ok(())
     }

@@ -1,15 +1,22 @@
 //! What all connections of a server share. It is made once and never changes, save for what counts and who is there.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use moorline_protocol::{
     server::{Encryption, ServerConfig},
+    session::Registry,
     time::Timestamp,
 };
 use tokio::{sync::Semaphore, time::Instant};
 
-use crate::{Peers, access::Access, config::Config, handler::States, router::Router, tasks::Tasks};
+use crate::{
+    Peers, access::Access, config::Config, handler::States, metrics::Metrics, once::Once, router::Router,
+    session::SessionHandle, tasks::Tasks,
+};
 
 /// What every connection of a server shares.
 pub(crate) struct Shared {
@@ -18,6 +25,10 @@ pub(crate) struct Shared {
     pub(crate) router: Router,
     pub(crate) states: Arc<States>,
     pub(crate) peers: Peers,
+    /// Who may have which session back.
+    pub(crate) sessions: Mutex<Registry<SessionHandle>>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) once: Once,
     pub(crate) access: Access,
     /// The identity document, encoded once.
     pub(crate) document: Bytes,
@@ -26,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) tasks: Tasks,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<tokio_rustls::TlsAcceptor>,
+    #[cfg(feature = "testing")]
+    pub(crate) echo: Option<crate::testing::Echo>,
     /// The zero of every [`Timestamp`].
     pub(crate) origin: Instant,
 }
@@ -39,6 +52,10 @@ impl Shared {
     pub(crate) fn instant(&self, at: Timestamp) -> Instant {
         let far = Duration::from_secs(365 * 24 * 3600);
         self.origin + Duration::from_millis(at.as_millis()).min(self.origin.elapsed() + far)
+    }
+
+    pub(crate) fn sessions(&self) -> MutexGuard<'_, Registry<SessionHandle>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn encryption_is_on(&self) -> bool {

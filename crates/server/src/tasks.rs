@@ -1,7 +1,8 @@
 //! The tasks of a server: every one is counted, and none outlives it.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
+use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Owns the tasks that it spawns. Dropping the last clone does not end them; [`Tasks::abort`] does.
@@ -18,20 +19,19 @@ impl Tasks {
         self.tracker.spawn(async move { aborted.run_until_cancelled(task).await });
     }
 
-    /// Asks tasks that wait for it to come to an end.
-    pub(crate) fn stop(&self) {
+    /// Asks tasks that wait for it to come to an end, and drops those that have not within this time. Says whether all
+    /// ended by themselves.
+    pub(crate) async fn finish(&self, within: Duration) -> bool {
         self.stopping.cancel();
+        self.tracker.close();
+        let ended = timeout(within, self.tracker.wait()).await.is_ok();
+        self.abort();
+        ended
     }
 
-    /// Ready when [`Self::stop`] was called.
+    /// Ready when [`Self::finish`] was called.
     pub(crate) async fn stopping(&self) {
         self.stopping.cancelled().await;
-    }
-
-    /// Ready when every task has ended.
-    pub(crate) async fn done(&self) {
-        self.tracker.close();
-        self.tracker.wait().await;
     }
 
     /// Drops every task at its next `await`.

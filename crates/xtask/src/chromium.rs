@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-use crate::run::{cmd, which};
+use crate::{apt, run::which};
 
 /// Names that Chromium goes by, on one system or another.
 const NAMES: &[&str] = &["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
@@ -15,16 +15,12 @@ pub(crate) fn ensure() -> Result<PathBuf> {
     if let Some(path) = find() {
         return Ok(path);
     }
-    let is_root = cmd("id").arg("-u").output().is_ok_and(|uid| uid.trim() == "0");
-    if which("apt-get").is_none() || !is_root {
+    if !apt::install("chromium")? {
         bail!(
             "the browser tests need Chromium, and it is not installed: install it (on Debian as root: `apt-get install \
              chromium`), or set MOORLINE_CHROMIUM to the program's path"
         );
     }
-    let apt = || cmd("apt-get").env("DEBIAN_FRONTEND", "noninteractive");
-    apt().args(["update", "--quiet"]).step("Debian's list of packages")?;
-    apt().args(["install", "--yes", "--quiet", "--no-install-recommends", "chromium"]).step("chromium")?;
     match find() {
         Some(path) => Ok(path),
         None => bail!("apt-get installed the package chromium, but there is no program of that name"),

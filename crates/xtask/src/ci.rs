@@ -62,6 +62,8 @@ fn lint() -> Result<()> {
     wasm::ensure_target()?;
     let clippy = |what: &[&str]| cargo("clippy").args(what).args(["--", "-D", "warnings"]).run();
     clippy(&[test::NATIVE, &["--all-targets"]].concat())?;
+    // With it `protocol` once more, as it is with the feature `testing`.
+    clippy(&["--package", test::SIM, "--all-targets"])?;
     clippy(&["--package", "xtask", "--all-targets"])?;
     let browser = ["--package", "moorline-client-wasm", "--package", "moorline-protocol"];
     clippy(&[&browser[..], &["--target", wasm::TARGET]].concat())
@@ -70,5 +72,6 @@ fn lint() -> Result<()> {
 fn docs() -> Result<()> {
     let doc = || cargo("doc").arg("--no-deps").env("RUSTDOCFLAGS", "-D warnings");
     doc().args(test::NATIVE).run()?;
+    doc().args(["--package", test::SIM]).run()?;
     doc().args(["--package", "moorline-client-wasm", "--target", wasm::TARGET]).run()
 }

@@ -4,6 +4,9 @@
 //! progress, [`repo`] knows the folders, [`stamp`] tells whether work is up to date, [`node`] installs npm packages.
 //! Nothing here waits for input, and what is missing is installed or named.
 
+mod apt;
+mod autobahn;
+mod bench;
 mod chromium;
 mod ci;
 mod codes;
@@ -11,11 +14,13 @@ mod demo;
 mod deny;
 mod fuzz;
 mod glue;
+mod mutants;
 mod node;
 mod pack;
 mod purity;
 mod repo;
 mod run;
+mod sim;
 mod size;
 mod stamp;
 mod test;
@@ -38,7 +43,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "demo", usage: "", about: "build everything and serve the demo", run: demo::command },
     Command {
         name: "test",
-        usage: "[rust] [wasm] [npm] [browser]",
+        usage: "[rust] [sim] [autobahn] [wasm] [npm] [browser]",
         about: "run every test, or only the named kinds",
         run: test::command,
     },
@@ -80,10 +85,28 @@ const COMMANDS: &[Command] = &[
         run: deny::command,
     },
     Command {
+        name: "sim",
+        usage: "[--seeds N] [--noise M] | --seed S",
+        about: "run simulated worlds in which everything goes wrong that can, or one of them again",
+        run: sim::command,
+    },
+    Command {
+        name: "mutants",
+        usage: "[FILE]...",
+        about: "break the protocol on purpose, place by place, and look whether the tests notice (takes long)",
+        run: mutants::command,
+    },
+    Command {
         name: "fuzz",
         usage: "--seconds N [TARGET]...",
         about: "fuzz each decoder for N seconds (needs a nightly toolchain)",
         run: fuzz::command,
+    },
+    Command {
+        name: "bench",
+        usage: "[--quick] [--json FILE] [--against FILE] [CASE]...",
+        about: "what the server costs beside a bare WebSocket server; --against fails when it got much worse",
+        run: bench::command,
     },
 ];
 

@@ -9,11 +9,15 @@ use std::fs;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::run::cargo;
+use crate::test::SIM;
 use crate::{expect_no_more, repo, stamp, wasm};
 
 const PURE: &str = "moorline-protocol";
 /// A crate that needs a runtime: if the check does not see that, it sees nothing.
 const IMPURE: &str = "moorline-client";
+
+/// What users get.
+const SHIPPED: &[&str] = &["moorline", "moorline-server", "moorline-client", "moorline-client-wasm"];
 
 /// Crates that bring a runtime, a clock, a random source, a socket or a browser. A name ends in `*` for all that begin
 /// so.
@@ -66,8 +70,22 @@ pub(crate) fn command(args: &[String]) -> Result<()> {
         forbidden(&dependencies(IMPURE)?).iter().any(|name| name == "tokio"),
         "the check does not find tokio among the dependencies of {IMPURE}: the check is broken"
     );
+    check_testing()?;
     check_sources()?;
     println!("{PURE} is pure: none of the {} crates in it is forbidden", names(&tree).len());
+    Ok(())
+}
+
+/// The feature for the simulation weakens what it is in; nothing that is shipped may have it.
+fn check_testing() -> Result<()> {
+    let features = |package: &str| {
+        cargo("tree").args(["--package", package, "--edges", "normal,features", "--target", "all"]).output()
+    };
+    let weakened = format!("{PURE} feature \"testing\"");
+    for package in SHIPPED {
+        ensure!(!features(package)?.contains(&weakened), "{package} is built with the feature `testing` of {PURE}");
+    }
+    ensure!(features(SIM)?.contains(&weakened), "the check does not find the feature in {SIM}: the check is broken");
     Ok(())
 }
 

@@ -9,9 +9,9 @@ const KB: u64 = 1000;
 
 /// The budgets, in bytes after gzip. An issue raises one only to its own step.
 const BUDGET: Budget = Budget {
-    // The step for what there is now. Then 70 with sessions that resume, 85 with topics and stores, 95 with feeds and
-    // state.
-    wasm: 60 * KB,
+    // The step for what there is now: sessions that resume, and streams. Then 85 with topics and stores, 95 with feeds
+    // and state.
+    wasm: 70 * KB,
     javascript: 15 * KB, // then 20 from topics on
 };
 

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::run::{cargo, cmd};
-use crate::{chromium, node, pack, repo, wasm};
+use crate::{autobahn, chromium, node, pack, repo, sim, wasm};
 
 /// A kind of test.
 struct Kind {
@@ -13,6 +13,8 @@ struct Kind {
 
 const KINDS: &[Kind] = &[
     Kind { name: "rust", run: rust },
+    Kind { name: "sim", run: sim::usual },
+    Kind { name: "autobahn", run: autobahn::run },
     Kind { name: "wasm", run: protocol_on_wasm },
     Kind { name: "npm", run: package },
     Kind { name: "browser", run: browser },
@@ -30,24 +32,33 @@ pub(crate) fn command(args: &[String]) -> Result<()> {
 }
 
 /// What cargo builds and tests on this machine: not the browser's driver, which is for wasm32, and not us; together
-/// with us the shared dependencies get other features and everything would be built a second time.
-pub(crate) const NATIVE: &[&str] = &["--workspace", "--exclude", "moorline-client-wasm", "--exclude", "xtask"];
+/// with us the shared dependencies get other features and everything would be built a second time. Nor the simulation,
+/// whose feature `testing` no other crate may get.
+pub(crate) const NATIVE: &[&str] =
+    &["--workspace", "--exclude", "moorline-client-wasm", "--exclude", "xtask", "--exclude", SIM];
+
+pub(crate) const SIM: &str = "moorline-sim";
 
 fn rust() -> Result<()> {
     cargo("test").args(NATIVE).run()?;
     // What of the browser's driver needs no browser.
     cargo("test").args(["--package", "moorline-client-wasm", "--lib"]).run()?;
+    cargo("test").args(["--package", SIM]).run()?;
     cargo("test").args(["--package", "xtask"]).run()
 }
 
 /// The tests of the protocol again, on the target that pages run; README.md tells how.
 fn protocol_on_wasm() -> Result<()> {
     wasm::ensure_target()?;
-    cargo("test")
-        .args(["--package", "moorline-protocol", "--lib", "--tests", "--target", wasm::TARGET])
-        // Cargo runs a test from its package's folder, and splits the runner at blanks: so not the whole path.
-        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", "node ../xtask/wasm-test.mjs")
-        .run()
+    let on_wasm = |package: &str| {
+        cargo("test")
+            .args(["--package", package, "--lib", "--tests", "--target", wasm::TARGET])
+            // Cargo runs a test from its package's folder, and splits the runner at blanks: so not the whole path.
+            .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", "node ../xtask/wasm-test.mjs")
+    };
+    on_wasm("moorline-protocol").run()?;
+    // The same worlds must do the same there as here. The numbers of seeds are those of crates/sim/tests/seeds.rs.
+    on_wasm(SIM).env("MOORLINE_SIM_TRANSCRIPT", sim::transcript(40, 4)?).run()
 }
 
 fn package() -> Result<()> {

@@ -16,10 +16,16 @@ interface Calls {
   search(query?: { text: string }): Promise<string[]>;
   upload(file: Uint8Array): void;
 }
+
+interface Streams {
+  ticks(options: { everyMs: number }): number;
+  rows(): AsyncIterable<{ id: number }>;
+}
 interface Api {
   calls: Calls;
+  streams: Streams;
   notifies: { cursor: { x: number; y: number }; poke: void };
-  handles: { pickMove(board: string[]): Move; forget(): void };
+  handles: { pickMove(board: string[]): Move; forget(): void; moves(): AsyncIterable<Move> };
   listens: { chat: { from: string; text: string } };
   topics: { "room:{id}": { text: string } };
 }
@@ -54,6 +60,27 @@ client.notify("cursor", { x: 1 });
 // @ts-expect-error: it is a call, not a notification
 client.notify("say", { room: "lobby", text: "hi" });
 
+exactly<void>()(client.notify("poke", undefined, { volatile: true, offline: "fail" }));
+exactly<Promise<void>>()(client.notify("poke", undefined, { acknowledged: true, timeoutMs: 5, signal: AbortSignal.abort() }));
+exactly<Promise<void>>()(client.notify("cursor", { x: 1, y: 2 }, { acknowledged: true }));
+// @ts-expect-error: what is volatile is not acknowledged
+client.notify("poke", undefined, { acknowledged: true, volatile: true });
+// @ts-expect-error: there is nothing to wait for
+client.notify("poke", undefined, { timeoutMs: 5 });
+
+// Calls that can be repeated, and streams.
+client.call("now", undefined, { idempotencyKey: "a", offline: "queue" });
+exactly<AsyncIterableIterator<number>>()(client.stream("ticks", { everyMs: 5 }, { buffer: 8, timeoutMs: 5 }));
+exactly<AsyncIterableIterator<{ id: number }>>()(client.stream("rows"));
+// @ts-expect-error: the argument is required
+client.stream("ticks");
+// @ts-expect-error: it is a call, not a stream
+client.stream("now");
+async function reading(): Promise<void> {
+  for await (const tick of client.stream("ticks", { everyMs: 5 })) exactly<number>()(tick);
+}
+void reading;
+
 // Handlers of the server's calls.
 const dispose: () => void = client.handle("pickMove", (board, { signal, client: same }) => {
   exactly<string[]>()(board);
@@ -65,6 +92,9 @@ const dispose: () => void = client.handle("pickMove", (board, { signal, client: 
 dispose();
 client.handle("pickMove", async () => ({ from: "a", to: "b" }));
 client.handle("forget", () => {});
+client.handle("moves", async function* () { yield { from: "a", to: "b" }; });
+// @ts-expect-error: the items have another shape
+client.handle("moves", async function* () { yield 1; });
 // @ts-expect-error: the answer has another shape
 client.handle("pickMove", () => ({ from: "a" }));
 // @ts-expect-error: no such call of the server's
@@ -77,6 +107,17 @@ client.listen("chat", ({ sender }) => sender);
 client.on("status", (status) => exactly<Status>()(status));
 client.on("session", (session) => exactly<Session>()(session));
 client.on("error", (error) => exactly<MoorlineError>()(error));
+client.on("reset", ({ reason, unconfirmed }) => {
+  exactly<"expired" | "overflow" | "restart" | "unknown">()(reason);
+  for (const { kind, name } of unconfirmed) {
+    exactly<"call" | "notify">()(kind);
+    exactly<string>()(name);
+  }
+});
+client.on("goaway", ({ retryAfterMs }) => exactly<number | undefined>()(retryAfterMs));
+exactly<number | undefined>()(client.serverTimeMs());
+exactly<number | undefined>()(client.stats().offsetMs);
+exactly<boolean | undefined>()(client.session?.resumed);
 // @ts-expect-error: no such event
 client.on("stauts", () => {});
 
@@ -98,6 +139,9 @@ untyped.call("anything", { at: "all" }).then((result) => result.some.thing);
 untyped.handle("anything", (data: { n: number }) => data.n + 1);
 untyped.listen("anything", (data: { text: string }) => data.text);
 untyped.notify("anything");
+untyped.notify("anything", 1, { acknowledged: true }).then(() => {});
+untyped.handle("anything", async function* () { yield 1; });
+void (async () => { for await (const item of untyped.stream("anything")) item.some.thing; });
 
 // An Api with one section declares nothing of the others.
 const oneWay = connect<{ calls: { now(): number } }>();
@@ -125,6 +169,8 @@ exactly<number>()("text");
 // Options.
 // @ts-expect-error: no such option
 connect("/moorline", { servrKey: "mlpub_a" });
+// @ts-expect-error: nothing is dropped without a word
+connect("/moorline", { offline: "drop" });
 // @ts-expect-error: no such cipher
 connect("/moorline", { encryption: "aes" });
 // @ts-expect-error: not an Api

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { chromium } from "playwright-core";
 
 import * as environment from "./environment.mjs";
+import { startCutter } from "./cutter.mjs";
 import { startFixture, startMoorline, startNode } from "./processes.mjs";
 import { project } from "./project.mjs";
 import { startRecorder } from "./recorder.mjs";
@@ -104,6 +105,12 @@ class Stage {
     const recorder = await startRecorder(url);
     this.#endings.push(() => recorder.stop());
     return recorder;
+  }
+
+  async cutter(url, options) {
+    const cutter = await startCutter(url, options);
+    this.#endings.push(() => cutter.stop());
+    return cutter;
   }
 
   /** A page of its own context, opened at this URL. `init` runs in it before every script of its own. */

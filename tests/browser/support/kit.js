@@ -56,6 +56,60 @@ globalThis.kit = {
     return kit.until(client, ({ status }) => status === "connected");
   },
 
+  /** What is told by this event from now on, in an array that grows. */
+  events(client, name) {
+    const seen = [];
+    client.on(name, (value) => seen.push(value));
+    return seen;
+  },
+
+  /**
+   * Numbered notifications there and back and numbered calls both ways, small and large, with a few on their way at any
+   * time. Gives what came of them, which for whole traffic is `{ notes, once: calls, asked, reversed }` and nothing odd.
+   */
+  async traffic(client, { notes, calls }) {
+    const found = { notes: 0, once: 0, asked: 0, reversed: 0, odd: [] };
+    const size = (n) => (n % 100 === 99 ? 100_000 : n % 10 === 9 ? 3_000 : 0);
+    let wake = () => {};
+    const off = client.listen("noted", ({ n, pad }) => {
+      if (n === found.notes && pad.length === size(n)) found.notes++;
+      else found.odd.push(`note ${n} after ${found.notes - 1}`);
+      wake();
+    });
+    client.handle("same", (value) => value);
+    const heard = (count) => new Promise((resolve) => {
+      wake = () => found.notes + found.odd.length >= count && resolve();
+      wake();
+    });
+    const tell = async () => {
+      for (let n = 0; n < notes; n++) {
+        await heard(n - 100);
+        client.notify("note", { n, pad: "x".repeat(size(n)) });
+      }
+      await heard(notes);
+    };
+    const options = { timeoutMs: 50_000 };
+    const one = async (n) => {
+      if ((await client.call("once", n, options)) === 1) found.once++;
+      else found.odd.push(`call ${n} ran twice`);
+      if (n % 7 === 0) {
+        const { ok } = await client.call("ask", { name: "same", data: n, timeoutMs: 50_000 }, options);
+        if (ok === n) found.asked++;
+      }
+      if (n % 50 === 0) {
+        const bytes = new Uint8Array(90_000).map((_, at) => at + n);
+        const reversed = await client.call("reverse", bytes, options);
+        if (String(reversed.reverse()) === String(bytes)) found.reversed++;
+      }
+    };
+    let next = 0;
+    const work = async () => { while (next < calls) await one(next++); };
+    const failed = (error) => void found.odd.push(`${error.code}: ${error.message}`);
+    await Promise.all([tell(), ...Array.from({ length: 10 }, work)].map((job) => job.catch(failed)));
+    off();
+    return found;
+  },
+
   /** The next notifications of this name. */
   heard(client, name, count = 1) {
     return new Promise((resolve) => {

@@ -1,4 +1,4 @@
-//! A small server for the browser tests: one handler for each thing that they look at.
+//! A small server for the browser tests and Autobahn's: one handler for each thing that they look at.
 //!
 //! It prints one line of JSON, `{ "url", "http", "key" }`, and runs until SIGTERM or the end of its standard input, so
 //! that it never outlives the test that started it.
@@ -9,24 +9,37 @@
 //! | `--key-seed N` | the identity, 1 to 255; default 1. The same number gives the same key |
 //! | `--encryption off` | default on |
 //! | `--public DIR` | static files |
+//! | `--echo exact` or `flipped` | WebSockets at `/echo` that say everything back, for Autobahn |
+//! | `--resume-window-ms N` | how long sessions wait for their client; default as the server's |
 //! | `--allowed-origin ORIGIN`, `--public-url URL` | may stand several times; the latter lets everybody in |
 
-use std::{error::Error, io::Read as _, time::Duration};
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    io::Read as _,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
+use futures_util::{Stream, stream};
 use moorline_protocol::{
     key::{Identity, StaticKey},
     payload::{Encoding, Payload},
 };
-use moorline_server::{SendError, prelude::*};
+use moorline_server::{SendError, prelude::*, testing::Echo};
 use serde_json::{Value, json};
 use tokio::{signal::unix, sync::oneshot};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let (config, identity) = arguments(std::env::args().skip(1))?;
+    let Arguments { config, identity, echo } = arguments(std::env::args().skip(1))?;
     let key = config.server.encryption.then(|| identity.public_keys().next().map(|key| key.to_string())).flatten();
     let mut terminate = unix::signal(unix::SignalKind::terminate())?;
-    let server = handlers(Server::builder()).config(config).identity(identity).build().await?;
+    let mut builder = handlers(Server::builder()).config(config).identity(identity);
+    if let Some(echo) = echo {
+        builder = builder.echo(echo);
+    }
+    let server = builder.build().await?;
     let authority = server.local_addr();
     let (url, http) = (format!("ws://{authority}/moorline"), format!("http://{authority}"));
     println!("{}", json!({ "url": url, "http": http, "key": key }));
@@ -54,10 +67,16 @@ fn end_of_input() -> oneshot::Receiver<()> {
     ends
 }
 
-fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<(Config, Identity), Box<dyn Error>> {
+struct Arguments {
+    config: Config,
+    identity: Identity,
+    echo: Option<Echo>,
+}
+
+fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, Box<dyn Error>> {
     let mut config = Config::default();
     config.server.listen = ([127, 0, 0, 1], 0).into();
-    let mut seed = 1;
+    let (mut seed, mut echo) = (1, None);
     while let Some(flag) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{flag} needs a value"))?;
         let server = &mut config.server;
@@ -65,7 +84,10 @@ fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<(Config, Ide
             "--port" => server.listen.set_port(value.parse()?),
             "--key-seed" => seed = value.parse()?,
             "--encryption" => server.encryption = value != "off",
+            "--resume-window-ms" => config.session.resume_window = Duration::from_millis(value.parse()?),
             "--public" => server.public = Some(value.into()),
+            "--echo" if value == "exact" => echo = Some(Echo::Exact),
+            "--echo" if value == "flipped" => echo = Some(Echo::Flipped),
             "--allowed-origin" => server.allowed_origins.push(value.parse()?),
             "--public-url" => {
                 server.public_urls.push(moorline_protocol::url::DialUrl::parse(&value)?);
@@ -74,7 +96,7 @@ fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<(Config, Ide
             unknown => return Err(format!("unknown flag {unknown}").into()),
         }
     }
-    Ok((config, Identity::new(StaticKey::from_private([seed; 32]))))
+    Ok(Arguments { config, identity: Identity::new(StaticKey::from_private([seed; 32])), echo })
 }
 
 fn handlers(builder: ServerBuilder) -> ServerBuilder {
@@ -85,6 +107,8 @@ fn handlers(builder: ServerBuilder) -> ServerBuilder {
         .handler("bytes", bytes)
         .handler("double", double)
         .handler("hang", hang)
+        .handler("once", once)
+        .stream("ticks", ticks)
         .handler("fail", fail)
         .handler("broken", broken)
         .handler("panic", panics)
@@ -134,6 +158,33 @@ async fn hang(peer: Peer, Json(label): Json<Value>) -> Result<(), Fail> {
     peer.notify("hang.started", &label)?;
     let _dropped = TellDropped(peer, label);
     std::future::pending().await
+}
+
+/// 0, 1, 2 and so on: as many as asked for, or without end. Tells how far it came when it is dropped.
+async fn ticks(peer: Peer, Json(to): Json<Option<u64>>) -> impl Stream<Item = Result<u64, Fail>> {
+    struct TellDropped(Peer, u64);
+    impl Drop for TellDropped {
+        fn drop(&mut self) {
+            let _ = self.0.notify("ticks.dropped", &self.1);
+        }
+    }
+    stream::unfold(TellDropped(peer, 0), move |mut state| async move {
+        let n = state.1;
+        if to == Some(n) {
+            return None;
+        }
+        state.1 += 1;
+        Some((if n == 500 { Err(Fail::new("enough", "500 are enough")) } else { Ok(n) }, state))
+    })
+}
+
+/// How often it was called with this number, this time among them.
+async fn once(Json(n): Json<u64>) -> Json<u64> {
+    static CALLED: Mutex<BTreeMap<u64, u64>> = Mutex::new(BTreeMap::new());
+    let mut called = CALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    let times = called.entry(n).or_default();
+    *times += 1;
+    Json(*times)
 }
 
 /// Fails as it is told to.

@@ -7,13 +7,14 @@ use bytes::Bytes;
 use crate::{
     backoff::BackoffConfig,
     code::Code,
-    connection::PeerEvent,
     discovery::{Discovery, Trust},
-    frame::{Ref, SessionId, Welcome},
+    error::Refused,
+    frame::{Ref, ResetReason, SessionId, Welcome},
     heartbeat::HeartbeatConfig,
     key::ServerKey,
     limits::{Limits, RekeyPolicy},
     record::Suite,
+    session::{PeerEvent, Receipt, Unconfirmed},
     time::Timestamp,
     url::DialUrl,
 };
@@ -127,8 +128,12 @@ pub enum ClientOutput {
 pub enum ClientEvent {
     /// The state that a user sees has changed.
     Status(Status),
+    /// The server has forgotten the session. It comes once, before anything of the next one.
+    Reset(Reset),
     /// A handshake is complete. `Status` follows.
-    Session(SessionInfo),
+    Session(Box<SessionInfo>),
+    /// A notification that waited for the server's first word is not sent: now it is known to be more than it takes.
+    Refused(Receipt, Refused),
     /// The server wants something, or has answered.
     Peer(PeerEvent),
 }
@@ -182,11 +187,23 @@ impl ConnectFailure {
     }
 }
 
+/// What a lost session means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reset {
+    /// Why it was lost.
+    pub reason: ResetReason,
+    /// What the server may have got or not, in the order of sending. Calls among it settle as unknown; what is not
+    /// listed has arrived or goes out in the next session.
+    pub unconfirmed: Vec<Unconfirmed>,
+}
+
 /// What is known of an established connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionInfo {
     /// The session's name.
     pub id: SessionId,
+    /// Whether it is the session of the connection before.
+    pub resumed: bool,
     /// The suite; `None` without inner encryption.
     pub suite: Option<Suite>,
     /// The server's key; `None` without inner encryption.

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use crate::{
     auth::Auth,
     code::Code,
-    connection::PeerEvent,
     error::Violation,
-    frame::{Ref, SessionId},
+    frame::{Epoch, Ref, ResetReason, SessionId},
     heartbeat::HeartbeatConfig,
     key::Identity,
     limits::{Deadlines, Limits, RekeyPolicy},
     record::Suite,
+    session::{PeerEvent, Proof},
     time::Timestamp,
     url::DialUrl,
 };
@@ -48,13 +48,17 @@ pub struct ServerConfig {
     pub heartbeat: HeartbeatConfig,
     /// When keys are replaced.
     pub rekey: RekeyPolicy,
+    /// How long the session of a client that is away is kept.
+    pub resume_window: Duration,
+    /// Which run of the server this is: random, so that sessions of an earlier one are told apart.
+    pub epoch: Epoch,
     /// The server's name and version, as its clients are told.
     pub version: String,
 }
 
 impl ServerConfig {
-    /// The defaults, with `encryption`.
-    pub fn new(encryption: Encryption) -> Self {
+    /// The defaults, with `encryption`, for the run of a server that is named by `epoch`.
+    pub fn new(encryption: Encryption, epoch: Epoch) -> Self {
         Self {
             encryption,
             public_urls: Vec::new(),
@@ -62,6 +66,8 @@ impl ServerConfig {
             deadlines: Deadlines::default(),
             heartbeat: HeartbeatConfig::SERVER,
             rekey: RekeyPolicy::default(),
+            resume_window: Duration::from_secs(120),
+            epoch,
             version: concat!("moorline/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
@@ -104,11 +110,19 @@ pub struct Arrival {
     pub auth: Auth,
     /// The suite it chose; `None` without encryption.
     pub suite: Option<Suite>,
-    /// Its key of this connection; `None` without encryption.
+    /// Its key, for as long as it lives; `None` without encryption.
     pub client_key: Option<[u8; 32]>,
 }
 
-/// Why a connection ended.
+impl Arrival {
+    /// What it proves that a session is its own by; `None` where it shows nothing.
+    pub fn proof(&self) -> Option<Proof> {
+        let secret = || self.auth.resume.as_ref()?.secret.clone().map(Proof::Secret);
+        self.client_key.map(Proof::Key).or_else(secret)
+    }
+}
+
+/// Why a connection or a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// The client said good-bye.
@@ -119,6 +133,18 @@ pub enum Ended {
     Violation(Violation),
     /// This side closed with a code: a deadline, a decision, or the application.
     Closed(Code),
+    /// The session could not be kept. The client hears why when it comes back.
+    Lost(ResetReason),
+}
+
+impl Ended {
+    /// What the client is told when it comes and asks for the session that ended so.
+    pub fn reset_reason(self) -> Option<ResetReason> {
+        match self {
+            Self::Lost(reason) => Some(reason),
+            Self::Bye | Self::SocketClosed | Self::Violation(_) | Self::Closed(_) => None,
+        }
+    }
 }
 
 /// What the application hears.
@@ -126,12 +152,17 @@ pub enum Ended {
 pub enum ServerEvent {
     /// Somebody is there: admit or reject.
     Arrived(Arrival),
-    /// The client is in, under this session.
+    /// The client is in, with a new session.
     Connected(SessionId),
+    /// The client is in, with the session that it had.
+    Resumed,
+    /// The connection has ended, for this reason, and the session waits for its client.
+    Parked(Ended),
     /// The client wants something, or has answered.
     Peer(PeerEvent),
-    /// It is over. It comes once, last, and only after `Arrived`; before that there is nothing to tell an application.
-    Ended(Ended),
+    /// It is over, with so many messages that the client has not confirmed. It comes once, last, and only after
+    /// `Arrived`; before that there is nothing to tell an application.
+    Ended(Ended, usize),
     /// For the log only: a socket that never got as far as `Arrived` was closed for this reason.
     HandshakeFailed(HandshakeFailure),
 }

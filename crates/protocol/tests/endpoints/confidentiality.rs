@@ -6,6 +6,7 @@ use moorline_protocol::{
     payload::Payload,
     record::Suite,
     server::{Rejection, ServerEvent},
+    session::CallOptions,
 };
 use snow::TransportState;
 
@@ -25,7 +26,10 @@ fn conversation(mut setup: Setup) -> Pair {
     setup.client.rekey = RekeyPolicy { records: u64::MAX, bytes: u64::MAX };
     setup.server.rekey = setup.client.rekey;
     let mut pair = setup.connect();
-    let id = pair.client.call(pair.now, name("canary-name"), Payload::json("canary-argument"), None).expect("room");
+    let id = pair
+        .client
+        .call(pair.now, name("canary-name"), Payload::json("canary-argument"), CallOptions::default())
+        .expect("room");
     pair.run();
     pair.server().answer(id, Ok(Payload::json("canary-result"))).expect("small");
     pair.run();

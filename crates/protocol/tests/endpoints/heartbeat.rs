@@ -44,7 +44,7 @@ fn the_server_asks_after_25_seconds_and_gives_up_10_later() {
     assert_eq!(pair.server_closed, []);
     pair.advance(Duration::from_millis(1));
     assert_eq!(pair.server_closed, [Code::LIVENESS_TIMEOUT]);
-    assert_eq!(pair.server_heard, [ServerEvent::Ended(Ended::Closed(Code::LIVENESS_TIMEOUT))]);
+    assert_eq!(pair.server_heard, [ServerEvent::Parked(Ended::Closed(Code::LIVENESS_TIMEOUT))]);
 }
 
 #[test]
@@ -77,7 +77,8 @@ fn any_record_is_a_sign_of_life() {
         pair.server().send(&note).expect("room");
         pair.run();
     }
-    assert_eq!(pair.sent.len() - before, 40, "the notifications, and nobody had to ask");
+    pair.advance(SECOND);
+    assert_eq!(pair.sent.len() - before, 80, "the notifications and their acknowledgements, and nobody had to ask");
 }
 
 #[test]

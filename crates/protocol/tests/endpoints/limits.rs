@@ -1,17 +1,19 @@
 //! What a peer may not send, and the code that each costs it. Over a plain connection, where a test can write frames.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use moorline_protocol::{
     PeerEvent,
     client::{ClientInput, SocketInput},
     code::Code,
     error::{Malformed, Violation},
-    frame::{CallId, Failure},
+    frame::{CallId, Failure, ResetReason},
     limits::{MAX_AUTH, MAX_RECORD},
     payload::Payload,
     record::Suite,
     server::{Ended, HandshakeFailure, ServerEvent, ServerInput},
-    session::Outcome,
+    session::{Broadcast, CallOptions, Outcome},
 };
 
 use crate::{
@@ -26,6 +28,11 @@ fn plain(frames: &[u8]) -> Bytes {
     [&[PLAIN], frames].concat().into()
 }
 
+/// Whether it was said by the peer itself, which would say it again, or may have been anybody on the way.
+fn spoils_session(violation: Violation) -> bool {
+    !matches!(violation, Violation::OversizedRecord | Violation::EmptyRecord | Violation::UnexpectedRecord)
+}
+
 /// What a connected side of the plain wire makes of a record, from the server's and the client's point of view.
 fn assert_violates(record: impl Into<Bytes>, violation: Violation) {
     let record = record.into();
@@ -33,7 +40,9 @@ fn assert_violates(record: impl Into<Bytes>, violation: Violation) {
     pair.server_heard.clear();
     pair.inject(Up, record.clone());
     pair.run();
-    assert_eq!(pair.server_heard, [ServerEvent::Ended(Ended::Violation(violation))]);
+    let ended = Ended::Violation(violation);
+    let spoilt = ServerEvent::Ended(ended, 0);
+    assert_eq!(pair.server_heard, [if spoils_session(violation) { spoilt } else { ServerEvent::Parked(ended) }]);
     assert_eq!(pair.server_closed, [violation.code()]);
 
     let mut pair = Setup::plain().connect();
@@ -42,6 +51,8 @@ fn assert_violates(record: impl Into<Bytes>, violation: Violation) {
     pair.run();
     assert_eq!(pair.client_closed, [violation.code()]);
     assert_eq!(pair.failure().map(|failure| failure.code), Some(violation.code()));
+    let reasons: Vec<_> = pair.resets().iter().map(|reset| reset.reason).collect();
+    assert_eq!(reasons, if spoils_session(violation) { vec![ResetReason::Unknown] } else { vec![] });
     assert_eq!(pair.take_client_peer(), []);
 }
 
@@ -120,15 +131,22 @@ fn a_text_message_is_a_violation() {
 
 #[test]
 fn an_unknown_frame_is_a_violation() {
-    for kind in [0x00, 0x05, 0x06, 0x09, 0x0a, 0x0b, 0x16, 0x17, 0x18, 0x20, 0x27, 0x80, 0xff] {
+    for kind in [0x00, 0x09, 0x0a, 0x0b, 0x0c, 0x0f, 0x1b, 0x1f, 0x20, 0x27, 0x80, 0xff] {
         assert_violates(plain(&[kind, 0, 0]), Violation::UnknownFrame);
     }
 }
 
 #[test]
-fn a_set_flag_is_a_violation() {
+fn a_flag_that_the_kind_does_not_have_is_a_violation() {
     for flag in 0..8 {
         assert_violates(plain(&[0x07, 1 << flag, 1, 5]), Violation::UnknownFrame);
+        assert_violates(plain(&[0x15, 1 << flag, 3, 1, b'n', 0]), Violation::UnknownFrame);
+        if flag > 0 {
+            assert_violates(plain(&[0x14, 1 << flag, 3, 1, b'n', 0]), Violation::UnknownFrame);
+        }
+        if flag > 2 {
+            assert_violates(plain(&[0x10, 1 << flag, 4, 1, 1, b'n', 0]), Violation::UnknownFrame);
+        }
     }
 }
 
@@ -151,15 +169,43 @@ fn a_second_welcome_is_a_violation() {
 
 #[test]
 fn a_message_before_welcome_is_a_violation() {
-    let mut pair = Pair::new(Setup::plain());
-    pair.bend = Box::new(|direction, _, record| match direction {
-        Up => vec![record],
-        Down => vec![plain(&[0x14, 0, 3, 1, b'n', 0])],
-    });
-    pair.client.start(pair.now);
-    pair.run();
-    assert_eq!(pair.client_closed, [Code::PROTOCOL_VIOLATION]);
-    assert_eq!(pair.take_client_peer(), []);
+    // A notification, the first part of one, an acknowledgement, a number.
+    for frame in [&[0x14, 0, 3, 1, b'n', 0][..], &[0x19, 0, 4, 0x14, 0, 100, 9], &[0x06, 0, 1, 0], &[0x05, 0, 1, 1]] {
+        let mut pair = Pair::new(Setup::plain());
+        pair.bend = Box::new(|direction, _, record| match direction {
+            Up => vec![record],
+            Down => vec![plain(frame)],
+        });
+        pair.client.start(pair.now);
+        pair.run();
+        assert_eq!(pair.client_closed, [Code::PROTOCOL_VIOLATION], "frame {:#x}", frame[0]);
+        assert_eq!(pair.take_client_peer(), []);
+    }
+}
+
+/// What came before Welcome was refused, and counted all the same: the next session began with wrong numbers.
+#[test]
+fn regression_what_came_before_welcome_is_not_counted() {
+    for frame in [&[0x14, 0, 3, 1, b'n', 0][..], &[0x19, 0, 4, 0x14, 0, 100, 9]] {
+        let mut pair = Pair::new(Setup::plain());
+        let early = plain(frame);
+        pair.bend = Box::new(move |direction, number, record| match (direction, number) {
+            (Down, 0) => vec![early.clone(), record],
+            _ => vec![record],
+        });
+        pair.client.start(pair.now);
+        pair.run();
+        pair.bend = Box::new(|_, _, record| vec![record]);
+        pair.advance(Duration::from_secs(30));
+        assert!(pair.is_connected());
+        let sockets = pair.sockets;
+        let broadcast = Broadcast::new(name("n"), Payload::json("1"), false).expect("small");
+        pair.server().send(&broadcast).expect("room");
+        pair.advance(Duration::from_secs(1));
+        assert_eq!(pair.sockets, sockets, "the server was told of what it had never sent");
+        assert_eq!(pair.resets(), []);
+        assert_eq!(pair.take_client_peer().len(), 1);
+    }
 }
 
 #[test]
@@ -170,7 +216,7 @@ fn a_record_before_the_decision_is_a_violation() {
     pair.run();
     pair.inject(Up, plain(&[0x07, 0, 1, 5]));
     pair.run();
-    let ended = ServerEvent::Ended(Ended::Violation(Violation::UnexpectedRecord));
+    let ended = ServerEvent::Ended(Ended::Violation(Violation::UnexpectedRecord), 0);
     assert_eq!(pair.server_heard.last(), Some(&ended));
     assert_eq!(pair.server_closed, [Code::PROTOCOL_VIOLATION]);
 }
@@ -215,7 +261,9 @@ fn a_number_used_for_a_second_call_is_a_violation() {
         pair.inject(Up, plain(&[0x10, 0, 4, 5, 1, b'n', 0]));
         pair.inject(Up, plain(&[0x10, 0, 4, second, 1, b'n', 0]));
         pair.run();
-        assert_eq!(pair.take_server_peer().len(), 1);
+        let heard = pair.take_server_peer();
+        let first = heard.iter().filter(|event| matches!(event, PeerEvent::Call { .. })).count();
+        assert_eq!(first, 1, "{heard:?}");
         assert_eq!(pair.server_closed, [Code::PROTOCOL_VIOLATION]);
     }
 }
@@ -264,10 +312,10 @@ fn an_answer_above_the_callers_limit_becomes_a_failure() {
     setup.server.limits.max_message = 10;
     let mut pair = setup.connect();
     let now = pair.now;
-    let id = pair.server().call(now, name("ask"), Payload::json("1"), None).expect("connected");
+    let id = pair.server().call(now, name("ask"), Payload::json("1"), CallOptions::default()).expect("connected");
     pair.run();
     pair.server_heard.clear();
-    let refused = pair.client.answer(CallId(1), Ok(Payload::json("\"0123456789\"")));
+    let refused = pair.client.answer(pair.now, CallId(1), Ok(Payload::json("\"0123456789\"")));
     assert_eq!(refused, Err(moorline_protocol::error::Refused::TooLarge));
     pair.run();
     let outcome = Outcome::Failed(Failure::of(Code::TOO_LARGE));

@@ -4,8 +4,10 @@ mod backpressure;
 mod calls;
 mod confidentiality;
 mod discovery;
+mod foreign;
 mod handshake_attacks;
 mod heartbeat;
+mod large;
 mod limits;
 mod pair;
 #[cfg(not(target_family = "wasm"))]
@@ -13,5 +15,9 @@ mod properties;
 mod reconnect;
 mod record_attacks;
 mod refusal;
+mod resume;
+#[cfg(not(target_family = "wasm"))]
+mod session_properties;
 mod stranger;
+mod streams;
 mod wire_snapshots;

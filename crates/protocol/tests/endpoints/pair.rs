@@ -1,11 +1,16 @@
 //! Both endpoints, joined by a wire that a test can bend, in time that a test moves.
 //!
 //! The wire is a WebSocket's: ordered, and broken only as a whole. Nothing takes time on it; time passes in
-//! [`Pair::advance`] alone. Every run is bounded, and a failure tells the seed.
+//! [`Pair::advance`] alone. Every run is bounded, and a failure tells the seed. The server has one endpoint for each
+//! socket and a registry of sessions, as its driver has.
 
 mod setup;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use moorline_protocol::{
@@ -13,10 +18,10 @@ use moorline_protocol::{
     client::*,
     code::Code,
     discovery::Discovery,
-    frame::CallId,
+    frame::{CallId, Epoch, ResetReason, SessionId},
     payload::Payload,
     server::*,
-    session::Outcome,
+    session::{CallOptions, Claim, Outcome, Owner, Proof, Registry},
     time::{Timestamp, UnixMillis},
 };
 
@@ -55,12 +60,26 @@ enum ToServer {
     Closed,
 }
 
+/// The server's end of one socket.
+struct End {
+    endpoint: ServerEndpoint,
+    socket: SocketId,
+    /// The session that it has, or had.
+    session: Option<SessionId>,
+    arrival: Option<Arrival>,
+    wakes: Option<Timestamp>,
+}
+
+/// More sessions than these tests park.
+const MOST_PARKED: usize = 1_000;
+
 pub(crate) struct Pair {
     seed: u64,
     pub(crate) now: Timestamp,
     pub(crate) client: ClientEndpoint,
-    /// The server's end of the newest socket.
-    pub(crate) server: Option<ServerEndpoint>,
+    /// The server's ends that are not closed, and the newest, by the number of their socket: from 1.
+    ends: BTreeMap<u64, End>,
+    registry: Registry<u64>,
     server_config: Arc<ServerConfig>,
     pub(crate) admission: Admission,
     /// What a GET of the identity document gives.
@@ -70,8 +89,10 @@ pub(crate) struct Pair {
     /// Whether sockets open.
     pub(crate) reachable: bool,
     pub(crate) bend: Bend,
-    /// Every record as it was sent, before the wire bent it.
+    /// Every record as it was sent, before the wire bent it. Without those of the server's earlier ends.
     pub(crate) sent: Vec<(Direction, Bytes)>,
+    /// What the server's earlier ends sent, with the number of their socket.
+    pub(crate) late: Vec<(u64, Bytes)>,
     pub(crate) client_heard: Vec<ClientEvent>,
     pub(crate) server_heard: Vec<ServerEvent>,
     /// The codes that each side closed sockets with.
@@ -81,14 +102,13 @@ pub(crate) struct Pair {
     pub(crate) asked: Vec<String>,
     /// The newest socket, while it is open.
     socket: Option<SocketId>,
-    /// Sockets opened so far.
+    /// Sockets opened so far; the number of the newest.
     pub(crate) sockets: u64,
     on_wire: [usize; 2],
-    upward: VecDeque<ToServer>,
+    upward: VecDeque<(u64, ToServer)>,
     downward: VecDeque<(SocketId, ToClient)>,
     discovered: VecDeque<Ticket>,
     client_wakes: Option<Timestamp>,
-    server_wakes: Option<Timestamp>,
     steps: usize,
 }
 
@@ -98,7 +118,8 @@ impl Pair {
             seed: setup.seed,
             now: Timestamp::from_millis(1_000),
             client: ClientEndpoint::new(setup.client, seed_of(setup.seed, 0)),
-            server: None,
+            ends: BTreeMap::new(),
+            registry: Registry::new(setup.server.epoch, MOST_PARKED),
             server_config: Arc::new(setup.server),
             admission: Admission::Admit,
             discovery: Discovery::Unreachable,
@@ -106,6 +127,7 @@ impl Pair {
             reachable: true,
             bend: Box::new(|_, _, record| vec![record]),
             sent: Vec::new(),
+            late: Vec::new(),
             client_heard: Vec::new(),
             server_heard: Vec::new(),
             client_closed: Vec::new(),
@@ -118,7 +140,6 @@ impl Pair {
             downward: VecDeque::new(),
             discovered: VecDeque::new(),
             client_wakes: None,
-            server_wakes: None,
             steps: 0,
         }
     }
@@ -137,7 +158,7 @@ impl Pair {
     fn settle(&mut self) {
         loop {
             self.drain_client();
-            self.drain_server();
+            self.drain_servers();
             if let Some((socket, input)) = self.downward.pop_front() {
                 let input = match input {
                     ToClient::Opened => SocketInput::Opened,
@@ -147,15 +168,13 @@ impl Pair {
                 self.client.handle_input(self.now, ClientInput::Socket(socket, input));
             } else if let Some(ticket) = self.discovered.pop_front() {
                 self.client.handle_input(self.now, ClientInput::Discovered(ticket, self.discovery.clone()));
-            } else if let Some(input) = self.upward.pop_front() {
-                if let Some(server) = &mut self.server {
-                    server.handle_input(
-                        self.now,
-                        match input {
-                            ToServer::Record(record) => ServerInput::Record(record),
-                            ToServer::Closed => ServerInput::SocketClosed,
-                        },
-                    );
+            } else if let Some((number, input)) = self.upward.pop_front() {
+                if let Some(end) = self.ends.get_mut(&number) {
+                    let input = match input {
+                        ToServer::Record(record) => ServerInput::Record(record),
+                        ToServer::Closed => ServerInput::SocketClosed,
+                    };
+                    end.endpoint.handle_input(self.now, input);
                 }
             } else {
                 return;
@@ -173,7 +192,7 @@ impl Pair {
                 ClientOutput::CloseSocket(socket, code) => {
                     self.client_closed.push(code);
                     if self.socket.take_if(|open| *open == socket).is_some() {
-                        self.upward.push_back(ToServer::Closed);
+                        self.upward.push_back((self.sockets, ToServer::Closed));
                     }
                 }
                 ClientOutput::Discover(ticket, address) => {
@@ -191,37 +210,126 @@ impl Pair {
         }
     }
 
-    fn drain_server(&mut self) {
-        let mut arrived = false;
+    fn drain_servers(&mut self) {
+        let numbers: Vec<_> = self.ends.keys().copied().collect();
+        numbers.into_iter().for_each(|number| self.drain_server(number));
+        // The registry may have made an earlier one say something.
+        let newest = self.sockets;
+        self.ends.retain(|number, end| *number == newest || !end.endpoint.is_closed());
+    }
+
+    fn drain_server(&mut self, number: u64) {
         loop {
             self.step();
-            let Some(server) = &mut self.server else { return };
-            match server.poll_output() {
-                ServerOutput::Transmit(record) => self.send(Down, record),
+            let Some(end) = self.ends.get_mut(&number) else { return };
+            match end.endpoint.poll_output() {
+                ServerOutput::Transmit(record) if number == self.sockets => self.send(Down, record),
+                ServerOutput::Transmit(record) => {
+                    self.late.push((number, record.clone()));
+                    self.downward.push_back((end.socket, ToClient::Record(record)));
+                }
                 ServerOutput::Event(event) => {
-                    arrived |= matches!(event, ServerEvent::Arrived(_));
+                    self.remember(number, &event);
                     self.server_heard.push(event);
                 }
                 ServerOutput::CloseSocket(code) => {
                     self.server_closed.push(code);
-                    if let Some(socket) = self.socket.take() {
+                    let socket = end.socket;
+                    if self.socket.take_if(|open| *open == socket).is_some() {
                         self.downward.push_back((socket, ToClient::Closed(code.0)));
                     }
                 }
-                ServerOutput::Wait(_) if arrived => {
-                    arrived = false;
-                    match &self.admission {
-                        Admission::Admit => server.admit(self.now, UnixMillis(1_700_000_000_000)),
-                        Admission::Reject(rejection) => drop(server.reject(rejection.clone())),
-                        Admission::Silence => {}
+                ServerOutput::Wait(until) => match end.arrival.take() {
+                    Some(arrival) => self.decide(number, &arrival),
+                    None => {
+                        end.wakes = until;
+                        return;
                     }
-                }
-                ServerOutput::Wait(until) => {
-                    self.server_wakes = until;
-                    return;
-                }
+                },
             }
         }
+    }
+
+    /// What the registry is told of what the server's application hears.
+    fn remember(&mut self, number: u64, event: &ServerEvent) {
+        let Some(end) = self.ends.get_mut(&number) else { return };
+        match event {
+            ServerEvent::Arrived(arrival) => end.arrival = Some(arrival.clone()),
+            ServerEvent::Connected(id) => {
+                end.session = Some(*id);
+                let proof = end.endpoint.proof().expect("an admitted client has a proof").clone();
+                self.registry.enter(*id, owner(proof), number);
+            }
+            ServerEvent::Parked(_) => {
+                let id = end.session.expect("a session is parked");
+                assert_eq!(self.registry.park(id), None, "more sessions than a test parks");
+            }
+            ServerEvent::Ended(ended, _) => {
+                if let Some(id) = end.session {
+                    self.registry.leave(id, ended.reset_reason());
+                }
+            }
+            ServerEvent::Resumed | ServerEvent::Peer(_) | ServerEvent::HandshakeFailed(_) => {}
+        }
+    }
+
+    /// What a driver does with a client that has arrived.
+    fn decide(&mut self, number: u64, arrival: &Arrival) {
+        let wall_clock = UnixMillis(1_700_000_000_000);
+        let now = self.now;
+        match &self.admission {
+            Admission::Silence => {}
+            Admission::Reject(rejection) => {
+                let rejection = rejection.clone();
+                self.end(number).endpoint.reject(rejection);
+            }
+            Admission::Admit => {
+                let resume = arrival.auth.resume.as_ref();
+                let claim = match arrival.proof() {
+                    Some(proof) => self.registry.claim(resume, &owner(proof)),
+                    None => Claim::New(resume.map(|_| ResetReason::Unknown)),
+                };
+                let reset = match (claim, resume) {
+                    (Claim::Resume(earlier), Some(asked)) => match self.end(earlier).endpoint.can_resume(asked) {
+                        Resumable::Yes => return self.resume(number, earlier),
+                        Resumable::Stale => {
+                            self.end(number).endpoint.reject(Rejection::of(Code::SUPERSEDED));
+                            return;
+                        }
+                        Resumable::No => {
+                            let old = &mut self.end(earlier).endpoint;
+                            let saved = old.take_session().expect("the session of the registry");
+                            old.lose_session(saved);
+                            self.drain_server(earlier);
+                            Some(ResetReason::Unknown)
+                        }
+                    },
+                    (Claim::Resume(_), None) => unreachable!("nobody asked"),
+                    (Claim::New(reset), _) => reset,
+                };
+                self.end(number).endpoint.admit(now, wall_clock, reset);
+            }
+        }
+    }
+
+    /// Brings the session of an earlier end to this one.
+    fn resume(&mut self, number: u64, earlier: u64) {
+        let (now, wall_clock) = (self.now, UnixMillis(1_700_000_000_000));
+        let old = self.end(earlier);
+        let id = old.session.expect("the session of the registry");
+        let saved = old.endpoint.take_session().expect("the session of the registry");
+        // Everything of the earlier end comes first.
+        self.drain_server(earlier);
+        let end = self.end(number);
+        end.endpoint.resume(now, wall_clock, saved).map_err(drop).expect("it can: that was asked");
+        end.session = Some(id);
+        let proof = end.endpoint.proof().expect("a resumed session has a proof").clone();
+        self.registry.attach(id);
+        self.registry.enter(id, owner(proof), number);
+    }
+
+    fn end(&mut self, number: u64) -> &mut End {
+        self.ends.get_mut(&number).expect("the end of a socket")
     }
 
     fn open(&mut self, socket: SocketId) {
@@ -231,9 +339,10 @@ impl Pair {
         self.sockets += 1;
         self.socket = Some(socket);
         self.on_wire = [0; 2];
-        self.upward.clear();
         self.downward.push_back((socket, ToClient::Opened));
-        self.server = Some(ServerEndpoint::new(self.server_config.clone(), seed_of(self.seed, self.sockets), self.now));
+        let seed = seed_of(self.seed, self.sockets);
+        let endpoint = ServerEndpoint::new(self.server_config.clone(), seed, self.now);
+        self.ends.insert(self.sockets, End { endpoint, socket, session: None, arrival: None, wakes: None });
     }
 
     fn send(&mut self, direction: Direction, record: Bytes) {
@@ -248,7 +357,7 @@ impl Pair {
     /// Puts a record on the wire behind what is there; nobody but a test has sent it.
     pub(crate) fn inject(&mut self, direction: Direction, record: impl Into<Bytes>) {
         match (direction, self.socket) {
-            (Up, Some(_)) => self.upward.push_back(ToServer::Record(record.into())),
+            (Up, Some(_)) => self.upward.push_back((self.sockets, ToServer::Record(record.into()))),
             (Down, Some(socket)) => self.downward.push_back((socket, ToClient::Record(record.into()))),
             (_, None) => {}
         }
@@ -261,9 +370,45 @@ impl Pair {
 
     /// Somebody on the way closes the socket with this number.
     pub(crate) fn close_socket(&mut self, number: u16) {
-        let Some(socket) = self.socket.take() else { return };
-        self.upward = [ToServer::Closed].into();
-        self.downward = [(socket, ToClient::Closed(number))].into();
+        let newest = self.sockets;
+        if self.half_cut(number) {
+            self.upward.push_back((newest, ToServer::Closed));
+        }
+    }
+
+    /// The client's socket goes, and the server does not hear of it. What is on the wire is lost.
+    pub(crate) fn half_cut(&mut self, number: u16) -> bool {
+        let Some(socket) = self.socket.take() else { return false };
+        let newest = self.sockets;
+        self.upward.retain(|(number, _)| *number != newest);
+        self.downward.retain(|(to, _)| *to != socket);
+        self.downward.push_back((socket, ToClient::Closed(number)));
+        true
+    }
+
+    /// Something comes to the server from an earlier socket.
+    pub(crate) fn inject_late(&mut self, number: u64, record: impl Into<Bytes>) {
+        self.upward.push_back((number, ToServer::Record(record.into())));
+    }
+
+    /// The server ends without a word and begins anew.
+    pub(crate) fn restart(&mut self) {
+        let epoch = Epoch(self.server_config.epoch.0.map(|byte| byte.wrapping_add(1)));
+        self.cut();
+        self.upward.clear();
+        self.ends.clear();
+        let mut config = ServerConfig::clone(&self.server_config);
+        config.epoch = epoch;
+        self.server_config = Arc::new(config);
+        self.registry = Registry::new(epoch, MOST_PARKED);
+    }
+
+    /// Cuts the socket and lets the client come back at once.
+    pub(crate) fn reconnect(&mut self) {
+        self.cut();
+        self.run();
+        self.client.retry_now(self.now);
+        self.run();
     }
 
     /// The sender's socket in this direction takes no more, or takes more again.
@@ -287,7 +432,8 @@ impl Pair {
         self.steps = 0;
         loop {
             self.settle();
-            let due = [self.client_wakes, self.server_wakes].into_iter().flatten().min();
+            let ends = self.ends.values().filter_map(|end| end.wakes);
+            let due = ends.chain(self.client_wakes).min();
             let Some(due) = due.filter(|due| *due <= end) else { break };
             self.now = self.now.max(due);
             self.wake();
@@ -298,15 +444,15 @@ impl Pair {
     /// Wakes both sides, whether they asked or not.
     pub(crate) fn wake(&mut self) {
         self.client.handle_input(self.now, ClientInput::Wake);
-        if let Some(server) = &mut self.server {
-            server.handle_input(self.now, ServerInput::Wake);
+        for end in self.ends.values_mut() {
+            end.endpoint.handle_input(self.now, ServerInput::Wake);
         }
         self.settle();
     }
 
     pub(crate) fn is_connected(&self) -> bool {
         matches!(self.last_status(), Some(Status::Connected))
-            && self.server.as_ref().is_some_and(ServerEndpoint::is_authenticated)
+            && self.ends.get(&self.sockets).is_some_and(|end| end.endpoint.is_authenticated())
     }
 
     pub(crate) fn last_status(&self) -> Option<&Status> {
@@ -335,7 +481,7 @@ impl Pair {
     /// A call of the client's without a deadline.
     pub(crate) fn call(&mut self, text: &str) -> CallId {
         let payload = Payload::json(text.to_owned());
-        self.client.call(self.now, name("echo"), payload, None).expect("the call is taken")
+        self.client.call(self.now, name("echo"), payload, CallOptions::default()).expect("the call is taken")
     }
 
     /// The newest socket, which must be open.
@@ -343,8 +489,28 @@ impl Pair {
         self.socket.expect("a socket is open")
     }
 
+    /// The server's end of the newest socket.
     pub(crate) fn server(&mut self) -> &mut ServerEndpoint {
-        self.server.as_mut().expect("a socket was opened")
+        self.newest().expect("a socket was opened")
+    }
+
+    /// The server's end of the newest socket, if there was one.
+    pub(crate) fn newest(&mut self) -> Option<&mut ServerEndpoint> {
+        self.ends.get_mut(&self.sockets).map(|end| &mut end.endpoint)
+    }
+
+    /// The resets that the client's application heard.
+    pub(crate) fn resets(&self) -> Vec<Reset> {
+        let resets = self.client_heard.iter().filter_map(|event| match event {
+            ClientEvent::Reset(reset) => Some(reset.clone()),
+            _ => None,
+        });
+        resets.collect()
+    }
+
+    /// How many sessions the server has, live and parked.
+    pub(crate) fn sessions(&self) -> (usize, usize) {
+        (self.registry.live(), self.registry.parked())
     }
 
     /// What the client's application heard from the other side, taken out.
@@ -376,4 +542,8 @@ impl Pair {
     pub(crate) fn sent(&self, direction: Direction) -> Vec<Bytes> {
         self.sent.iter().filter(|(sent, _)| *sent == direction).map(|(_, record)| record.clone()).collect()
     }
+}
+
+fn owner(proof: Proof) -> Owner {
+    Owner { proof, tenant: "default".to_owned(), subject: "anonymous".to_owned() }
 }

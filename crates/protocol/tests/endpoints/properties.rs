@@ -10,7 +10,7 @@ use moorline_protocol::{
     frame::{CallId, Failure},
     payload::Payload,
     server::*,
-    session::Broadcast,
+    session::{Broadcast, CallOptions},
     time::UnixMillis,
 };
 use proptest::{collection::vec, prelude::*};
@@ -133,14 +133,15 @@ fn take(pair: &mut Pair, ledger: &mut Ledger, step: Step) {
     let now = pair.now;
     match step {
         Step::Call { timeout } => {
-            let timeout = timeout.map(|timeout| Duration::from_millis(timeout.into()));
-            if let Ok(id) = pair.client.call(now, name("echo"), Payload::json("1"), timeout) {
+            let mut options = CallOptions::default();
+            options.timeout = timeout.map(|timeout| Duration::from_millis(timeout.into()));
+            if let Ok(id) = pair.client.call(now, name("echo"), Payload::json("1"), options) {
                 assert_eq!(ledger.settled.insert(id, 0), None, "{id:?} was given twice");
             }
         }
         Step::CallClient => {
-            if let Some(server) = &mut pair.server {
-                let _ = server.call(now, name("ask"), Payload::json("1"), Some(Duration::from_secs(1)));
+            if let Some(server) = pair.newest() {
+                let _ = server.call(now, name("ask"), Payload::json("1"), CallOptions::within(Duration::from_secs(1)));
             }
         }
         Step::Cancel(which) => {
@@ -154,19 +155,19 @@ fn take(pair: &mut Pair, ledger: &mut Ledger, step: Step) {
         Step::Answer { call, fails } => {
             let id = pick(&ledger.server_handed, call);
             let result = if fails { Err(Failure::of(Code::INTERNAL)) } else { Ok(Payload::json("1")) };
-            if let Some(server) = &mut pair.server {
+            if let Some(server) = pair.newest() {
                 let _ = server.answer(id, result);
             }
         }
         Step::AnswerServer(which) => {
-            let _ = pair.client.answer(pick(&ledger.client_handed, which), Ok(Payload::json("1")));
+            let _ = pair.client.answer(pair.now, pick(&ledger.client_handed, which), Ok(Payload::json("1")));
         }
         Step::Notify { volatile, size } => {
             let _ = pair.client.notify(name("n"), Payload::bytes(vec![0; size.into()]), volatile);
         }
         Step::Broadcast { volatile } => {
             let broadcast = Broadcast::new(name("n"), Payload::json("1"), volatile).expect("small");
-            if let Some(server) = &mut pair.server {
+            if let Some(server) = pair.newest() {
                 let _ = server.send(&broadcast);
             }
         }
@@ -209,9 +210,9 @@ fn take(pair: &mut Pair, ledger: &mut Ledger, step: Step) {
             }
         }
         Step::ServerCloses(code) => {
-            if let Some(server) = &mut pair.server {
+            if let Some(server) = pair.newest() {
                 server.close(Code(code), "closed", Duration::from_millis(10));
-                server.admit(now, UnixMillis(0));
+                server.admit(now, UnixMillis(0), None);
             }
         }
         Step::RetryNow => pair.client.retry_now(now),

@@ -69,7 +69,7 @@ fn what_an_older_socket_says_is_passed_over() {
 }
 
 #[test]
-fn a_lost_connection_is_made_again_with_a_key_and_session_of_its_own() {
+fn a_lost_connection_is_made_again_for_the_same_key_and_session() {
     let mut pair = Setup::default().connect();
     for _ in 0..5 {
         pair.cut();
@@ -81,12 +81,19 @@ fn a_lost_connection_is_made_again_with_a_key_and_session_of_its_own() {
         _ => None,
     });
     let sessions = pair.client_heard.iter().filter_map(|event| match event {
-        ClientEvent::Session(session) => Some(session.id),
+        ClientEvent::Session(session) => Some(session),
         _ => None,
     });
-    let (keys, sessions): (BTreeSet<_>, BTreeSet<_>) = (keys.collect(), sessions.collect());
-    assert_eq!(keys.len(), 6);
-    assert_eq!(sessions.len(), 6);
+    let (keys, sessions): (Vec<_>, Vec<_>) = (keys.collect(), sessions.collect());
+    assert_eq!((keys.len(), sessions.len()), (6, 6));
+    assert_eq!(BTreeSet::from_iter(keys).len(), 1);
+    assert_eq!(sessions.iter().map(|session| session.id).collect::<BTreeSet<_>>().len(), 1);
+    assert_eq!(
+        sessions.iter().map(|session| session.resumed).collect::<Vec<_>>(),
+        [false, true, true, true, true, true]
+    );
+    assert_eq!(pair.sessions(), (1, 0));
+    assert_eq!(pair.resets(), []);
 }
 
 #[test]

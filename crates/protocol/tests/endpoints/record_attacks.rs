@@ -142,7 +142,7 @@ fn a_record_of_another_connection_ends_the_connection() {
     other.run();
     assert_eq!(other.server_closed, [Code::RECORD_REFUSED]);
     let last = other.server_heard.last();
-    assert_eq!(last, Some(&ServerEvent::Ended(Ended::Violation(Violation::Unopened))));
+    assert_eq!(last, Some(&ServerEvent::Parked(Ended::Violation(Violation::Unopened))));
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn what_an_auth_handler_says_reaches_the_client() {
     let pair = rejected(Setup::default(), Rejection { name, message, ..rejection(Code::REFUSED) });
     let failure = pair.failure().expect("a failure");
     assert_eq!((failure.name().as_str(), failure.message.as_str()), ("banned", "until Monday"));
-    let Some(ServerEvent::Ended(ended)) = pair.server_heard.last() else { panic!("{:?}", pair.server_heard) };
+    let Some(ServerEvent::Ended(ended, 0)) = pair.server_heard.last() else { panic!("{:?}", pair.server_heard) };
     assert_eq!(*ended, Ended::Closed(Code::REFUSED));
 }
 
@@ -138,7 +138,7 @@ fn nobody_decides_for_too_long_and_the_client_is_told_to_come_again() {
     pair.client.start(pair.now);
     pair.advance(10 * SECOND);
     assert_eq!(pair.server_closed.first(), Some(&Code::REJECTED));
-    let ended = ServerEvent::Ended(Ended::Closed(Code::SERVER_FULL));
+    let ended = ServerEvent::Ended(Ended::Closed(Code::SERVER_FULL), 0);
     assert!(pair.server_heard.contains(&ended));
 }
 

@@ -9,6 +9,7 @@ use moorline_protocol::{
     payload::Payload,
     record::Suite,
     server::Rejection,
+    session::CallOptions,
 };
 use std::time::Duration;
 
@@ -63,14 +64,18 @@ fn welcome() {
         &plain().sent(Down)[0],
         "
         11                              | plain record
-        01 00 2b                        | Welcome, 43 bytes
+        01 00 4d                        | Welcome, 77 bytes
         01 10  ca a9 ef 5d a7 62 56 8b  | 1, the session
                bc 5e d7 81 b1 28 2f fa
         02 06  80 d0 95 ff bc 31        | 2, the server's time: 1,700,000,000,000
         03 03  a8 c3 01                 | 3, heartbeat: 25,000 ms
-        04 03  ef f7 03                 | 4, largest payload: 64,495
+        04 04  80 80 80 02              | 4, largest payload: 4 MiB
         05 02  80 08                    | 5, calls in flight: 1,024
         06 01  73                       | 6, the server's version: s
+        09 08  e0 e1 e2 e3 e4 e5 e6 e7  | 9, the run of the server
+        0a 03  c0 a9 07                 | 10, resume window: 120,000 ms
+        0b 10  74 95 30 b8 09 31 cb 7f  | 11, the secret of a plain session
+               1c 02 97 f7 bd 50 15 3a
     ",
     );
 }
@@ -117,6 +122,198 @@ fn call() {
 }
 
 #[test]
+fn call_with_a_key_that_asks_for_a_stream() {
+    let mut pair = plain();
+    let mut options = CallOptions::default();
+    options.key = Some(name("k"));
+    options.credit = Some(300);
+    pair.client.call(pair.now, name("n"), Payload::json("42"), options).expect("room");
+    assert_wire(
+        &newest(&mut pair, Up),
+        "
+        11            | plain record
+        10 06 0a      | Call, keyed and a stream, 10 bytes
+        01            | its number
+        01  6e        | name: n
+        01  6b        | key: k
+        ac 02         | items that the caller takes: 300
+        01            | encoding: JSON
+        34 32         | 42
+    ",
+    );
+}
+
+#[test]
+fn credit_item_and_end() {
+    let mut pair = plain();
+    let mut options = CallOptions::default();
+    options.credit = Some(1);
+    let id = pair.client.call(pair.now, name("n"), Payload::json("42"), options).expect("room");
+    pair.run();
+    pair.client.grant(id, 300);
+    assert_wire(
+        &newest(&mut pair, Up),
+        "
+        11        | plain record
+        17 00 03  | Credit, 3 bytes
+        01        | the call's number
+        ac 02     | items that the caller takes beside the others: 300
+    ",
+    );
+    pair.server().item(id, Payload::json("7")).expect("credit");
+    pair.server().end_stream(id);
+    assert_wire(
+        &newest(&mut pair, Down),
+        "
+        11        | plain record
+        06 00 01  | Ack, 1 byte
+        02        | everything up to 2
+        16 00 03  | Item, 3 bytes
+        01        | the call's number
+        01        | encoding: JSON
+        37        | 7
+        18 00 01  | End, 1 byte
+        01        | the call's number
+    ",
+    );
+}
+
+#[test]
+fn a_notification_that_asks_for_its_acknowledgement_and_that() {
+    let mut pair = plain();
+    pair.client.notify_confirmed(name("n"), Payload::json("42")).expect("room");
+    assert_wire(
+        &newest(&mut pair, Up),
+        "
+        11        | plain record
+        14 01 05  | Notify, asks, 5 bytes
+        01  6e    | name: n
+        01        | encoding: JSON
+        34 32     | 42
+    ",
+    );
+    assert_wire(
+        &newest(&mut pair, Down),
+        "
+        11        | plain record
+        06 00 01  | Ack, 1 byte
+        01        | everything up to 1
+    ",
+    );
+}
+
+#[test]
+fn a_notification_in_parts() {
+    let mut pair = plain();
+    pair.client.notify(name("n"), Payload::bytes(vec![7; 16_384]), false).expect("room");
+    let whole = newest(&mut pair, Up);
+    let before = pair.sent(Up).len();
+    // name: n | encoding: bytes | the bytes
+    let body = [b"\x01n\x00".as_slice(), &[7; 16_384]].concat();
+    assert_wire(&whole[..5], "11  14 00 83 80  | Notify in one frame");
+    pair.client.notify(name("n"), Payload::bytes(vec![7; 16_385]), false).expect("room");
+    let parts = newest(&mut pair, Up);
+    assert_eq!(pair.sent(Up).len(), before + 1);
+    let (first, more) = parts.split_at(1 + 10 + 16_384);
+    assert_wire(
+        &first[..11],
+        "
+        11              | plain record
+        19 00 85 80 01  | First, 16,389 bytes
+        14 00           | what the parts make: a Notify without flags
+        84 80 01        | of 16,388 bytes
+    ",
+    );
+    assert_eq!(first[11..], body[..16_384]);
+    assert_wire(
+        more,
+        "
+        1a 00 04     | More, 4 bytes
+        07 07 07 07  | the rest of the body
+    ",
+    );
+}
+
+#[test]
+fn the_greeting_of_a_resumed_session() {
+    let mut pair = plain();
+    pair.client.notify(name("n"), Payload::json("1"), false).expect("room");
+    pair.run();
+    let before = (pair.sent(Up).len(), pair.sent(Down).len());
+    pair.reconnect();
+    let (up, down) = (&pair.sent(Up)[before.0..], &pair.sent(Down)[before.1..]);
+    assert_wire(
+        &up[0],
+        "
+        04                              | hello of a plain connection
+        01                              | version
+        01 08  77 73 3a 2f 2f 68 2f 6d  | AUTH 1, the URL: ws://h/m
+        04 01  63                       | AUTH 4, the client's version: c
+        05 2a                           | AUTH 5, the session to go on with:
+            ca a9 ef 5d a7 62 56 8b     |     its name
+            bc 5e d7 81 b1 28 2f fa
+            e0 e1 e2 e3 e4 e5 e6 e7     |     the run of the server
+            00                          |     received: nothing
+            02                          |     the client's second connection
+            74 95 30 b8 09 31 cb 7f     |     the secret
+            1c 02 97 f7 bd 50 15 3a
+    ",
+    );
+    assert_wire(
+        &down[0],
+        "
+        11                              | plain record
+        01 00 50                        | Welcome, 80 bytes
+        01 10  ca a9 ef 5d a7 62 56 8b  | 1, the session
+               bc 5e d7 81 b1 28 2f fa
+        02 06  80 d0 95 ff bc 31        | 2, the server's time: 1,700,000,000,000
+        03 03  a8 c3 01                 | 3, heartbeat: 25,000 ms
+        04 04  80 80 80 02              | 4, largest payload: 4 MiB
+        05 02  80 08                    | 5, calls in flight: 1,024
+        06 01  73                       | 6, the server's version: s
+        07 01  01                       | 7, the session goes on; received: 1
+        09 08  e0 e1 e2 e3 e4 e5 e6 e7  | 9, the run of the server
+        0a 03  c0 a9 07                 | 10, resume window: 120,000 ms
+        0b 10  74 95 30 b8 09 31 cb 7f  | 11, the secret of a plain session
+               1c 02 97 f7 bd 50 15 3a
+        05 00 01                        | Seq, 1 byte
+        01                              | the server's next number: 1
+    ",
+    );
+    assert_wire(
+        &up[1],
+        "
+        11        | plain record
+        05 00 01  | Seq, 1 byte
+        02        | the client's next number: 2
+        07 00 01  | Ping, 1 byte
+        00        | number
+    ",
+    );
+}
+
+#[test]
+fn welcome_to_another_session_than_the_one_that_was_asked_for() {
+    let mut pair = plain();
+    let before = pair.sent(Down).len();
+    pair.restart();
+    pair.run();
+    pair.client.retry_now(pair.now);
+    pair.run();
+    // As the first Welcome, but for 8; the name, the run and the secret are new.
+    let welcome = &pair.sent(Down)[before];
+    assert_wire(&welcome[1..4], "01 00 50  | Welcome, 80 bytes");
+    assert_wire(
+        &welcome[45..61],
+        "
+        06 01  73                       | 6, the server's version: s
+        08 01  03                       | 8, why: restart
+        09 08  e1 e2 e3 e4 e5 e6 e7 e8  | 9, the run of the server
+    ",
+    );
+}
+
+#[test]
 fn reply() {
     let mut pair = plain();
     pair.call("42");
@@ -126,6 +323,8 @@ fn reply() {
         &newest(&mut pair, Down),
         "
         11        | plain record
+        06 00 01  | Ack, 1 byte
+        01        | everything up to 1
         11 00 04  | Reply, 4 bytes
         01        | the call's number
         00        | encoding: bytes
@@ -150,6 +349,8 @@ fn fail() {
         &newest(&mut pair, Down),
         "
         11            | plain record
+        06 00 01      | Ack, 1 byte
+        01            | everything up to 1
         12 00 0d      | Fail, 13 bytes
         01            | the call's number
         cc 08         | code 1100, the application's own
@@ -171,6 +372,8 @@ fn fail_without_data() {
         &newest(&mut pair, Down),
         "
         11        | plain record
+        06 00 01  | Ack, 1 byte
+        01        | everything up to 1
         12 00 05  | Fail, 5 bytes
         01        | the call's number
         cd 08     | code 1101, not_found
@@ -267,7 +470,7 @@ fn goaway() {
         11                       | plain record
         03 00 11                 | Goaway, 17 bytes
         aa 1f                    | code 4010, going_away
-        74 95 30 b8 09 31 cb 7f  | reference
+        21 c6 95 0d 5e 0b 9f 7c  | reference
         ac 02                    | come again in 300 ms
         04  67 6f 6e 65          | message: gone
     ",

@@ -185,6 +185,16 @@ mod tests {
     }
 
     #[test]
+    fn the_internal_listener_is_set_and_taken_back_by_the_environment() -> Result<(), ConfigError> {
+        let name = "MOORLINE__INTERNAL__LISTEN";
+        assert_eq!(applied("", &[])?.internal.listen, None);
+        assert_eq!(applied("", &[(name, "[::1]:2668")])?.internal.listen, "[::1]:2668".parse().ok());
+        assert_eq!(applied("[internal]\nlisten = '127.0.0.1:2668'", &[(name, "")])?.internal.listen, None);
+        assert!(error(&[(name, "2668")]).starts_with("MOORLINE__INTERNAL__LISTEN: must be an address and port"));
+        Ok(())
+    }
+
+    #[test]
     fn an_unknown_variable_names_the_nearest() {
         let error_of = |name| error(&[(name, "x")]);
         assert_eq!(
@@ -192,6 +202,7 @@ mod tests {
             "MOORLINE__SERVER__LISTN: no setting has this variable; did you mean MOORLINE__SERVER__LISTEN?"
         );
         assert!(error_of("MOORLINE__SERVR__LISTEN").ends_with("did you mean MOORLINE__SERVER__LISTEN?"));
+        assert!(error_of("MOORLINE__INTERNL__LISTEN").ends_with("did you mean MOORLINE__INTERNAL__LISTEN?"));
         assert!(error_of("MOORLINE__SERVER_LISTEN").ends_with("did you mean MOORLINE__SERVER__LISTEN?"));
         assert!(error_of("MOORLINE__LISTEN").ends_with("did you mean MOORLINE__SERVER__LISTEN?"));
         assert_eq!(error(&[("MOORLINE_CONFIG", "x"), ("MOORLINE_URL", "x")]), "");

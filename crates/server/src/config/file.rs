@@ -113,6 +113,8 @@ mod tests {
             public = "dist"
             encryption = "off"
             suites = ["chacha20-poly1305"]
+            [internal]
+            listen = "127.0.0.1:2668"
             [identity]
             key_file = "/run/key"
             [auth]
@@ -122,6 +124,7 @@ mod tests {
             max_message = "1KiB"
             calls_in_flight = 5
             outgoing = "2MiB"
+            parked_sessions = 6
             [timeouts]
             tls_accept = "1s"
             upgrade = "2s"
@@ -131,6 +134,8 @@ mod tests {
             [heartbeat]
             idle = "1m"
             grace = "20s"
+            [session]
+            resume_window = "5m"
             [log]
             format = "json"
             level = "warn"
@@ -143,12 +148,14 @@ mod tests {
         assert_eq!(format!("{:?}", server.allowed_origins), r#"["https://app.example.com"]"#);
         assert_eq!(server.data_dir, Path::new("/etc/moorline/data"));
         assert_eq!(server.public.as_deref(), Some(Path::new("/etc/moorline/dist")));
+        assert_eq!(config.internal.listen, Some(([127, 0, 0, 1], 2668).into()));
         assert_eq!(config.key_file(), Path::new("/run/key"));
         assert!(!server.encryption && config.auth.anonymous);
         assert_eq!(server.suites, [Suite::ChaCha20Poly1305]);
         let limits = &config.limits;
         assert_eq!((limits.connections, limits.max_message), (1_000, 1_024));
-        assert_eq!((limits.calls_in_flight, limits.outgoing), (5, 2 << 20));
+        assert_eq!((limits.calls_in_flight, limits.outgoing, limits.parked_sessions), (5, 2 << 20, 6));
+        assert_eq!(config.session.resume_window, Duration::from_secs(300));
         let timeouts = &config.timeouts;
         let seconds =
             [timeouts.tls_accept, timeouts.upgrade, timeouts.handshake, timeouts.decision].map(|t| t.as_secs());
@@ -182,8 +189,15 @@ mod tests {
             "moorline.toml:1:1: listen stands outside all sections; did you mean [server] listen?"
         );
         assert_eq!(error("[auth]\ncolour = 1"), "moorline.toml:2:1: unknown key colour in [auth]; known are anonymous");
+        assert_eq!(
+            error("[internal]\nlisen = '127.0.0.1:1'"),
+            "moorline.toml:2:1: unknown key lisen in [internal]; did you mean listen?"
+        );
         assert_eq!(error("[sever]\n"), "moorline.toml:1:2: unknown section [sever]; did you mean [server]?");
-        assert!(error("[colours]\n").ends_with("known are server, identity, auth, limits, timeouts, heartbeat, log"));
+        assert!(
+            error("[colours]\n")
+                .ends_with("known are server, internal, identity, auth, limits, timeouts, heartbeat, session, log")
+        );
         assert!(error("colour = 1").starts_with("moorline.toml:1:1: colour stands outside all sections"));
         assert!(error("[server.listen]\nport = 1").starts_with("moorline.toml:1:"));
     }
@@ -205,6 +219,7 @@ mod tests {
             ("[server]\nencryption = 'of'", "must be \"on\" or \"off\", not \"of\"; did you mean \"off\"?"),
             ("[server]\npath = 'moorline'", "must be a path such as \"/moorline\""),
             ("[server]\nlisten = 'localhost:2667'", "must be an address and port such as \"127.0.0.1:2667\""),
+            ("[internal]\nlisten = 2668", "2:10: [internal] listen: must be an address and port such as"),
             ("[server]\npublic_urls = 'wss://a/'", "2:15: [server] public_urls: must be a list such as"),
             ("[server]\npublic_urls = [\n  'wss://a/',\n  'a/b']", "4:3: [server] public_urls: \"a/b\" does not do"),
             ("[server]\nallowed_origins = ['*']", "2:20: [server] allowed_origins: \"*\" does not do: patterns"),
@@ -241,7 +256,7 @@ mod tests {
 
     #[test]
     fn what_a_message_and_the_queue_take_is_bounded() {
-        assert!(error("[limits]\nmax_message = '1MiB'").ends_with("must be from 1B to 64495B"));
+        assert!(error("[limits]\nmax_message = '17MiB'").ends_with("must be from 1B to 16MiB"));
         assert!(error("[limits]\noutgoing = '1KiB'").ends_with("must be from 64KiB to 1GiB"));
     }
 

@@ -29,6 +29,7 @@ pub(super) const KEYS: &[Key] = &[
     key("server", "public", |config| Slot::PathOrNone(&mut config.server.public)),
     key("server", "encryption", |config| Slot::Switch(&mut config.server.encryption)),
     key("server", "suites", |config| Slot::Suites(&mut config.server.suites)),
+    key("internal", "listen", |config| Slot::AddressOrNone(&mut config.internal.listen)),
     key("identity", "key_file", |config| Slot::PathOrNone(&mut config.identity.key_file)),
     key("identity", "key", |config| Slot::Secret(&mut config.identity.key)),
     key("auth", "anonymous", |config| Slot::Flag(&mut config.auth.anonymous)),
@@ -36,6 +37,7 @@ pub(super) const KEYS: &[Key] = &[
     key("limits", "max_message", |config| Slot::Size(&mut config.limits.max_message, 1..=MAX_PAYLOAD)),
     key("limits", "calls_in_flight", |config| Slot::Count(&mut config.limits.calls_in_flight, 1..=MANY)),
     key("limits", "outgoing", |config| Slot::Size(&mut config.limits.outgoing, MAX_RECORD..=1 << 30)),
+    key("limits", "parked_sessions", |config| Slot::Count(&mut config.limits.parked_sessions, 0..=MANY)),
     key("timeouts", "tls_accept", |config| Slot::Duration(&mut config.timeouts.tls_accept)),
     key("timeouts", "upgrade", |config| Slot::Duration(&mut config.timeouts.upgrade)),
     key("timeouts", "handshake", |config| Slot::Duration(&mut config.timeouts.handshake)),
@@ -43,6 +45,7 @@ pub(super) const KEYS: &[Key] = &[
     key("timeouts", "shutdown", |config| Slot::Duration(&mut config.timeouts.shutdown)),
     key("heartbeat", "idle", |config| Slot::Duration(&mut config.heartbeat.idle)),
     key("heartbeat", "grace", |config| Slot::Duration(&mut config.heartbeat.grace)),
+    key("session", "resume_window", |config| Slot::Duration(&mut config.session.resume_window)),
     key("log", "format", |config| Slot::LogFormat(&mut config.log.format)),
     key("log", "level", |config| Slot::LogFilter(&mut config.log.level)),
 ];
@@ -68,9 +71,12 @@ pub(super) fn names(section: &str) -> Vec<&'static str> {
     KEYS.iter().filter(|key| key.name.section == section).map(|key| key.name.name).collect()
 }
 
-/// The setting that an unknown one was probably meant to be: one of its section that looks like it, otherwise one of
-/// this very name elsewhere, otherwise one elsewhere that looks like it.
+/// The setting that an unknown one was probably meant to be: one of its section, or of the one that was probably meant,
+/// that looks like it, otherwise one of this very name elsewhere, otherwise one elsewhere that looks like it.
 pub(super) fn nearest_key(section: &str, name: &str) -> Option<KeyName> {
+    let known = sections();
+    let meant = || nearest(section, known.iter().map(|known| (*known, *known)));
+    let section = if known.contains(&section) { section } else { meant().unwrap_or(section) };
     let all = || KEYS.iter().map(|key| key.name);
     let candidates = |here: bool| {
         all().filter(move |key| (key.section == section) == here).map(|key| (key.name, key)).collect::<Vec<_>>()
@@ -109,6 +115,8 @@ mod tests {
         assert_eq!(suggested("server", "Listen").as_deref(), Some("[server] listen"));
         assert_eq!(suggested("server", "level").as_deref(), Some("[log] level"));
         assert_eq!(suggested("", "listen").as_deref(), Some("[server] listen"));
+        assert_eq!(suggested("internal", "lisen").as_deref(), Some("[internal] listen"));
+        assert_eq!(suggested("internl", "listen").as_deref(), Some("[internal] listen"));
         assert_eq!(suggested("server", "colour"), None);
     }
 

@@ -70,6 +70,8 @@ impl FromStr for LogFilter {
 /// A field and what it takes.
 pub(super) enum Slot<'a> {
     Address(&'a mut SocketAddr),
+    /// An empty text is none, as of [`Self::PathOrNone`].
+    AddressOrNone(&'a mut Option<SocketAddr>),
     UrlPath(&'a mut String),
     Urls(&'a mut Vec<DialUrl>),
     Origins(&'a mut Vec<WebOrigin>),
@@ -195,6 +197,12 @@ impl<'a> Value<'a> {
 pub(super) fn fill(slot: Slot<'_>, value: Value<'_>, base_dir: &Path, place: Place) -> Result<(), Misfit> {
     match slot {
         Slot::Address(field) => *field = value.parsed(ADDRESS, |text| text.parse().ok())?,
+        Slot::AddressOrNone(field) => {
+            *field = value.parsed(ADDRESS, |text| match text {
+                "" => Some(None),
+                text => text.parse().ok().map(Some),
+            })?;
+        }
         Slot::UrlPath(field) => *field = value.parsed(URL_PATH, url_path)?,
         Slot::Urls(field) => {
             *field = value.list("a list such as [\"wss://app.example.com/moorline\"]", |text| {

@@ -2,13 +2,14 @@
 
 use std::{
     net::SocketAddr,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use moorline_protocol::{
     code::Code,
-    server::{HandshakeFailure, ServerEndpoint, ServerEvent, ServerInput, ServerOutput},
+    server::{Arrival, HandshakeFailure, ServerEndpoint, ServerEvent, ServerInput, ServerOutput},
     time::UnixMillis,
 };
 use tokio::{
@@ -19,7 +20,7 @@ use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
         Error as WsError, Message,
-        protocol::{CloseFrame, WebSocketConfig, frame::coding::CloseCode},
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
     },
 };
 
@@ -38,27 +39,42 @@ pub(super) fn websocket_config(max_message: usize, max_write: usize) -> WebSocke
         .max_frame_size(Some(max_message))
 }
 
+/// The WebSocket on an upgraded socket. `read` is what came behind the head of the request.
+pub(crate) async fn open_websocket<S>(
+    socket: S,
+    read: Bytes,
+    max_message: usize,
+    max_write: usize,
+) -> WebSocketStream<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let config = websocket_config(max_message, max_write);
+    WebSocketStream::from_partially_read(socket, read.into(), Role::Server, Some(config)).await
+}
+
 /// The handshake, up to the decision.
 pub(super) async fn greet<S>(
     mut websocket: WebSocketStream<S>,
     mut endpoint: ServerEndpoint,
     shared: &Shared,
     address: SocketAddr,
-) -> Option<(WebSocketStream<S>, ServerEndpoint)>
+) -> Option<(WebSocketStream<S>, ServerEndpoint, Arrival)>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let opened = Instant::now();
     loop {
         let mut closing = None;
         let deadline = loop {
-            match endpoint.poll_output() {
+            let output = endpoint.poll_output();
+            if let ServerOutput::Event(event) = &output {
+                shared.metrics.greet(event, opened.elapsed());
+            }
+            match output {
                 ServerOutput::Transmit(record) => websocket.feed(Message::Binary(record)).await.ok()?,
                 ServerOutput::CloseSocket(code) => closing = Some(code),
-                ServerOutput::Event(ServerEvent::Arrived(_)) => {
-                    // Open and anonymous servers let everybody in.
-                    endpoint.admit(shared.now(), wall_clock());
-                    return Some((websocket, endpoint));
-                }
+                ServerOutput::Event(ServerEvent::Arrived(arrival)) => return Some((websocket, endpoint, arrival)),
                 ServerOutput::Event(ServerEvent::HandshakeFailed(failure)) => {
                     log_failure(address, failure);
                 }
@@ -94,12 +110,12 @@ fn log_failure(address: SocketAddr, failure: HandshakeFailure) {
     }
 }
 
-fn wall_clock() -> UnixMillis {
+pub(crate) fn wall_clock() -> UnixMillis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-pub(super) fn input_of(message: Result<Message, WsError>) -> ServerInput {
+pub(crate) fn input_of(message: Result<Message, WsError>) -> ServerInput {
     match message {
         Ok(Message::Binary(record)) => ServerInput::Record(record),
         Ok(Message::Text(_)) => ServerInput::Text,
@@ -111,7 +127,7 @@ pub(super) fn input_of(message: Result<Message, WsError>) -> ServerInput {
 }
 
 /// Says good-bye on the WebSocket and waits a little for the answer.
-pub(super) async fn close<S: AsyncRead + AsyncWrite + Unpin>(websocket: &mut WebSocketStream<S>, code: Code) {
+pub(crate) async fn close<S: AsyncRead + AsyncWrite + Unpin>(websocket: &mut WebSocketStream<S>, code: Code) {
     let frame = CloseFrame { code: CloseCode::from(code.0), reason: "".into() };
     let farewell = async {
         websocket.close(Some(frame)).await?;

@@ -2,6 +2,7 @@
 
 use moorline_protocol::{
     client::ClientConfig,
+    frame::Epoch,
     key::{Identity, ServerKey, StaticKey},
     payload::Name,
     record::Suite,
@@ -17,6 +18,9 @@ pub(crate) struct Setup {
     pub(crate) client: ClientConfig,
     pub(crate) server: ServerConfig,
 }
+
+/// Which run of the server it is, in all these tests.
+pub(crate) const EPOCH: Epoch = Epoch([0xe0, 0xe1, 0xe2, 0xe3, 0xe4, 0xe5, 0xe6, 0xe7]);
 
 /// The server's static key in all these tests.
 pub(crate) const SERVER_PRIVATE: [u8; 32] = [7; 32];
@@ -47,7 +51,7 @@ impl Default for Setup {
         let identity = Identity::new(StaticKey::from_private(SERVER_PRIVATE));
         let mut client = ClientConfig::new(url("ws://localhost:2667/moorline"));
         client.server_keys = identity.public_keys().collect();
-        let server = ServerConfig::new(Encryption::On { identity, suites: Suite::ALL.to_vec() });
+        let server = ServerConfig::new(Encryption::On { identity, suites: Suite::ALL.to_vec() }, EPOCH);
         Self { seed: 1, client, server }
     }
 }

@@ -1,0 +1,106 @@
+//! What is said to a Moorline server: the protocol's own client endpoint, driven by the same loop as the raw connection.
+//!
+//! Not `moorline-client`: its tasks and channels would ask the server in another rhythm than the raw connection does, and
+//! the rhythm decides how much a server can take in one read.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use bytes::Bytes;
+use moorline_protocol::{
+    PeerEvent,
+    client::{ClientConfig, ClientEndpoint, ClientEvent, ClientInput, ClientOutput, SocketId, SocketInput, Status},
+    payload::{Name, Payload},
+    record::Suite,
+    session::{CallOptions, Outcome},
+    time::Timestamp,
+    url::DialUrl,
+};
+
+use super::{ECHO, Heard, PUBLISH, url};
+use crate::{server::Door, subject::Subject};
+
+/// How long a call may wait, as the endpoint wants to know; a round is over before.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+pub(super) struct Moorline {
+    endpoint: ClientEndpoint,
+    socket: SocketId,
+    origin: Instant,
+    echo: Name,
+    publish: Name,
+}
+
+impl Moorline {
+    /// Up to where it wants a socket, with this subprotocol.
+    pub(super) fn new(door: &Door) -> Result<(Self, &'static str)> {
+        let mut config = ClientConfig::new(DialUrl::parse(&url(door))?);
+        config.suite = (door.subject == Subject::Sealed).then_some(Suite::Aes256Gcm);
+        config.server_keys = door.key.into_iter().collect();
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed)?;
+        let mut endpoint = ClientEndpoint::new(config, seed);
+        endpoint.start(Timestamp::from_millis(0));
+        let (socket, subprotocol) = loop {
+            match endpoint.poll_output() {
+                ClientOutput::OpenSocket { socket, subprotocol, .. } => break (socket, subprotocol),
+                ClientOutput::Event(_) => {}
+                other => bail!("a client with a key wants a socket first, not {other:?}"),
+            }
+        };
+        let (echo, publish) = (Name::new(ECHO)?, Name::new(PUBLISH)?);
+        Ok((Self { endpoint, socket, origin: Instant::now(), echo, publish }, subprotocol))
+    }
+
+    /// The socket is there.
+    pub(super) fn opened(&mut self) {
+        self.input(SocketInput::Opened);
+    }
+
+    pub(super) fn call(&mut self, payload: &Bytes) -> Result<()> {
+        let payload = Payload::bytes(payload.clone());
+        self.endpoint.call(self.now(), self.echo.clone(), payload, CallOptions::within(CALL_TIMEOUT))?;
+        Ok(())
+    }
+
+    pub(super) fn publish(&mut self, json: &Bytes) -> Result<()> {
+        Ok(self.endpoint.notify(self.publish.clone(), Payload::json(json.clone()), false)?)
+    }
+
+    pub(super) fn handle(&mut self, record: Bytes, waiting: &mut Vec<Bytes>, heard: &mut Vec<Heard>) -> Result<()> {
+        self.input(SocketInput::Record(record));
+        self.drain(waiting, heard)
+    }
+
+    /// Takes out what is to be written and what was heard.
+    pub(super) fn drain(&mut self, waiting: &mut Vec<Bytes>, heard: &mut Vec<Heard>) -> Result<()> {
+        loop {
+            match self.endpoint.poll_output() {
+                ClientOutput::Transmit(_, record) => waiting.push(record),
+                ClientOutput::Event(ClientEvent::Peer(event)) => heard.push(heard_of(event)?),
+                ClientOutput::Event(ClientEvent::Status(Status::Connected)) => heard.push(Heard::Ready),
+                ClientOutput::Event(ClientEvent::Session(_)) => {}
+                // A round is shorter than any deadline of an endpoint whose server answers.
+                ClientOutput::Wait(_) => return Ok(()),
+                ClientOutput::Event(ClientEvent::Status(status)) => bail!("a connection is {status:?}"),
+                other => bail!("an endpoint on a socket wants {other:?}"),
+            }
+        }
+    }
+
+    fn input(&mut self, input: SocketInput) {
+        self.endpoint.handle_input(self.now(), ClientInput::Socket(self.socket, input));
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+fn heard_of(event: PeerEvent) -> Result<Heard> {
+    match event {
+        PeerEvent::Settled { outcome: Outcome::Reply(payload), .. } => Ok(Heard::Reply(payload.bytes)),
+        PeerEvent::Message { payload, .. } => Ok(Heard::Published(payload.bytes)),
+        other => bail!("a server said {other:?}"),
+    }
+}

@@ -1,0 +1,41 @@
+//! The server under test: the library as a program embeds it, with the defaults.
+
+use anyhow::Result;
+use moorline_protocol::{
+    entropy::Entropy,
+    key::{Identity, StaticKey},
+};
+use moorline_server::prelude::*;
+
+use crate::line::{ECHO, PUBLISH, TICK};
+
+async fn echo(payload: Bytes) -> Bytes {
+    payload
+}
+
+async fn publish(peer: Peer, peers: Peers, Json(text): Json<String>) -> Result<(), Fail> {
+    peers.broadcast_except(&peer, TICK, &text)?;
+    Ok(())
+}
+
+/// Starts it, and prints its address and its key.
+pub(super) async fn start(encryption: bool) -> Result<()> {
+    let mut config = Config::default();
+    config.server.listen = ([127, 0, 0, 1], 0).into();
+    config.server.encryption = encryption;
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)?;
+    let server = Server::builder()
+        .config(config)
+        .identity(Identity::new(StaticKey::generate(&mut Entropy::new(seed))))
+        .handler(ECHO, echo)
+        .listener(PUBLISH, publish)
+        .build()
+        .await?;
+    match server.summary().identity.first() {
+        Some(key) => println!("{} {key}", server.local_addr()),
+        None => println!("{}", server.local_addr()),
+    }
+    tokio::spawn(server.serve(std::future::pending()));
+    Ok(())
+}

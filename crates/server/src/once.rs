@@ -1,0 +1,120 @@
+//! Calls with an idempotency key: whoever asks again under the same key gets the answer of the first time.
+//!
+//! The call runs in a task of its own, so that it goes on when the session that asked is lost: the client asks again in
+//! its next one. Answers are kept for ten minutes.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::future::{BoxFuture, FutureExt, Shared};
+use moorline_protocol::{code::Code, frame::Failure, payload::Payload};
+use tokio::{sync::oneshot, time::Instant};
+
+use crate::tasks::Tasks;
+
+/// How long an answer is kept, from the first time that it was asked for.
+const KEPT: Duration = Duration::from_secs(600);
+
+/// Answers kept at most; with more, the oldest goes.
+const MOST: usize = 65_536;
+
+/// Whose call it is, the handler, and the key: all three must be the same.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) owner: [u8; 32],
+    pub(crate) handler: Arc<str>,
+    pub(crate) key: String,
+}
+
+pub(crate) type Answer = Shared<BoxFuture<'static, Result<Payload, Failure>>>;
+
+#[derive(Default)]
+struct Known {
+    answers: HashMap<Key, Answer>,
+    /// The oldest first.
+    since: VecDeque<(Instant, Key)>,
+}
+
+/// The calls that are known by a key.
+#[derive(Clone, Default)]
+pub(crate) struct Once(Arc<Mutex<Known>>);
+
+impl Once {
+    /// The answer that is known by `key`, or the one of `run`, which then runs in a task of its own.
+    pub(crate) fn answer(
+        &self,
+        key: Key,
+        tasks: &Tasks,
+        run: impl FnOnce() -> BoxFuture<'static, Result<Payload, Failure>>,
+    ) -> Answer {
+        let now = Instant::now();
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while known.since.front().is_some_and(|(since, _)| now - *since >= KEPT) || known.since.len() >= MOST {
+            if let Some((_, oldest)) = known.since.pop_front() {
+                known.answers.remove(&oldest);
+            }
+        }
+        if let Some(answer) = known.answers.get(&key) {
+            return answer.clone();
+        }
+        let (answered, answer) = oneshot::channel();
+        let run = run();
+        tasks.spawn(async move {
+            let _ = answered.send(run.await);
+        });
+        // A server that stops drops the task.
+        let answer = answer.map(|answer| answer.unwrap_or_else(|_| Err(Failure::of(Code::INTERNAL)))).boxed().shared();
+        known.answers.insert(key.clone(), answer.clone());
+        known.since.push_back((now, key));
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    fn key(owner: u8, handler: &str, key: &str) -> Key {
+        Key { owner: [owner; 32], handler: handler.into(), key: key.to_owned() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_runs_once_for_each_owner_handler_and_key_until_it_is_forgotten() {
+        let (once, tasks, runs) = (Once::default(), Tasks::default(), Arc::new(AtomicUsize::new(0)));
+        let call = |key| {
+            let runs = runs.clone();
+            once.answer(key, &tasks, move || {
+                async move {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    Ok(Payload::json(runs.fetch_add(1, Ordering::SeqCst).to_string()))
+                }
+                .boxed()
+            })
+        };
+        let answer = |text: &'static str| Ok(Payload::json(text));
+        // Given up before the answer: it goes on all the same.
+        drop(call(key(1, "pay", "a")));
+        let (again, other) = tokio::join!(call(key(1, "pay", "a")), call(key(2, "pay", "a")));
+        assert_eq!((again, other), (answer("0"), answer("1")));
+        assert_eq!(call(key(1, "refund", "a")).await, answer("2"));
+        assert_eq!(call(key(1, "pay", "b")).await, answer("3"));
+        assert_eq!(call(key(1, "pay", "a")).await, answer("0"));
+        tokio::time::advance(KEPT).await;
+        assert_eq!(call(key(1, "pay", "a")).await, answer("4"));
+    }
+
+    #[tokio::test]
+    async fn only_so_many_answers_are_kept() {
+        let (once, tasks) = (Once::default(), Tasks::default());
+        for number in 0..MOST + 10 {
+            drop(once.answer(key(1, "pay", &number.to_string()), &tasks, || async { Ok(Payload::json("1")) }.boxed()));
+        }
+        let known = once.0.lock().unwrap();
+        assert_eq!((known.answers.len(), known.since.len()), (MOST, MOST));
+    }
+}

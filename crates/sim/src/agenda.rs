@@ -1,0 +1,61 @@
+//! What is still to happen, in the order of time.
+
+use std::collections::BTreeMap;
+
+use moorline_protocol::{client::Ticket, frame::CallId};
+
+/// An application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    Client(usize),
+    /// The server's, in the session of this number in the world.
+    Session(usize),
+}
+
+/// One end of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Client,
+    Server,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Later {
+    /// The script's event of this number.
+    Script(usize),
+    /// Something may have arrived at this end of a socket.
+    Arrive(usize, End),
+    /// A socket reaches the server.
+    Accept(usize),
+    /// The client learns that its socket is open.
+    Opened(usize),
+    /// An end learns that its socket is gone.
+    Gone(usize, End),
+    Discovered(usize, Ticket),
+    ClientWake(usize),
+    ServerWake(usize),
+    /// The server has made up its mind about who came on this socket.
+    Decide(usize),
+    Work(Who, CallId),
+    Cancel(Who, CallId),
+    /// A fault is over.
+    Uncongest(usize, End),
+    Heal,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Agenda {
+    entries: BTreeMap<(u64, u64), Later>,
+    count: u64,
+}
+
+impl Agenda {
+    pub(crate) fn at(&mut self, time: u64, later: Later) {
+        self.count += 1;
+        self.entries.insert((time, self.count), later);
+    }
+
+    pub(crate) fn next(&mut self) -> Option<(u64, Later)> {
+        self.entries.pop_first().map(|((time, _), later)| (time, later))
+    }
+}

@@ -1,0 +1,107 @@
+//! What must happen now and then: a simulation proves nothing about a situation that it never gets into.
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])* $name:ident $text:literal $least:literal,)*) => {
+        /// A situation that is counted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Counter { $($(#[doc = $doc])* #[doc = $text] $name,)* }
+
+        /// Name, and how often it must come at least in 10,000 seeds.
+        pub const COUNTERS: &[(Counter, &str, u64)] = &[$((Counter::$name, $text, $least),)*];
+    };
+}
+
+counters! {
+    Duplicate "duplicate frame suppressed" 100,
+    Replay "frame sent again after a cut" 100,
+    Resumed "session resumed" 100,
+    Fenced "fence with both sockets alive" 100,
+    LateRecord "late record of a fenced or closed socket" 100,
+    Stale "hello later than that of a newer socket" 100,
+    LostWelcome "Welcome lost" 100,
+    Expired "reset: expired" 100,
+    Overflow "reset: overflow" 100,
+    Restart "reset: restart (epoch mismatch)" 100,
+    Unknown "reset: unknown" 100,
+    Backpressure "back-pressure" 100,
+    CutInParts "cut inside a message in parts" 100,
+    LargeDelivered "message in parts delivered" 100,
+    Rekey "key replaced" 100,
+    RekeyResumed "key replaced on a resumed connection" 100,
+    KeyedAgain "keyed call sent again after a reset" 100,
+    Deduplicated "keyed call known again" 100,
+    CarriedOver "message carried over a reset" 100,
+    Unconfirmed "message listed as unconfirmed" 100,
+    Suspended "suspended client" 100,
+    DeadToClient "half-open found by the client" 100,
+    DeadToServer "half-open found by the server" 100,
+    Drain "drain" 100,
+    Kill "server killed" 100,
+    VolatileDropped "volatile dropped" 100,
+    VolatileDelivered "volatile delivered" 100,
+    StreamAcross "stream across a cut" 100,
+    StreamEnded "stream complete" 100,
+    ReceiptAcross "receipt across a cut" 100,
+    CallAcross "call answered across a cut" 100,
+    LateAnswer "answer to a call of a session that is gone" 100,
+    TooManyCalls "too many calls" 100,
+    TimedOut "call timed out" 100,
+    Cancelled "call cancelled" 100,
+    Withdrawn "call withdrawn before it was sent" 100,
+    CallUnknown "call settled as unknown" 100,
+    NotSent "call settled as not sent" 100,
+    Stranger "stranger asked for a session" 100,
+    OtherSubject "owner came back as another subject" 100,
+    Evicted "parked session evicted" 100,
+    Corrupted "corrupted record refused" 100,
+    ConnectTimeout "connection attempt timed out" 100,
+    DecisionTimeout "decision came too late" 50,
+    Congested "socket takes no more" 100,
+    LimitOne "a limit of one" 100,
+    Closed "client closed on purpose" 100,
+    ClosedByServer "closed by the server" 100,
+    Plain "world without encryption" 100,
+}
+
+/// How often each came.
+#[derive(Clone, Debug)]
+pub struct Counters([u64; COUNTERS.len()]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self([0; COUNTERS.len()])
+    }
+}
+
+impl Counters {
+    /// Once more.
+    pub fn add(&mut self, counter: Counter) {
+        self.0[counter as usize] += 1;
+    }
+
+    /// How often it came.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.0[counter as usize]
+    }
+
+    /// All of another's too.
+    pub fn merge(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(ours, theirs)| *ours += theirs);
+    }
+
+    /// The same from its numbers, in the order of [`COUNTERS`].
+    pub fn from_numbers(numbers: &[u64]) -> Option<Self> {
+        numbers.try_into().ok().map(Self)
+    }
+
+    /// The numbers, in the order of [`COUNTERS`].
+    pub fn numbers(&self) -> &[u64] {
+        &self.0
+    }
+
+    /// Those that came too seldom in so many seeds.
+    pub fn too_seldom(&self, seeds: u64) -> Vec<&'static str> {
+        let short = |(counter, _, least): &&(Counter, &str, u64)| self.get(*counter) * 10_000 < least * seeds;
+        COUNTERS.iter().filter(short).map(|(_, name, _)| *name).collect()
+    }
+}

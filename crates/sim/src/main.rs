@@ -1,0 +1,106 @@
+//! Runs seeds, on every processor there is: `moorline-sim FIRST COUNT NOISE`.
+//!
+//! For `cargo xtask sim`, which draws the progress. Lines on standard output: `ran N` now and then, `broken ...`,
+//! `counters ...` and `done` at the end.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use moorline_sim::{
+    broken::Broken,
+    counters::{COUNTERS, Counters},
+    digest, run,
+    script::Script,
+    shrink::shrink,
+};
+
+/// Runs of a script that shrinking may take.
+const SHRINKING: usize = 400;
+
+/// Failures after which more are of no use.
+const ENOUGH: usize = 5;
+
+fn attempt(script: &Script) -> Result<(Option<Broken>, Counters, u64), Broken> {
+    let outcome = catch_unwind(AssertUnwindSafe(|| run(script)));
+    match outcome {
+        Ok(outcome) => Ok((outcome.broken, outcome.counters, outcome.transcript)),
+        Err(_) => Err(Broken { invariant: "panic", detail: "see above".to_owned(), at: 0 }),
+    }
+}
+
+fn main() -> ExitCode {
+    let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|arg| arg.parse().ok()).collect();
+    let [first, count, noise] = numbers[..] else {
+        eprintln!("usage: moorline-sim FIRST COUNT NOISE");
+        return ExitCode::FAILURE;
+    };
+    let (next, ran, hash) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let total = Mutex::new((Counters::default(), 0usize));
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= count + noise {
+                return;
+            }
+            let with_noise = number >= count;
+            let seed = first + if with_noise { number - count } else { number };
+            let script = Script::draw(seed, with_noise);
+            let result = attempt(&script);
+            let broken = match &result {
+                Ok((broken, counters, transcript)) => {
+                    hash.fetch_xor(digest([(number, *transcript)]), Ordering::Relaxed);
+                    if let Ok(mut total) = total.lock() {
+                        total.0.merge(counters);
+                    }
+                    broken.clone()
+                }
+                Err(panicked) => Some(panicked.clone()),
+            };
+            if let Some(broken) = broken {
+                let failures = total.lock().map_or(ENOUGH, |mut total| {
+                    total.1 += 1;
+                    total.1
+                });
+                let flag = if with_noise { " --with-noise" } else { "" };
+                println!("broken seed {seed}{flag}: {broken}");
+                println!("  replay: cargo xtask sim --seed {seed}{flag}");
+                if failures <= ENOUGH {
+                    let (small, broken) = shrink(script, broken, SHRINKING, |script| match attempt(script) {
+                        Ok((broken, ..)) => broken,
+                        Err(panicked) => Some(panicked),
+                    });
+                    println!("  shrunk to {} events: {broken}\n  {:?}", small.events.len(), small.setting);
+                    small
+                        .events
+                        .iter()
+                        .for_each(|(at, client, event)| println!("  {at:>7} ms client {client}: {event:?}"));
+                } else {
+                    next.store(count + noise, Ordering::Relaxed);
+                }
+            }
+            let ran = ran.fetch_add(1, Ordering::Relaxed) + 1;
+            if ran % 100 == 0 {
+                println!("ran {ran}");
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    let Ok(total) = total.into_inner() else { return ExitCode::FAILURE };
+    for (counter, name, least) in COUNTERS {
+        println!("counter {} {least} {name}", total.0.get(*counter));
+    }
+    println!("transcript {:016x}", hash.into_inner());
+    println!("done {} failed {}", ran.into_inner(), total.1);
+    if total.1 == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

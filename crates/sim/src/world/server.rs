@@ -1,0 +1,392 @@
+//! The server's driver: one endpoint for each socket, one registry for all, sessions that move from one to the next.
+
+use bytes::Bytes;
+use moorline_protocol::{
+    error::Violation,
+    frame::{ResetReason, Seq},
+    server::{HandshakeFailure, Rejection, Resumable, ServerEvent, ServerInput, ServerOutput},
+    session::{Claim, Owner},
+    testing::Inspection,
+};
+
+use super::*;
+
+impl World<'_> {
+    pub(super) fn server_input(&mut self, number: usize, input: ServerInput) -> Held {
+        let now = self.server_time();
+        let Some(served) = self.endpoints.get_mut(&number) else { return Ok(()) };
+        served.endpoint.handle_input(now, input);
+        self.turn_server(number)
+    }
+
+    pub(super) fn server_wake(&mut self, number: usize) -> Held {
+        let now = self.server_time();
+        let Some(served) = self.endpoints.get_mut(&number) else { return Ok(()) };
+        if served.scheduled != Some(self.now) {
+            return Ok(());
+        }
+        served.scheduled = None;
+        if served.deadline.is_some_and(|deadline| deadline <= now) {
+            self.server_input(number, ServerInput::Wake)?;
+            let deadline = self.endpoints.get(&number).and_then(|served| served.deadline);
+            hold!(deadline.is_none_or(|deadline| deadline > now), "S11", "a server's timer does not move on");
+        }
+        self.arm_server(number);
+        Ok(())
+    }
+
+    fn arm_server(&mut self, number: usize) {
+        let Some(served) = self.endpoints.get_mut(&number) else { return };
+        let at = served.deadline.and_then(|deadline| world_time(deadline, 0, self.now));
+        if let Some(at) = at.filter(|at| served.scheduled.is_none_or(|scheduled| *at < scheduled)) {
+            served.scheduled = Some(at);
+            self.agenda.at(at, Later::ServerWake(number));
+        }
+    }
+
+    /// Lets the server's application do something in a session, if that still is.
+    pub(super) fn session_does(
+        &mut self,
+        number: usize,
+        what: impl FnOnce(&mut App, &mut Ctx<'_>, &mut At<'_, ServerEndpoint>) -> Held,
+    ) -> Held {
+        let now = self.server_time();
+        let Book { app, socket, over, .. } = &mut self.books[number];
+        let socket = *socket;
+        let Some(served) = self.endpoints.get_mut(&socket).filter(|_| !*over) else { return Ok(()) };
+        let mut ctx = lend!(self, Who::Session(number), number, socket, Some(&mut self.keys));
+        what(app, &mut ctx, &mut At(&mut served.endpoint, now))?;
+        self.turn_server(socket)
+    }
+
+    pub(super) fn server_says(&mut self, client: usize, say: Say) -> Held {
+        let Some(book) = self.books.iter().rposition(|book| book.client == client && !book.over) else { return Ok(()) };
+        match say {
+            Say::Close(stops) => {
+                let socket = self.books[book].socket;
+                let code = if stops { Code::CLOSED_BY_SERVER } else { Code::GOING_AWAY };
+                if let Some(served) = self.endpoints.get_mut(&socket) {
+                    served.endpoint.close(code, "", Duration::ZERO);
+                }
+                self.turn_server(socket)
+            }
+            Say::RetryNow | Say::Ping => Ok(()),
+            Say::Notify { .. } | Say::Volatile { .. } | Say::Call(..) => {
+                self.session_does(book, |app, ctx, port| app.say(ctx, port, say))
+            }
+        }
+    }
+
+    pub(super) fn record_at_server(&mut self, socket: usize, record: Bytes, corrupt: bool) -> Held {
+        if !self.sockets[socket].server_open {
+            self.counters.add(Counter::LateRecord);
+            return Ok(());
+        }
+        if !corrupt {
+            self.frames_arrive(socket, End::Server, &record);
+        }
+        self.server_input(socket, ServerInput::Record(record))
+    }
+
+    /// The server has made up its mind about who came on a socket.
+    pub(super) fn decide(&mut self, number: usize) -> Held {
+        let (now, wall_clock) = (self.server_time(), self.wall_clock());
+        let Some(served) = self.endpoints.get_mut(&number) else { return Ok(()) };
+        let Some(arrival) = served.arrival.take() else { return Ok(()) };
+        let client = served.client;
+        let subject = self.clients[client].subject;
+        let owner =
+            arrival.proof().map(|proof| Owner { proof, tenant: "default".to_owned(), subject: format!("{subject}") });
+        let asked = arrival.auth.resume.as_ref();
+        let claim = match &owner {
+            Some(owner) => self.registry.claim(asked, owner),
+            None => Claim::New(asked.map(|_| ResetReason::Unknown)),
+        };
+        let known = asked.and_then(|resume| self.by_id.get(&resume.session)).map(|book| (*book, &self.books[*book]));
+        if let Some((_, book)) = known {
+            let own = book.client == client && book.subject == subject;
+            let goes_on = matches!(claim, Claim::Resume(_));
+            hold!(goes_on == (own && !book.over), "S6", "client {client} asked for {}: {claim:?}", book.id);
+            if book.client != client {
+                self.counters.add(Counter::Stranger);
+            } else if book.subject != subject {
+                self.counters.add(Counter::OtherSubject);
+            } else if self.precise
+                && let Some(resume) = asked
+            {
+                let taken = book.received[1];
+                hold!(resume.received.0 <= taken, "S4", "client {client} has {:?} and took {taken}", resume.received);
+            }
+        }
+        let Claim::Resume(old) = claim else {
+            let Claim::New(reason) = claim else { return Ok(()) };
+            let Some(served) = self.endpoints.get_mut(&number) else { return Ok(()) };
+            served.endpoint.admit(now, wall_clock, reason);
+            return self.turn_server(number);
+        };
+        let (Some((book, _)), Some(owner)) = (known, owner) else {
+            return Err(Broken { invariant: "S6", detail: "a session out of nowhere".to_owned(), at: 0 });
+        };
+        let Some(served) = self.endpoints.get_mut(&old) else {
+            return Err(Broken { invariant: "S6", detail: "a session without an endpoint".to_owned(), at: 0 });
+        };
+        if asked.map(|asked| served.endpoint.can_resume(asked)) == Some(Resumable::Stale) {
+            self.counters.add(Counter::Stale);
+            hold!(self.clients[client].socket != Some(number), "S14", "client {client} is told that it is late");
+            if let Some(served) = self.endpoints.get_mut(&number) {
+                served.endpoint.reject(Rejection::of(Code::SUPERSEDED));
+            }
+            return self.turn_server(number);
+        }
+        if !served.endpoint.is_parked() {
+            self.counters.add(Counter::Fenced);
+        }
+        if self.precise && self.script.setting.forgetful {
+            served.endpoint.understate(Seq(self.books[book].acked[0]));
+        }
+        let Some(saved) = served.endpoint.take_session() else {
+            return Err(Broken { invariant: "S6", detail: "an endpoint without its session".to_owned(), at: 0 });
+        };
+        served.book = None;
+        let Some(served) = self.endpoints.get_mut(&number) else { return Ok(()) };
+        match served.endpoint.resume(now, wall_clock, saved) {
+            Ok(()) => {
+                self.counters.add(Counter::Resumed);
+                let id = self.books[book].id;
+                self.registry.attach(id);
+                self.registry.enter(id, owner, number);
+                served.book = Some(book);
+                self.books[book].socket = number;
+                (self.sockets[number].book, self.sockets[number].resumed) = (Some(book), true);
+                self.turn_server(old)?;
+            }
+            Err(saved) => {
+                hold!(false, "S14", "a session of client {client} could not go on");
+                if let Some(served) = self.endpoints.get_mut(&old) {
+                    served.book = Some(book);
+                    served.endpoint.lose_session(*saved);
+                }
+                self.turn_server(old)?;
+                if let Some(served) = self.endpoints.get_mut(&number) {
+                    served.endpoint.admit(now, wall_clock, Some(ResetReason::Unknown));
+                }
+            }
+        }
+        self.turn_server(number)
+    }
+
+    /// Drains an endpoint of the server's and does what it says.
+    pub(super) fn turn_server(&mut self, number: usize) -> Held {
+        loop {
+            let mut outputs = Vec::new();
+            let mut waiting = 0;
+            let now = self.server_time();
+            loop {
+                let Some(served) = self.endpoints.get_mut(&number) else { return Ok(()) };
+                match served.endpoint.poll_output() {
+                    ServerOutput::Wait(deadline) => {
+                        served.deadline = deadline;
+                        break;
+                    }
+                    ServerOutput::Transmit(record) => {
+                        waiting += record.len();
+                        if waiting > 200_000 && !self.sockets[number].down.told {
+                            self.sockets[number].down.told = true;
+                            served.endpoint.handle_input(now, ServerInput::Congested(true));
+                        }
+                        let inspection = served.endpoint.inspect();
+                        outputs.push((ServerOutput::Transmit(record), inspection));
+                    }
+                    output => outputs.push((output, Inspection::default())),
+                }
+                hold!(outputs.len() < 100_000, "S11", "a drain does not end");
+            }
+            if outputs.is_empty() {
+                break;
+            }
+            for (output, inspection) in outputs {
+                self.server_output(number, output, &inspection)?;
+            }
+            let pipe = &mut self.sockets[number].down;
+            if pipe.told && !pipe.takes_no_more() {
+                pipe.told = false;
+                if let Some(served) = self.endpoints.get_mut(&number) {
+                    served.endpoint.handle_input(now, ServerInput::Congested(false));
+                }
+            }
+        }
+        let setting = &self.script.setting;
+        let Some(served) = self.endpoints.get(&number) else { return Ok(()) };
+        self.check_caps(&served.endpoint.inspect(), &setting.server, setting.client.message)?;
+        if served.endpoint.is_closed() {
+            self.endpoints.remove(&number);
+        }
+        self.arm_server(number);
+        Ok(())
+    }
+
+    fn server_output(&mut self, number: usize, output: ServerOutput, inspection: &Inspection) -> Held {
+        match output {
+            ServerOutput::Transmit(record) => {
+                self.frames_leave(number, End::Server, &record, inspection)?;
+                if self.sockets[number].server_open {
+                    self.send(number, End::Server, Item::Record { bytes: record, corrupt: false });
+                }
+            }
+            ServerOutput::CloseSocket(code) => {
+                self.transcript.note(self.now, &[5, number as u64, u64::from(code.0)]);
+                if std::mem::take(&mut self.sockets[number].server_open) {
+                    self.send(number, End::Server, Item::Close);
+                }
+            }
+            ServerOutput::Event(event) => self.server_event(number, event)?,
+            ServerOutput::Wait(_) => {}
+        }
+        Ok(())
+    }
+
+    fn check_end(&mut self, client: usize, ended: Ended) -> Held {
+        match ended {
+            Ended::Violation(violation) => {
+                // Before Welcome a record that does not open is one that may not come.
+                let harmless = matches!(violation, Violation::Unopened | Violation::UnexpectedRecord);
+                let may = self.clients[client].tampered && harmless;
+                hold!(may, "S12", "the server says that client {client} broke the protocol: {violation:?}");
+                self.counters.add(Counter::Corrupted);
+            }
+            Ended::Closed(Code::LIVENESS_TIMEOUT) => self.counters.add(Counter::DeadToServer),
+            Ended::Closed(Code::SERVER_FULL) => self.counters.add(Counter::DecisionTimeout),
+            Ended::Bye | Ended::SocketClosed | Ended::Closed(_) | Ended::Lost(_) => {}
+        }
+        Ok(())
+    }
+
+    fn server_event(&mut self, number: usize, event: ServerEvent) -> Held {
+        let now = self.server_time();
+        let Some(served) = self.endpoints.get_mut(&number) else { return Ok(()) };
+        let client = served.client;
+        match event {
+            ServerEvent::Arrived(arrival) => {
+                served.arrival = Some(arrival);
+                let most = self.script.setting.decision;
+                match self.rng.below(most + 1) {
+                    0 => self.deciding.push(number),
+                    after => self.agenda.at(self.now + after, Later::Decide(number)),
+                }
+            }
+            ServerEvent::Connected(id) => {
+                let subject = self.clients[client].subject;
+                let Some(proof) = served.endpoint.proof().cloned() else {
+                    return Err(Broken { invariant: "S6", detail: "a session without a proof".to_owned(), at: 0 });
+                };
+                let owner = Owner { proof, tenant: "default".to_owned(), subject: format!("{subject}") };
+                self.registry.enter(id, owner, number);
+                let book = self.books.len();
+                hold!(self.by_id.insert(id, book).is_none(), "S6", "a second session {id}");
+                served.book = Some(book);
+                self.sockets[number].book = Some(book);
+                self.sockets[number].next = [Some(1); 2];
+                self.books.push(Book {
+                    id,
+                    client,
+                    subject,
+                    app: App::new(
+                        Lane::Down,
+                        book as u64,
+                        &self.script.setting.client,
+                        self.script.setting.server.message,
+                    ),
+                    up: Reading::default(),
+                    down: Reading::default(),
+                    received: [0; 2],
+                    acked: [0; 2],
+                    socket: number,
+                    over: false,
+                    killed: false,
+                    run: self.runs,
+                    ended: None,
+                    parked: 0,
+                    overflows: false,
+                });
+                self.transcript.note(self.now, &[6, number as u64, client as u64]);
+                let mut ctx = lend!(self, Who::Session(book), book, number, Some(&mut self.keys));
+                let mut port = At(&mut served.endpoint, now);
+                self.books[book].app.greet(&mut ctx, &mut port, self.script.setting.greetings)?;
+            }
+            ServerEvent::Resumed => self.transcript.note(self.now, &[7, number as u64, client as u64]),
+            ServerEvent::Parked(because) => {
+                self.transcript.note(self.now, &[8, number as u64, client as u64]);
+                let Some(book) = served.book else {
+                    return Err(Broken { invariant: "S6", detail: "nothing was parked".to_owned(), at: 0 });
+                };
+                if !self.sockets[number].welcomed {
+                    self.counters.add(Counter::LostWelcome);
+                }
+                self.check_end(client, because)?;
+                if because == Ended::Closed(Code::LIVENESS_TIMEOUT) {
+                    let silence = self.now - self.sockets[number].heard[0];
+                    hold!(silence >= 35_000, "S15", "client {client} was silent for {silence} ms only");
+                }
+                self.books[book].parked = self.now;
+                self.count_partial(number, End::Server);
+                if let Some(evicted) = self.registry.park(self.books[book].id) {
+                    self.counters.add(Counter::Evicted);
+                    let Some(served) = self.endpoints.get_mut(&evicted) else {
+                        return Err(Broken {
+                            invariant: "S6",
+                            detail: "who is evicted is not there".to_owned(),
+                            at: 0,
+                        });
+                    };
+                    served.endpoint.lose(ResetReason::Overflow);
+                    if let Some(book) = served.book {
+                        self.books[book].overflows = true;
+                    }
+                    self.dirty.push(evicted);
+                }
+            }
+            ServerEvent::Peer(event) => {
+                let Some(number) = served.book else {
+                    return Err(Broken { invariant: "S2", detail: format!("{event:?} without a session"), at: 0 });
+                };
+                let Book { app, up, socket, over, .. } = &mut self.books[number];
+                hold!(!*over, "S2", "{event:?} after the end of a session");
+                let mut ctx = lend!(self, Who::Session(number), number, *socket, Some(&mut self.keys));
+                let mut port = At(&mut served.endpoint, now);
+                app.hear(&mut ctx, &mut port, event, &mut self.clients[client].app, up)?;
+            }
+            ServerEvent::Ended(ended, undelivered) => {
+                self.transcript.note(self.now, &[9, number as u64, undelivered as u64]);
+                let book = served.book;
+                self.check_end(client, ended)?;
+                let Some(book) = book else { return Ok(()) };
+                let Book { id, app, over, ended: last, parked, overflows, .. } = &mut self.books[book];
+                hold!(!*over, "S2", "a second end of a session");
+                *over = true;
+                *last = Some(ended);
+                match ended {
+                    Ended::Lost(ResetReason::Expired) => {
+                        let away = self.now - *parked;
+                        hold!(away >= self.script.setting.window, "S14", "a session expired after {away} ms");
+                    }
+                    Ended::Lost(ResetReason::Overflow) => {
+                        hold!(*overflows || undelivered > 1, "S14", "a session overflowed with {undelivered}");
+                    }
+                    Ended::Bye | Ended::Closed(_) => {}
+                    Ended::Lost(_) | Ended::SocketClosed | Ended::Violation(_) => {
+                        hold!(false, "S14", "a session ended by {ended:?}");
+                    }
+                }
+                let missing = app.missing(self.precise).count();
+                hold!(undelivered >= missing, "S2", "{undelivered} undelivered, and {missing} are missing");
+                self.registry.leave(*id, ended.reset_reason());
+            }
+            ServerEvent::HandshakeFailed(failure) => {
+                let harmless = matches!(failure, HandshakeFailure::SocketClosed | HandshakeFailure::Deadline);
+                let may = harmless || self.clients[client].tampered;
+                hold!(may, "S12", "a handshake of client {client} failed: {failure:?}");
+            }
+        }
+        Ok(())
+    }
+}
