@@ -25,7 +25,7 @@
 //! | `connection`, [`session`] | one established socket; what outlives it |
 //! | `calls`, `heartbeat`, `backoff`, [`discovery`] | the smaller machines inside |
 //! | `noise`, `cipher`, [`record`], [`frame`], [`auth`], [`payload`], `wire` | the layers of the wire |
-//! | [`key`], [`url`], [`entropy`], [`code`], [`error`], [`limits`], [`time`], `text` | what everything else speaks in |
+//! | [`key`], [`url`], [`entropy`], [`code`], [`error`], [`limits`], [`subject`], [`time`], `text` | what everything else speaks in |
 //!
 //! # Example
 //!
@@ -83,8 +83,10 @@ pub mod limits;
 mod noise;
 pub mod payload;
 pub mod record;
+pub mod scope;
 pub mod server;
 pub mod session;
+pub mod subject;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod text;

@@ -15,6 +15,7 @@ use moorline_protocol::{
     limits::{MAX_RECORD, MAX_RECORD_BEFORE_AUTH},
     server::{Arrival, ServerEndpoint},
     session::{Claim, Owner},
+    subject::{Subject, Tenant},
 };
 use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
@@ -47,10 +48,6 @@ impl Place {
         Self { _permit: permit, _open: open }
     }
 }
-
-/// Everybody is this until there are ways to be somebody.
-const ANONYMOUS: &str = "anonymous";
-const DEFAULT_TENANT: &str = "default";
 
 /// Serves an upgraded socket until it is over. `read` is what came behind the head of the request.
 pub(crate) async fn serve(socket: Io, read: Bytes, shared: Arc<Shared>, address: SocketAddr, place: Place) {
@@ -93,5 +90,5 @@ fn claim(attachment: &Attachment, shared: &Shared) -> Claim<session::SessionHand
 
 /// Whose session it is that is proven so.
 pub(crate) fn owner(proof: moorline_protocol::session::Proof) -> Owner {
-    Owner { proof, tenant: DEFAULT_TENANT.to_owned(), subject: ANONYMOUS.to_owned() }
+    Owner { proof, subject: Subject::anonymous(Tenant::default()) }
 }

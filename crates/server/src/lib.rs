@@ -67,6 +67,7 @@ mod tasks;
 #[doc(hidden)]
 pub mod testing;
 
+pub use access::Principal;
 pub use builder::ServerBuilder;
 pub use config::Config;
 pub use error::{Error, OpenTo};

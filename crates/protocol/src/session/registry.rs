@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::{
     auth::Resume,
     frame::{Epoch, ResetReason, ResumeSecret, SessionId},
+    subject::Subject,
 };
 
 /// What proves that a session is one's own.
@@ -44,15 +45,13 @@ impl Proof {
 pub struct Owner {
     /// What the connection has proven.
     pub proof: Proof,
-    /// Whose server it is for this client.
-    pub tenant: String,
     /// Who the client is.
-    pub subject: String,
+    pub subject: Subject,
 }
 
 impl Owner {
     fn matches(&self, other: &Self) -> bool {
-        self.proof.matches(&other.proof) && self.tenant == other.tenant && self.subject == other.subject
+        self.proof.matches(&other.proof) && self.subject == other.subject
     }
 }
 
@@ -168,12 +167,12 @@ const MOST_ENDED: usize = 4_096;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::Seq;
+    use crate::{frame::Seq, subject::Tenant};
 
     const EPOCH: Epoch = Epoch([1; 8]);
 
     fn owner(key: u8) -> Owner {
-        Owner { proof: Proof::Key([key; 32]), tenant: "default".to_owned(), subject: "anonymous".to_owned() }
+        Owner { proof: Proof::Key([key; 32]), subject: Subject::anonymous(Tenant::default()) }
     }
 
     fn resume(id: u8) -> Resume {
@@ -194,8 +193,8 @@ mod tests {
         assert_eq!(registry.claim(Some(&resume(1)), &owner(1)), Claim::Resume(1));
         for stranger in [
             owner(2),
-            Owner { tenant: "other".to_owned(), ..owner(1) },
-            Owner { subject: "ann".to_owned(), ..owner(1) },
+            Owner { subject: Subject::anonymous(Tenant::new("other").expect("a name")), ..owner(1) },
+            Owner { subject: Subject::new(Tenant::default(), "ann").expect("a name"), ..owner(1) },
             Owner { proof: Proof::Secret(ResumeSecret([1; 16])), ..owner(1) },
         ] {
             assert_eq!(registry.claim(Some(&resume(1)), &stranger), Claim::New(Some(ResetReason::Unknown)));

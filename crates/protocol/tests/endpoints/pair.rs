@@ -22,6 +22,7 @@ use moorline_protocol::{
     payload::Payload,
     server::*,
     session::{CallOptions, Claim, Outcome, Owner, Proof, Registry},
+    subject::{Subject, Tenant},
     time::{Timestamp, UnixMillis},
 };
 
@@ -545,5 +546,5 @@ impl Pair {
 }
 
 fn owner(proof: Proof) -> Owner {
-    Owner { proof, tenant: "default".to_owned(), subject: "anonymous".to_owned() }
+    Owner { proof, subject: Subject::anonymous(Tenant::default()) }
 }

@@ -5,7 +5,8 @@ use moorline_protocol::{
     error::Violation,
     frame::{ResetReason, Seq},
     server::{HandshakeFailure, Rejection, Resumable, ServerEvent, ServerInput, ServerOutput},
-    session::{Claim, Owner},
+    session::{Claim, Owner, Proof},
+    subject::{Subject, Tenant},
     testing::Inspection,
 };
 
@@ -95,8 +96,7 @@ impl World<'_> {
         let Some(arrival) = served.arrival.take() else { return Ok(()) };
         let client = served.client;
         let subject = self.clients[client].subject;
-        let owner =
-            arrival.proof().map(|proof| Owner { proof, tenant: "default".to_owned(), subject: format!("{subject}") });
+        let owner = arrival.proof().map(|proof| owner(proof, subject));
         let asked = arrival.auth.resume.as_ref();
         let claim = match &owner {
             Some(owner) => self.registry.claim(asked, owner),
@@ -279,8 +279,7 @@ impl World<'_> {
                 let Some(proof) = served.endpoint.proof().cloned() else {
                     return Err(Broken { invariant: "S6", detail: "a session without a proof".to_owned(), at: 0 });
                 };
-                let owner = Owner { proof, tenant: "default".to_owned(), subject: format!("{subject}") };
-                self.registry.enter(id, owner, number);
+                self.registry.enter(id, owner(proof, subject), number);
                 let book = self.books.len();
                 hold!(self.by_id.insert(id, book).is_none(), "S6", "a second session {id}");
                 served.book = Some(book);
@@ -389,4 +388,10 @@ impl World<'_> {
         }
         Ok(())
     }
+}
+
+/// Whose session it is: clients come back as others now and then, who are counted.
+fn owner(proof: Proof, subject: u64) -> Owner {
+    let anonymous = Subject::anonymous(Tenant::default());
+    Owner { proof, subject: Subject::new(Tenant::default(), &subject.to_string()).unwrap_or(anonymous) }
 }
