@@ -84,7 +84,7 @@ export interface CoreHost {
   onConfirmed(receipt: number): void;
   /** The notification is not sent: it is more than the server takes, as is known now. */
   onRefused(receipt: number, failure: CoreFailure): void;
-  /** Something was refused as `backpressure` since the last time; the server has spoken, so there may be room now. */
+  /** There is room again for what was refused as `backpressure`. */
   onRoom(): void;
   /** The end of a stream settles as ok without a body. */
   onSettled(

@@ -57,8 +57,6 @@ pub(crate) struct Driver {
     attempt: Cell<u32>,
     sent: Cell<f64>,
     received: Cell<f64>,
-    /// The host was refused for want of room, and hears when there may be some.
-    starved: Cell<bool>,
     /// `free()` was called: the host is not to be called any more.
     abandoned: Cell<bool>,
 }
@@ -74,7 +72,6 @@ impl Driver {
             attempt: Cell::new(1),
             sent: Cell::new(0.0),
             received: Cell::new(0.0),
-            starved: Cell::new(false),
             abandoned: Cell::new(false),
         })
     }
@@ -96,12 +93,7 @@ impl Driver {
         self: &Rc<Self>,
         command: impl FnOnce(&mut ClientEndpoint, Timestamp) -> Result<T, Refused>,
     ) -> Result<T, JsValue> {
-        self.command(command).map_err(|refusal| {
-            if refusal == Refused::Backpressure {
-                self.starved.set(true);
-            }
-            refused(refusal)
-        })
+        self.command(command).map_err(refused)
     }
 
     /// [`Self::command`], with something that happened outside of this module.
@@ -216,20 +208,12 @@ impl Driver {
     }
 
     fn handle_socket(self: &Rc<Self>, id: SocketId, input: SocketInput) {
-        let mut told = false;
         match &input {
-            SocketInput::Record(record) => {
-                self.received.set(self.received.get() + record.len() as f64);
-                told = true;
-            }
+            SocketInput::Record(record) => self.received.set(self.received.get() + record.len() as f64),
             SocketInput::Closed(_) => drop(self.take_socket(id)),
             SocketInput::Opened | SocketInput::Text | SocketInput::Oversized | SocketInput::Congested(_) => {}
         }
         self.handle(ClientInput::Socket(id, input));
-        // Only what the server says makes room: an acknowledgement, a limit, a reset.
-        if told && self.starved.take() && !self.abandoned.get() {
-            check(self.host.on_room());
-        }
     }
 
     fn socket(&self, id: SocketId) -> Option<Rc<Socket>> {
@@ -297,6 +281,7 @@ impl Driver {
                 host.on_item(id.0 as f64, payload.encoding as u8, array(&payload.bytes))
             }
             ClientEvent::Peer(PeerEvent::Credit(id)) => host.on_credit(id.0 as f64),
+            ClientEvent::Peer(PeerEvent::Room) => host.on_room(),
             ClientEvent::Peer(PeerEvent::Cancelled(id)) => host.on_cancelled(id.0 as f64),
             ClientEvent::Peer(PeerEvent::Message { name, payload, volatile }) => {
                 host.on_message(name.as_str(), payload.encoding as u8, array(&payload.bytes), volatile)

@@ -518,6 +518,8 @@ test("without a connection messages wait up to the same room", async () => {
   sockets[0].onopen({});
   sockets[0].receive(record(WELCOME));
   assert.equal(frames(sockets[0].sent).length, 2_048, "and go out in order");
+  assert.equal(of("onRoom").length, 0, "none of it is confirmed");
+  sockets[0].receive(record(frame(ACK, 0x80, 0x10)));
   assert.equal(of("onRoom").length, 1);
   core.free();
 });

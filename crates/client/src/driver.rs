@@ -334,8 +334,8 @@ impl Driver {
             }
             // The handler goes on; its answer will be passed over.
             ClientEvent::Peer(PeerEvent::Cancelled(_)) => {}
-            // This client answers with no streams.
-            ClientEvent::Peer(PeerEvent::Credit(_)) => {}
+            // This client answers with no streams, and who is refused for want of room decides what then.
+            ClientEvent::Peer(PeerEvent::Credit(_) | PeerEvent::Room) => {}
         }
     }
 }

@@ -159,6 +159,9 @@ impl ClientEndpoint {
         {
             return ClientOutput::Transmit(*socket, record);
         }
+        if self.session.found_room() {
+            return ClientOutput::Event(ClientEvent::Peer(PeerEvent::Room));
+        }
         ClientOutput::Wait(self.deadline())
     }
 
@@ -229,8 +232,8 @@ impl ClientEndpoint {
     /// Sends an item of a stream that the server asked for; one that is over is passed over.
     ///
     /// # Errors
-    /// [`Refused::Backpressure`] when the server takes none now; [`PeerEvent::Credit`] tells when it does.
-    /// [`Refused::TooLarge`].
+    /// [`Refused::Backpressure`] when the server takes none now ([`PeerEvent::Credit`] tells when it does) or there is no
+    /// room ([`PeerEvent::Room`]); [`Refused::TooLarge`].
     pub fn item(&mut self, id: CallId, payload: Payload) -> Result<(), Refused> {
         self.session.item(id, payload)
     }

@@ -149,6 +149,9 @@ impl ServerEndpoint {
                     }
                 }
             }
+            if self.session.found_room() {
+                return ServerOutput::Event(ServerEvent::Peer(PeerEvent::Room));
+            }
             return ServerOutput::Wait(self.deadline());
         }
     }
@@ -419,8 +422,8 @@ impl ServerEndpoint {
     /// Sends an item of a stream that the client asked for; one that is over is passed over.
     ///
     /// # Errors
-    /// [`Refused::Backpressure`] when the client takes none now; [`PeerEvent::Credit`] tells when it does.
-    /// [`Refused::TooLarge`].
+    /// [`Refused::Backpressure`] when the client takes none now ([`PeerEvent::Credit`] tells when it does) or there is no
+    /// room ([`PeerEvent::Room`]); [`Refused::TooLarge`].
     pub fn item(&mut self, id: CallId, payload: Payload) -> Result<(), Refused> {
         self.session.item(id, payload)
     }

@@ -8,7 +8,7 @@ mod inbox;
 mod outbox;
 mod registry;
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 
@@ -61,6 +61,8 @@ pub enum PeerEvent {
     },
     /// The other side has got this notification.
     Confirmed(Receipt),
+    /// There is room again for what was refused as [`Refused::Backpressure`].
+    Room,
     /// An item of a stream that this side asked for.
     Item {
         /// Which call.
@@ -189,6 +191,8 @@ pub(crate) struct Session {
     /// The largest payload that the other side takes.
     max_message: usize,
     last_receipt: u64,
+    /// Something was refused for want of room, and there has been none since.
+    starved: bool,
     /// What to say instead of what was received: see [`Self::understate`].
     #[cfg(feature = "testing")]
     understated: Option<Seq>,
@@ -204,6 +208,7 @@ impl Session {
             inbox: Inbox::new(limits.max_message),
             max_message,
             last_receipt: 0,
+            starved: false,
             #[cfg(feature = "testing")]
             understated: None,
             limits,
@@ -316,8 +321,16 @@ impl Session {
 
     // ---- what this side says ----
 
-    fn check(&self, payload: &Payload) -> Result<(), Refused> {
-        if payload.bytes.len() > self.max_message { Err(Refused::TooLarge) } else { self.outbox.has_room() }
+    fn check(&mut self, payload: usize) -> Result<(), Refused> {
+        if payload > self.max_message {
+            return Err(Refused::TooLarge);
+        }
+        self.outbox.has_room().inspect_err(|_| self.starved = true)
+    }
+
+    /// Whether there is room again since something was refused for want of it; `true` once.
+    pub(crate) fn found_room(&mut self) -> bool {
+        self.starved && self.outbox.has_room().is_ok() && mem::take(&mut self.starved)
     }
 
     pub(crate) fn call(
@@ -327,7 +340,7 @@ impl Session {
         payload: Payload,
         options: CallOptions,
     ) -> Result<CallId, Refused> {
-        self.check(&payload)?;
+        self.check(payload.bytes.len())?;
         let CallOptions { timeout, key, credit } = options;
         let (id, size, keyed) = (self.asked.next(), payload.bytes.len(), key.is_some());
         let frame = PeerFrame::Call { id, name, key, credit, payload }.encode();
@@ -360,13 +373,11 @@ impl Session {
     }
 
     pub(crate) fn send(&mut self, Broadcast { message, volatile }: &Broadcast) -> Result<Sent, Refused> {
-        if message.payload > self.max_message {
-            return Err(Refused::TooLarge);
-        }
         if *volatile {
-            return Ok(self.outbox.volatile(message.frame.clone()));
+            let fits = message.payload <= self.max_message;
+            return if fits { Ok(self.outbox.volatile(message.frame.clone())) } else { Err(Refused::TooLarge) };
         }
-        self.outbox.has_room()?;
+        self.check(message.payload)?;
         self.outbox.push(message.clone());
         Ok(Sent::Queued)
     }
@@ -378,7 +389,7 @@ impl Session {
 
     /// Sends a notification whose arrival is told by [`PeerEvent::Confirmed`].
     pub(crate) fn notify_confirmed(&mut self, name: Name, payload: Payload) -> Result<Receipt, Refused> {
-        self.check(&payload)?;
+        self.check(payload.bytes.len())?;
         self.last_receipt += 1;
         let receipt = Receipt(self.last_receipt);
         let size = payload.bytes.len();
@@ -431,9 +442,10 @@ impl Session {
     /// Sends an item of a stream that the other side asked for; one that is over is passed over.
     ///
     /// # Errors
-    /// [`Refused::Backpressure`] when the other side takes none now, [`Refused::TooLarge`].
+    /// [`Refused::Backpressure`] when the other side takes none now ([`PeerEvent::Credit`] tells when it does) or there
+    /// is no room ([`PeerEvent::Room`]); [`Refused::TooLarge`].
     pub(crate) fn item(&mut self, id: CallId, payload: Payload) -> Result<(), Refused> {
-        self.check(&payload)?;
+        self.check(payload.bytes.len())?;
         let Some(id) = self.serving.item(id)? else { return Ok(()) };
         let size = payload.bytes.len();
         let frame = PeerFrame::Item { id, payload }.encode();

@@ -296,7 +296,6 @@ impl Driver {
                     ServerInput::Text | ServerInput::Oversized | ServerInput::Congested(_) | ServerInput::Wake => {}
                 }
                 self.endpoint.handle_input(now, input);
-                self.retry_held();
             }
             Step::Command(command) => self.handle_command(now, command),
             Step::Closing(closing) => self.handle_closing(now, closing),
@@ -516,8 +515,16 @@ impl Driver {
                     let _ = settled.send(outcome);
                 }
             }
-            // Every input is followed by a look at what is held.
-            ServerEvent::Peer(PeerEvent::Credit(_)) => {}
+            ServerEvent::Peer(PeerEvent::Credit(id)) => {
+                if let Some((payload, stream)) = self.held.remove(&id) {
+                    self.send_item(id, Some(Ok(payload)), stream);
+                }
+            }
+            ServerEvent::Peer(PeerEvent::Room) => {
+                for (id, (payload, stream)) in std::mem::take(&mut self.held) {
+                    self.send_item(id, Some(Ok(payload)), stream);
+                }
+            }
             // Nobody here asks for streams or receipts.
             ServerEvent::Peer(PeerEvent::Item { .. } | PeerEvent::Confirmed(_)) => {}
             ServerEvent::Ended(ended, undelivered) => self.ended(ended, undelivered),
@@ -622,13 +629,6 @@ impl Driver {
             None => return self.endpoint.end_stream(id),
         };
         let _ = self.endpoint.answer(id, Err(refused));
-    }
-
-    /// Offers what is held again: the client may take more, or have confirmed enough.
-    fn retry_held(&mut self) {
-        for (id, (payload, stream)) in std::mem::take(&mut self.held) {
-            self.send_item(id, Some(Ok(payload)), stream);
-        }
     }
 
     /// Starts a handler. Its panic fails this call only.

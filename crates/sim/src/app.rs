@@ -362,6 +362,12 @@ impl App {
                     self.work(ctx, port, id);
                 }
             }
+            PeerEvent::Room => {
+                let waiting = self.tasks.iter().filter(|(_, task)| task.waiting).map(|(id, _)| *id);
+                for id in waiting.collect::<Vec<_>>() {
+                    self.work(ctx, port, id);
+                }
+            }
             PeerEvent::Message { name, payload, volatile: false } => {
                 let head = Head::read(&payload)?;
                 let sent = theirs.deliver(reading, &name, ctx)?;
@@ -512,8 +518,9 @@ impl App {
             }
             let head = Head { number: task.head.number, index: task.next, ..Head::default() };
             if port.item(id, head.payload(task.head.reply as usize)).is_err() {
+                // Credit or Room will come.
                 task.waiting = true;
-                return ctx.agenda.at(ctx.now + 1_000, Later::Work(ctx.who, id));
+                return;
             }
             task.next += 1;
         }

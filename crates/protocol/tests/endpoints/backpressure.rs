@@ -44,6 +44,7 @@ fn names(heard: Vec<PeerEvent>) -> Vec<String> {
         | PeerEvent::Settled { .. }
         | PeerEvent::Credit(_)
         | PeerEvent::Confirmed(_)
+        | PeerEvent::Room
         | PeerEvent::Item { .. } => None,
     });
     names.collect()
@@ -67,6 +68,40 @@ fn at_the_cap_on_frames_requests_are_refused_until_the_other_side_has_confirmed(
     assert_eq!(notify(&mut pair, "third", false), Err(Refused::Backpressure));
     pair.advance(MILLISECOND);
     assert_eq!(notify(&mut pair, "third", false), Ok(()));
+}
+
+#[test]
+fn who_was_refused_for_want_of_room_hears_once_when_there_is_some_again() {
+    let mut pair = limited(|limits| limits.max_outgoing_frames = 2);
+    for expected in [Ok(()), Ok(()), Err(Refused::Backpressure), Err(Refused::Backpressure)] {
+        assert_eq!(notify(&mut pair, "note", false), expected);
+    }
+    pair.run();
+    assert_eq!(pair.take_client_peer(), [], "sent and not confirmed: there is no room yet");
+    pair.advance(ACK_AFTER);
+    assert_eq!(pair.take_client_peer(), [PeerEvent::Room]);
+    assert_eq!(notify(&mut pair, "note", false), Ok(()));
+    pair.advance(ACK_AFTER);
+    assert_eq!(pair.take_client_peer(), [], "who was not refused is not told");
+}
+
+/// A server whose outbox was full held the next item of a stream, and looked at it again with whatever came next: where
+/// nothing came any more, the stream stood still.
+#[test]
+fn regression_an_item_that_is_refused_for_want_of_room_is_told_of_room() {
+    let mut pair = limited(|limits| limits.max_outgoing_frames = 1);
+    let mut options = CallOptions::default();
+    options.credit = Some(8);
+    pair.client.call(pair.now, name("read"), one(), options).expect("room");
+    pair.run();
+    let heard = pair.take_server_peer();
+    let [PeerEvent::Call { id, .. }] = heard[..] else { panic!("{heard:?}") };
+    assert_eq!(pair.server().item(id, one()), Ok(()));
+    assert_eq!(pair.server().item(id, one()), Err(Refused::Backpressure));
+    pair.run();
+    pair.advance(ACK_AFTER);
+    assert_eq!(pair.take_server_peer(), [PeerEvent::Room]);
+    assert_eq!(pair.server().item(id, one()), Ok(()));
 }
 
 #[test]

@@ -67,6 +67,7 @@ fn texts(heard: Vec<PeerEvent>) -> Vec<String> {
         PeerEvent::Confirmed(receipt) => format!("confirmed {}", receipt.0),
         PeerEvent::Item { id, payload } => format!("{}: {}", id.0, of(payload)),
         PeerEvent::Credit(id) => format!("credit {}", id.0),
+        PeerEvent::Room => "room".to_owned(),
     });
     texts.collect()
 }

@@ -176,7 +176,7 @@ impl Side {
                 self.heard.push((number, false));
             }
             PeerEvent::Cancelled(id) => self.handed.retain(|handed| handed.id != id),
-            PeerEvent::Credit(_) => {}
+            PeerEvent::Credit(_) | PeerEvent::Room => {}
             PeerEvent::Confirmed(_) => self.confirmed += 1,
             PeerEvent::Item { id, payload } => {
                 let made = self.made.get_mut(&id).expect("items come for calls that were made");
