@@ -18,6 +18,7 @@ mod tag {
     pub(super) const CLIENT_VERSION: u64 = 4;
     pub(super) const RESUME: u64 = 5;
     pub(super) const MAX_MESSAGE: u64 = 6;
+    pub(super) const CLIENT_ID: u64 = 7;
 }
 
 /// Which session a client wants to go on with.
@@ -69,6 +70,8 @@ pub struct Auth {
     /// The largest payload that the client takes, in bytes; `None` is
     /// [`DEFAULT_MAX_MESSAGE`](crate::limits::DEFAULT_MAX_MESSAGE).
     pub max_message: Option<u32>,
+    /// In plain mode a random name of the client's, which outlives its sessions; in sealed mode that is its key.
+    pub client_id: Option<[u8; 16]>,
 }
 
 impl fmt::Debug for Auth {
@@ -89,6 +92,9 @@ impl Auth {
         if let Some(most) = self.max_message {
             wire::put_varint_field(&mut bytes, tag::MAX_MESSAGE, most.into());
         }
+        if let Some(id) = &self.client_id {
+            wire::put_field(&mut bytes, tag::CLIENT_ID, id);
+        }
         bytes
     }
 
@@ -98,7 +104,8 @@ impl Auth {
             return Err(Malformed::TooLong);
         }
         let (mut reader, mut last) = (Reader::new(bytes), None);
-        let (mut url, mut client_version, mut resume, mut max_message) = (None, None, None, None);
+        let (mut url, mut client_version) = (None, None);
+        let (mut resume, mut max_message, mut client_id) = (None, None, None);
         while let Some((tag, value)) = reader.field(&mut last)? {
             match tag {
                 tag::URL => url = Some(read_url(value.only_str(MAX_URL)?)?),
@@ -107,12 +114,14 @@ impl Auth {
                 tag::MAX_MESSAGE => {
                     max_message = Some(u32::try_from(value.only_varint()?).map_err(|_| Malformed::IntegerTooLarge)?);
                 }
+                tag::CLIENT_ID => client_id = Some(value.only_array()?),
                 _ => {}
             }
         }
         Ok(Self {
             resume,
             max_message,
+            client_id,
             url: url.ok_or(Malformed::FieldMissing)?,
             client_version: client_version.ok_or(Malformed::FieldMissing)?,
         })
@@ -130,7 +139,7 @@ mod tests {
 
     fn auth(url: &str, version: &str) -> Auth {
         let url = DialUrl::parse(url).expect("a URL");
-        Auth { url, client_version: version.into(), resume: None, max_message: None }
+        Auth { url, client_version: version.into(), resume: None, max_message: None, client_id: None }
     }
 
     fn resuming(secret: Option<ResumeSecret>) -> Auth {
@@ -147,6 +156,7 @@ mod tests {
             resuming(None),
             resuming(Some(ResumeSecret([3; 16]))),
             Auth { max_message: Some(300), ..auth("ws://h/", "v") },
+            Auth { client_id: Some([5; 16]), ..auth("ws://h/", "v") },
         ] {
             let bytes = written.encode();
             assert_eq!(Auth::decode(&bytes).as_ref(), Ok(&written));
@@ -158,12 +168,14 @@ mod tests {
                     if let Ok(read) = Auth::decode(&other)
                         && read.resume.is_some() == written.resume.is_some()
                         && read.max_message.is_some() == written.max_message.is_some()
+                        && read.client_id.is_some() == written.client_id.is_some()
                     {
                         assert_eq!(read.encode(), other);
                     }
                 }
                 let cut = Auth::decode(&bytes[..place]);
-                assert!(cut.is_err() || cut == Ok(Auth { resume: None, max_message: None, ..written.clone() }));
+                let bare = Auth { resume: None, max_message: None, client_id: None, ..written.clone() };
+                assert!(cut.is_err() || cut == Ok(bare));
             }
         }
     }

@@ -90,6 +90,8 @@ pub struct ClientEndpoint {
     entropy: Entropy,
     /// The client's key, for as long as it lives: a session belongs to it.
     key: StaticKey,
+    /// What stands for the key in plain mode.
+    id: [u8; 16],
     phase: Phase,
     session: Session,
     /// The session that the next connection asks to go on with.
@@ -114,6 +116,7 @@ impl ClientEndpoint {
         let mut entropy = Entropy::new(seed);
         Self {
             key: StaticKey::generate(&mut entropy),
+            id: entropy.array(),
             session: Session::new(config.limits.clone(), MAX_PAYLOAD),
             known: None,
             congested: false,

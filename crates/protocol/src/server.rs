@@ -41,7 +41,8 @@ enum Phase {
         deadline: Timestamp,
     },
     Deciding {
-        link: Box<Link>,
+        /// `None` once the client has said good-bye: to the session that it asked for, if that is its own.
+        link: Option<Box<Link>>,
         arrival: Box<Arrival>,
         deadline: Timestamp,
     },
@@ -120,6 +121,7 @@ impl ServerEndpoint {
                 Phase::AwaitingHello { .. } | Phase::AwaitingFinish { .. } => {
                     self.event(ServerEvent::HandshakeFailed(HandshakeFailure::SocketClosed));
                 }
+                deciding @ Phase::Deciding { link: None, .. } => self.phase = deciding,
                 Phase::Deciding { .. } => self.end(Ended::SocketClosed),
                 Phase::Connected(_) => self.park(now, Ended::SocketClosed),
                 parked_or_closed => self.phase = parked_or_closed,
@@ -160,6 +162,7 @@ impl ServerEndpoint {
     /// happens. `reset` says why it is not the session that the client asked for.
     pub fn admit(&mut self, now: Timestamp, wall_clock: UnixMillis, reset: Option<ResetReason>) {
         let Phase::Deciding { link, arrival, .. } = self.take_if_deciding() else { return };
+        let Some(link) = link else { return self.leave() };
         let id = SessionId(self.entropy.array());
         let proof = match arrival.client_key {
             Some(key) => Proof::Key(key),
@@ -205,6 +208,7 @@ impl ServerEndpoint {
         };
         let Phase::Deciding { link, .. } = self.take_if_deciding() else { return Err(Box::new(saved)) };
         let SavedSession { id, proof, session } = saved;
+        let link = link.map(|link| *link);
         self.known = Some((id, proof));
         self.attempt = attempt;
         self.session = session;
@@ -213,9 +217,20 @@ impl ServerEndpoint {
             self.event(ServerEvent::Peer(PeerEvent::Confirmed(receipt)));
         }
         let has = self.session.received();
-        self.welcome(now, *link, wall_clock, Resumption::Resumed(has));
-        self.event(ServerEvent::Resumed);
+        match link {
+            Some(link) => {
+                self.welcome(now, link, wall_clock, Resumption::Resumed(has));
+                self.event(ServerEvent::Resumed);
+            }
+            None => self.leave(),
+        }
         Ok(())
+    }
+
+    /// The client has said good-bye.
+    fn leave(&mut self) {
+        self.end(Ended::Bye);
+        self.close_socket(Code::NORMAL);
     }
 
     fn welcome(&mut self, now: Timestamp, link: Link, wall_clock: UnixMillis, resumption: Resumption) {
@@ -287,10 +302,10 @@ impl ServerEndpoint {
     pub fn reject(&mut self, rejection: Rejection) -> Option<Ref> {
         let Phase::Deciding { link, .. } = self.take_if_deciding() else { return None };
         let code = rejection.code;
-        let reference = self.send_reject(*link, rejection);
+        let reference = link.map(|link| self.send_reject(*link, rejection));
         self.end(Ended::Closed(code));
         self.close_socket(Code::REJECTED);
-        Some(reference)
+        reference
     }
 
     fn send_reject(&mut self, mut link: Link, rejection: Rejection) -> Ref {
@@ -538,26 +553,24 @@ impl ServerEndpoint {
                 self.decide(now, link, Arrival { auth, suite: Some(suite), client_key: Some(finished.client_key) });
             }
             // A client speaks again only after Welcome, so that nothing of it is kept for somebody unknown. It may go.
-            Phase::Deciding { mut link, .. } => {
-                let (ended, code) = match link.open(record) {
-                    Ok(plaintext) if plaintext == ClientFrame::Bye.encode() => (Ended::Bye, Code::NORMAL),
-                    Ok(_) | Err(_) => {
-                        let violation = Violation::UnexpectedRecord;
-                        (Ended::Violation(violation), violation.code())
-                    }
-                };
-                self.end(ended);
-                self.close_socket(code);
-            }
+            Phase::Deciding { link: Some(mut link), arrival, deadline } => match link.open(record) {
+                Ok(plaintext) if plaintext == ClientFrame::Bye.encode() => match arrival.auth.resume {
+                    Some(_) => self.phase = Phase::Deciding { link: None, arrival, deadline },
+                    None => self.leave(),
+                },
+                Ok(_) | Err(_) => {
+                    let violation = Violation::UnexpectedRecord;
+                    self.end(Ended::Violation(violation));
+                    self.close_socket(violation.code());
+                }
+            },
+            left @ Phase::Deciding { link: None, .. } => self.phase = left,
             Phase::Connected(mut connection) => {
                 let handled = self.handle_plaintext(now, &mut connection, record);
                 self.phase = Phase::Connected(connection);
                 match handled {
                     Err(violation) => self.violate(now, violation),
-                    Ok(Said::Bye) => {
-                        self.end(Ended::Bye);
-                        self.close_socket(Code::NORMAL);
-                    }
+                    Ok(Said::Bye) => self.leave(),
                     Ok(Said::More) => self.check_overflow(),
                 }
             }
@@ -614,7 +627,7 @@ impl ServerEndpoint {
         let public_urls = &self.config.public_urls;
         if public_urls.is_empty() || public_urls.contains(&arrival.auth.url) {
             let deadline = now + self.config.deadlines.decision;
-            self.phase = Phase::Deciding { link: Box::new(link), arrival: Box::new(arrival.clone()), deadline };
+            self.phase = Phase::Deciding { link: Some(Box::new(link)), arrival: Box::new(arrival.clone()), deadline };
             return self.event(ServerEvent::Arrived(arrival));
         }
         let public: Vec<&str> = public_urls.iter().map(DialUrl::as_str).collect();
@@ -636,6 +649,7 @@ impl ServerEndpoint {
             Phase::AwaitingHello { .. } | Phase::AwaitingFinish { .. } => {
                 self.fail_handshake(HandshakeFailure::Record);
             }
+            left @ Phase::Deciding { link: None, .. } => self.phase = left,
             Phase::Deciding { .. } => {
                 self.end(Ended::Violation(violation));
                 self.close_socket(violation.code());

@@ -564,6 +564,7 @@ impl Session {
     /// The endpoint is closed for good: every open call with its outcome.
     pub(crate) fn close(&mut self) -> Vec<(CallId, Outcome)> {
         self.outbox.clear();
+        self.starved = false;
         let outcome = |transmitted| if transmitted { Outcome::Unknown } else { Outcome::NotSent };
         self.asked.lose_all().into_iter().map(|(id, transmitted)| (id, outcome(transmitted))).collect()
     }

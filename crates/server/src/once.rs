@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::future::{BoxFuture, FutureExt, Shared};
-use moorline_protocol::{code::Code, frame::Failure, payload::Payload};
+use moorline_protocol::{code::Code, frame::Failure, payload::Payload, subject::Subject};
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::tasks::Tasks;
@@ -21,10 +21,12 @@ const KEPT: Duration = Duration::from_secs(600);
 /// Answers kept at most; with more, the oldest goes.
 const MOST: usize = 65_536;
 
-/// Whose call it is, the handler, and the key: all three must be the same.
+/// Whose call it is, the handler, and the key: all must be the same.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
-    pub(crate) owner: [u8; 32],
+    pub(crate) subject: Subject,
+    /// Which client, where everybody is the same subject.
+    pub(crate) client: Option<[u8; 32]>,
     pub(crate) handler: Arc<str>,
     pub(crate) key: String,
 }
@@ -77,10 +79,13 @@ impl Once {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use moorline_protocol::subject::Tenant;
+
     use super::*;
 
-    fn key(owner: u8, handler: &str, key: &str) -> Key {
-        Key { owner: [owner; 32], handler: handler.into(), key: key.to_owned() }
+    fn key(client: u8, handler: &str, key: &str) -> Key {
+        let subject = Subject::anonymous(Tenant::default());
+        Key { subject, client: Some([client; 32]), handler: handler.into(), key: key.to_owned() }
     }
 
     #[tokio::test(start_paused = true)]

@@ -27,7 +27,8 @@ use moorline_protocol::{
     frame::{CallId, Failure, ResetReason, SessionId},
     payload::{Name, Payload},
     server::{Ended, Rejection, Resumable, ServerEndpoint, ServerEvent, ServerInput, ServerOutput},
-    session::{CallOptions, Outcome, Proof},
+    session::{CallOptions, Outcome},
+    subject::{Subject, Tenant},
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -101,12 +102,12 @@ impl SessionHandle {
 /// Begins a new session with a client that has come in, and serves it until it is over. With `reset` it is not the
 /// session that the client asked for.
 pub(crate) fn begin(attachment: Attachment, reset: Option<ResetReason>, shared: Arc<Shared>) -> BoxFuture<'static, ()> {
-    let Attachment { websocket, mut endpoint, address, place, .. } = attachment;
+    let Attachment { websocket, mut endpoint, arrival, address, place } = attachment;
     if let Some(reason) = reset {
         shared.metrics.reset(reason);
     }
     endpoint.admit(shared.now(), wall_clock(), reset);
-    Driver::new(Line::new(websocket, place), endpoint, shared, address).run().boxed()
+    Driver::new(Line::new(websocket, place), endpoint, shared, address, arrival.client()).run().boxed()
 }
 
 /// The client's WebSocket, and how it stands.
@@ -159,6 +160,10 @@ struct Driver {
     endpoint: ServerEndpoint,
     shared: Arc<Shared>,
     address: SocketAddr,
+    /// Whose session it is.
+    subject: Subject,
+    /// Which client it is of all that are the same subject; nothing in plain mode where it does not say.
+    client: Option<[u8; 32]>,
     /// There from `Connected` on.
     peer: Option<(Peer, Mailbox)>,
     adoptions: mpsc::Receiver<Attachment>,
@@ -176,13 +181,21 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(line: Line, endpoint: ServerEndpoint, shared: Arc<Shared>, address: SocketAddr) -> Self {
+    fn new(
+        line: Line,
+        endpoint: ServerEndpoint,
+        shared: Arc<Shared>,
+        address: SocketAddr,
+        client: Option<[u8; 32]>,
+    ) -> Self {
         let (sockets, adoptions) = mpsc::channel(ADOPTIONS);
         Self {
             line: Some(line),
             endpoint,
             shared,
             address,
+            subject: Subject::anonymous(Tenant::default()),
+            client,
             peer: None,
             adoptions,
             sockets: Some(sockets),
@@ -583,16 +596,9 @@ impl Driver {
     /// Starts a handler, unless it has been started for the same call before: then its answer is that of the first time.
     fn start_once(&mut self, id: CallId, key: &Name, handler: &BoxedHandler, name: Arc<str>, payload: Payload) {
         let Some((peer, _)) = &self.peer else { return };
-        let owner = match self.endpoint.proof() {
-            Some(Proof::Key(key)) => *key,
-            Some(Proof::Secret(secret)) => {
-                let mut owner = [0; 32];
-                owner[..16].copy_from_slice(&secret.0);
-                owner
-            }
-            None => return,
-        };
-        let key = Key { owner, handler: name.clone(), key: key.as_str().to_owned() };
+        // Everybody is anonymous, so that one must not get the answer of another.
+        let client = self.subject.is_anonymous().then(|| self.client.unwrap_or_else(|| padded(peer.id())));
+        let key = Key { subject: self.subject.clone(), client, handler: name.clone(), key: key.as_str().to_owned() };
         let context = context(&self.shared, peer, name, payload);
         let answer = self.shared.once.answer(key, &self.shared.tasks, || handler.run(context).boxed());
         let (abort, registration) = AbortHandle::new_pair();
@@ -680,6 +686,12 @@ fn refuse(Attachment { mut websocket, mut endpoint, place, .. }: Attachment, sha
         close(&mut websocket, Code::SUPERSEDED).await;
         drop(place);
     });
+}
+
+fn padded(SessionId(id): SessionId) -> [u8; 32] {
+    let mut padded = [0; 32];
+    padded[..id.len()].copy_from_slice(&id);
+    padded
 }
 
 fn null() -> Payload {

@@ -352,11 +352,12 @@ impl App {
                     work => ctx.agenda.at(ctx.now + u64::from(work), Later::Work(ctx.who, id)),
                 }
             }
-            PeerEvent::Cancelled(id) => {
-                if self.tasks.get(&id).is_some_and(|task| !task.head.stubborn) {
-                    self.tasks.remove(&id);
-                }
-            }
+            PeerEvent::Cancelled(id) => match self.tasks.get(&id) {
+                Some(task) if !task.head.stubborn => drop(self.tasks.remove(&id)),
+                // What it still says is passed over.
+                Some(task) if task.waiting => self.work(ctx, port, id),
+                Some(_) | None => {}
+            },
             PeerEvent::Credit(id) => {
                 if self.tasks.get(&id).is_some_and(|task| task.stream && task.waiting) {
                     self.work(ctx, port, id);

@@ -115,6 +115,17 @@ pub struct Arrival {
 }
 
 impl Arrival {
+    /// Which client it is, for as long as it lives, in one session after another: its key, without encryption the name
+    /// that it made up; `None` where it says nothing.
+    pub fn client(&self) -> Option<[u8; 32]> {
+        let named = || {
+            let mut id = [0; 32];
+            id[..16].copy_from_slice(&self.auth.client_id?);
+            Some(id)
+        };
+        self.client_key.or_else(named)
+    }
+
     /// What it proves that a session is its own by; `None` where it shows nothing.
     pub fn proof(&self) -> Option<Proof> {
         let secret = || self.auth.resume.as_ref()?.secret.clone().map(Proof::Secret);

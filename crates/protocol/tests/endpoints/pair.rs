@@ -313,6 +313,18 @@ impl Pair {
         }
     }
 
+    /// Lets in who came last, where nobody had decided.
+    pub(crate) fn admit_late(&mut self) {
+        let arrived = |event: &ServerEvent| match event {
+            ServerEvent::Arrived(arrival) => Some(arrival.clone()),
+            _ => None,
+        };
+        let arrival = self.server_heard.iter().rev().find_map(arrived).expect("somebody came");
+        self.admission = Admission::Admit;
+        self.decide(self.sockets, &arrival);
+        self.run();
+    }
+
     /// Brings the session of an earlier end to this one.
     fn resume(&mut self, number: u64, earlier: u64) {
         let (now, wall_clock) = (self.now, UnixMillis(1_700_000_000_000));

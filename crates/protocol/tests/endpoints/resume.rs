@@ -936,6 +936,24 @@ fn a_bye_while_welcome_is_on_its_way_leaves_no_session_behind() {
     }
 }
 
+/// The session stayed parked until its window was over, although its client had said that it would not come back.
+#[test]
+fn regression_a_bye_before_the_decision_ends_the_session_that_was_asked_for() {
+    for setup in [Setup::plain, Setup::default] {
+        let mut pair = setup().connect();
+        pair.admission = Admission::Silence;
+        pair.cut();
+        tell_client(&mut pair, "undelivered");
+        pair.reconnect();
+        assert_eq!(pair.sessions(), (0, 1), "the client waits for Welcome");
+        pair.client.close();
+        pair.run();
+        pair.admit_late();
+        assert_eq!(ended(&pair), [(Ended::Bye, 1)]);
+        assert_eq!(pair.sessions(), (0, 0));
+    }
+}
+
 #[test]
 fn a_bare_close_parks_and_a_second_end_of_the_socket_changes_nothing() {
     let mut pair = Setup::default().connect();
