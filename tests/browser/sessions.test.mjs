@@ -284,3 +284,37 @@ claim("a_stream_is_read_in_order_over_cuts_and_ends_its_handler_when_it_is_left"
   assert(seen.dropped.every((n) => n <= 501), String(seen.dropped));
   assert.equal(seen.resumed, true);
 });
+
+claim("a_pages_generator_is_read_by_the_server_over_cuts_and_ends_when_the_server_leaves_it", async (stage) => {
+  const { http, url, key } = await stage.fixture();
+  const cutter = await stage.cutter(url);
+  const page = await stage.page(http);
+  await page.exposeFunction("cut", () => cutter.cut());
+  const seen = await page.evaluate(async ([url, options]) => {
+    const client = moorline.connect(url, options);
+    let ahead = 0;
+    const left = new Promise((resolve) => {
+      client.handle("count", async function* ({ to, cutAt, }) {
+        try {
+          for (let n = 0; n < to; n++) {
+            if (n === cutAt) cut();
+            ahead = n;
+            yield n;
+          }
+        } finally {
+          if (to === 1e9) resolve("left");
+        }
+      });
+    });
+    const ask = (data, take) => client.call("read", { name: "count", data, take }, { timeoutMs: 50_000 });
+    const whole = await ask({ to: 300, cutAt: 150 });
+    const some = await ask({ to: 1e9 }, 20);
+    return { whole, some, left: await left, ahead, missing: await client.call("read", { name: "nobody", data: 1 }) };
+  }, [cutter.url, { ...QUICK, serverKey: key }]);
+  const upTo = (to) => Array.from({ length: to }, (_, n) => n);
+  assert.deepEqual(seen.whole, { items: upTo(300), ended: true });
+  assert.deepEqual(seen.some, { items: upTo(20) });
+  assert.equal(seen.left, "left");
+  assert(seen.ahead <= 20 + 2 * 16, `the page was at ${seen.ahead}`);
+  assert.deepEqual(seen.missing, { items: [], failed: "not_found" });
+});

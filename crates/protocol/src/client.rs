@@ -91,7 +91,7 @@ pub struct ClientEndpoint {
     /// The client's key, for as long as it lives: a session belongs to it.
     key: StaticKey,
     /// What stands for the key in plain mode.
-    id: [u8; 16],
+    id: Option<[u8; 16]>,
     phase: Phase,
     session: Session,
     /// The session that the next connection asks to go on with.
@@ -116,7 +116,7 @@ impl ClientEndpoint {
         let mut entropy = Entropy::new(seed);
         Self {
             key: StaticKey::generate(&mut entropy),
-            id: entropy.array(),
+            id: config.suite.is_none().then(|| entropy.array()),
             session: Session::new(config.limits.clone(), MAX_PAYLOAD),
             known: None,
             congested: false,

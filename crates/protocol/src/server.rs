@@ -627,7 +627,8 @@ impl ServerEndpoint {
         let public_urls = &self.config.public_urls;
         if public_urls.is_empty() || public_urls.contains(&arrival.auth.url) {
             let deadline = now + self.config.deadlines.decision;
-            self.phase = Phase::Deciding { link: Some(Box::new(link)), arrival: Box::new(arrival.clone()), deadline };
+            let arrival = Box::new(arrival);
+            self.phase = Phase::Deciding { link: Some(Box::new(link)), arrival: arrival.clone(), deadline };
             return self.event(ServerEvent::Arrived(arrival));
         }
         let public: Vec<&str> = public_urls.iter().map(DialUrl::as_str).collect();

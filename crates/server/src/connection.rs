@@ -32,7 +32,7 @@ pub(crate) type Io = Either<TcpStream, TokioIo<Upgraded>>;
 pub(crate) struct Attachment {
     pub(crate) websocket: WebSocketStream<Io>,
     pub(crate) endpoint: ServerEndpoint,
-    pub(crate) arrival: Arrival,
+    pub(crate) arrival: Box<Arrival>,
     pub(crate) address: SocketAddr,
     pub(crate) place: Place,
 }

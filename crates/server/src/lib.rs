@@ -74,7 +74,7 @@ pub use error::{Error, OpenTo};
 pub use fail::Fail;
 pub use handler::{CallName, Handler, Json, State};
 pub use moorline_protocol as protocol;
-pub use peer::{Peer, Peers, SendError};
+pub use peer::{Items, Peer, Peers, SendError};
 pub use server::{Server, Summary};
 pub use session::Departure;
 pub use stream::StreamHandler;

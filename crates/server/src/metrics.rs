@@ -305,7 +305,9 @@ impl Metrics {
                 self.undelivered.inc_by(*undelivered as u64);
             }
             ServerEvent::Peer(PeerEvent::Item { .. }) => message(),
-            ServerEvent::Peer(PeerEvent::Cancelled(_) | PeerEvent::Credit(_) | PeerEvent::Confirmed(_) | PeerEvent::Room)
+            ServerEvent::Peer(
+                PeerEvent::Cancelled(_) | PeerEvent::Credit(_) | PeerEvent::Confirmed(_) | PeerEvent::Room,
+            )
             | ServerEvent::Arrived(_)
             | ServerEvent::HandshakeFailed(_) => {}
         }

@@ -1,5 +1,7 @@
 //! The other ends: one of them ([`Peer`]) and all of them ([`Peers`]).
 
+mod items;
+
 use std::{
     collections::HashMap,
     net::SocketAddr,
@@ -19,11 +21,13 @@ use moorline_protocol::{
     frame::{Failure, ResetReason, SessionId},
     limits::Limits,
     payload::{Name, Payload},
-    session::{Broadcast, Outcome},
+    session::{Broadcast, CallOptions, Outcome},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use self::items::Item;
+pub use self::items::Items;
 use crate::metrics::Metrics;
 
 /// How long a client has to answer a call of the server, unless [`Peer::call_within`] says otherwise.
@@ -32,8 +36,38 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// What the session's task is asked to do.
 pub(crate) enum Command {
     Send(Broadcast),
-    Call { ticket: u64, name: Name, payload: Payload, timeout: Duration, settled: oneshot::Sender<Outcome> },
-    Cancel { ticket: u64 },
+    Call {
+        ticket: u64,
+        name: Name,
+        payload: Payload,
+        options: CallOptions,
+        answer: Asker,
+    },
+    /// Whoever reads a stream takes more of it.
+    Grant {
+        ticket: u64,
+        more: u64,
+    },
+    Cancel {
+        ticket: u64,
+    },
+}
+
+/// Who waits for the answer to a call of this side.
+pub(crate) enum Asker {
+    Once(oneshot::Sender<Outcome>),
+    /// Credit bounds the queue.
+    Stream(mpsc::UnboundedSender<Item>),
+}
+
+impl Asker {
+    pub(crate) fn settle(self, outcome: Outcome) {
+        // Nobody has to be there any more.
+        match self {
+            Self::Once(settled) => drop(settled.send(outcome)),
+            Self::Stream(items) => drop(items.send(Item::Last(outcome))),
+        }
+    }
 }
 
 /// Why a session is to be ended from this side.
@@ -264,10 +298,9 @@ impl Peer {
     ) -> Result<T, SendError> {
         let name = Name::new(name).map_err(|_| Refused::InvalidName)?;
         let payload = Payload::json(serde_json::to_vec(data)?);
-        let ticket = self.0.tickets.fetch_add(1, Ordering::Relaxed);
         let (settled, outcome) = oneshot::channel();
-        self.command(Command::Call { ticket, name, payload, timeout, settled })?;
-        let mut guard = CancelOnDrop { peer: self, ticket: Some(ticket) };
+        let ticket = self.ask(name, payload, CallOptions::within(timeout), Asker::Once(settled))?;
+        let mut guard = CancelOnDrop { peer: self.clone(), ticket: Some(ticket) };
         let outcome = outcome.await;
         guard.ticket = None;
         match outcome {
@@ -275,10 +308,31 @@ impl Peer {
             Ok(Outcome::Failed(failure)) => Err(SendError::Failed(failure)),
             Ok(Outcome::TimedOut) => Err(SendError::TimedOut),
             Ok(Outcome::Unknown) => Err(SendError::Unknown),
-            // The task is gone, and with it what it had not sent.
-            // A stream ends so, and this asks for none.
+            // The task is gone, and with it what it had not sent; and a stream ends so, but this asks for none.
             Ok(Outcome::End | Outcome::NotSent) | Err(_) => Err(SendError::Refused(Refused::Closed)),
         }
+    }
+
+    /// Calls a handler of the client's that answers with a stream, as an async generator on a page does. The client is
+    /// never ahead of who reads by more than 16 items.
+    ///
+    /// # Errors
+    /// [`SendError::Refused`], [`SendError::Json`]. What goes wrong later comes from [`Items::next`].
+    #[expect(clippy::disallowed_methods, reason = "credit bounds what is in the queue")]
+    pub fn stream<T: DeserializeOwned>(&self, name: &str, data: &impl Serialize) -> Result<Items<T>, SendError> {
+        let name = Name::new(name).map_err(|_| Refused::InvalidName)?;
+        let payload = Payload::json(serde_json::to_vec(data)?);
+        let mut options = CallOptions::within(CALL_TIMEOUT);
+        options.credit = Some(items::CREDIT);
+        let (sender, items) = mpsc::unbounded_channel();
+        let ticket = self.ask(name, payload, options, Asker::Stream(sender))?;
+        Ok(Items::new(self.clone(), ticket, items))
+    }
+
+    fn ask(&self, name: Name, payload: Payload, options: CallOptions, answer: Asker) -> Result<u64, Refused> {
+        let ticket = self.0.tickets.fetch_add(1, Ordering::Relaxed);
+        self.command(Command::Call { ticket, name, payload, options, answer })?;
+        Ok(ticket)
     }
 
     /// Ends the session; the client hears `closed_by_server` with this text and does not come back by itself.
@@ -306,8 +360,8 @@ impl Peer {
     fn command(&self, command: Command) -> Result<(), Refused> {
         let bytes = command.bytes();
         match command {
-            // Giving up makes room, so it needs none.
-            Command::Cancel { .. } => {}
+            // Giving up makes room, so it needs none, and a stream that is read ends.
+            Command::Cancel { .. } | Command::Grant { .. } => {}
             Command::Send(_) | Command::Call { .. } => self.0.room.enter(bytes)?,
         }
         self.0.commands.send(command).map_err(|_| Refused::Closed)
@@ -320,7 +374,7 @@ impl Command {
         match self {
             Self::Send(message) => message.wire_len(),
             Self::Call { payload, .. } => payload.bytes.len(),
-            Self::Cancel { .. } => 0,
+            Self::Cancel { .. } | Self::Grant { .. } => 0,
         }
     }
 }
@@ -332,18 +386,24 @@ impl std::fmt::Debug for Peer {
 }
 
 /// Tells the connection's task that nobody waits for a call any more.
-struct CancelOnDrop<'a> {
-    peer: &'a Peer,
+struct CancelOnDrop {
+    peer: Peer,
     /// `None` once the call has settled.
     ticket: Option<u64>,
 }
 
-impl Drop for CancelOnDrop<'_> {
-    fn drop(&mut self) {
+impl CancelOnDrop {
+    fn tell(&self, command: impl FnOnce(u64) -> Command) {
         if let Some(ticket) = self.ticket {
             // The call of an ended session has ended.
-            let _ = self.peer.command(Command::Cancel { ticket });
+            let _ = self.peer.command(command(ticket));
         }
+    }
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.tell(|ticket| Command::Cancel { ticket });
     }
 }
 

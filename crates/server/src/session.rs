@@ -27,13 +27,13 @@ use moorline_protocol::{
     frame::{CallId, Failure, ResetReason, SessionId},
     payload::{Name, Payload},
     server::{Ended, Rejection, Resumable, ServerEndpoint, ServerEvent, ServerInput, ServerOutput},
-    session::{CallOptions, Outcome},
+    session::Outcome,
     subject::{Subject, Tenant},
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     time::{Sleep, sleep, timeout},
 };
 use tokio_tungstenite::{
@@ -47,7 +47,7 @@ use crate::{
     handler::{BoxedHandler, Context},
     metrics::Direction,
     once::Key,
-    peer::{Closing, Command, Mailbox},
+    peer::{Asker, Closing, Command, Item, Mailbox},
     router::Served,
     shared::Shared,
     stream::Streaming,
@@ -174,7 +174,8 @@ struct Driver {
     /// Streams with an item that the client does not take yet.
     held: HashMap<CallId, (Payload, Streaming)>,
     aborts: HashMap<CallId, AbortHandle>,
-    asked: HashMap<CallId, (u64, oneshot::Sender<Outcome>)>,
+    /// Who waits for which call of this side, by the ticket that it has.
+    asked: HashMap<CallId, (u64, Asker)>,
     deadline: Option<Timestamp>,
     drain: Option<Drain>,
     departure: Option<Departure>,
@@ -352,20 +353,23 @@ impl Driver {
                 Err(Refused::TooLarge) => tracing::error!("a notification is above the limit"),
                 Err(_) => {}
             },
-            Command::Call { ticket, name, payload, timeout, settled } => {
-                match self.endpoint.call(now, name, payload, CallOptions::within(timeout)) {
+            Command::Call { ticket, name, payload, options, answer } => {
+                match self.endpoint.call(now, name, payload, options) {
                     Ok(id) => {
                         self.shared.metrics.send_message();
-                        self.asked.insert(id, (ticket, settled));
+                        self.asked.insert(id, (ticket, answer));
                     }
-                    Err(refused) => {
-                        let _ = settled.send(Outcome::Failed(Failure::of(refused.code())));
-                    }
+                    Err(refused) => answer.settle(Outcome::Failed(Failure::of(refused.code()))),
                 }
             }
+            Command::Grant { ticket, more } => {
+                if let Some(id) = self.asked_as(ticket) {
+                    self.endpoint.grant(id, more);
+                }
+                return;
+            }
             Command::Cancel { ticket } => {
-                let id = self.asked.iter().find(|(_, (asked, _))| *asked == ticket).map(|(id, _)| *id);
-                if let Some(id) = id {
+                if let Some(id) = self.asked_as(ticket) {
                     self.asked.remove(&id);
                     self.shared.metrics.cancel_call();
                     self.endpoint.cancel(id);
@@ -379,6 +383,11 @@ impl Driver {
             peer.keeps(self.endpoint.kept());
             peer.taken(bytes);
         }
+    }
+
+    /// The call of this side that has this ticket, while it is open.
+    fn asked_as(&self, ticket: u64) -> Option<CallId> {
+        self.asked.iter().find(|(_, (asked, _))| *asked == ticket).map(|(id, _)| *id)
     }
 
     fn handle_closing(&mut self, now: Timestamp, closing: Closing) {
@@ -524,8 +533,8 @@ impl Driver {
                 }
             }
             ServerEvent::Peer(PeerEvent::Settled { id, outcome }) => {
-                if let Some((_, settled)) = self.asked.remove(&id) {
-                    let _ = settled.send(outcome);
+                if let Some((_, asker)) = self.asked.remove(&id) {
+                    asker.settle(outcome);
                 }
             }
             ServerEvent::Peer(PeerEvent::Credit(id)) => {
@@ -538,8 +547,14 @@ impl Driver {
                     self.send_item(id, Some(Ok(payload)), stream);
                 }
             }
-            // Nobody here asks for streams or receipts.
-            ServerEvent::Peer(PeerEvent::Item { .. } | PeerEvent::Confirmed(_)) => {}
+            ServerEvent::Peer(PeerEvent::Item { id, payload }) => {
+                if let Some((_, Asker::Stream(items))) = self.asked.get(&id) {
+                    // Who does not read any more cancels.
+                    let _ = items.send(Item::Next(payload));
+                }
+            }
+            // Nobody here asks for receipts.
+            ServerEvent::Peer(PeerEvent::Confirmed(_)) => {}
             ServerEvent::Ended(ended, undelivered) => self.ended(ended, undelivered),
             // Both belong to the handshake, which is over.
             ServerEvent::Arrived(_) | ServerEvent::HandshakeFailed(_) => {}

@@ -78,7 +78,7 @@ struct Served {
     endpoint: ServerEndpoint,
     client: usize,
     book: Option<usize>,
-    arrival: Option<Arrival>,
+    arrival: Option<Box<Arrival>>,
     deadline: Option<Timestamp>,
     scheduled: Option<u64>,
 }

@@ -115,6 +115,7 @@ fn handlers(builder: ServerBuilder) -> ServerBuilder {
         .handler("whoami", whoami)
         .handler("say", say)
         .handler("ask", ask)
+        .handler("read", read)
         .handler("close_me", close_me)
         .listener("note", note)
 }
@@ -223,6 +224,25 @@ async fn ask(peer: Peer, Json(question): Json<Value>) -> Json<Value> {
         }
         Err(error) => json!({ "error": error.to_string() }),
     })
+}
+
+/// Reads a stream of the caller's: `{ name, data, take }`, to its end or so many items. Answers with what came of it.
+async fn read(peer: Peer, Json(question): Json<Value>) -> Result<Json<Value>, Fail> {
+    let name = question["name"].as_str().unwrap_or_default();
+    let take = question["take"].as_u64().unwrap_or(u64::MAX);
+    let mut stream = peer.stream::<Value>(name, &question["data"])?;
+    let mut items = Vec::new();
+    while (items.len() as u64) < take {
+        match stream.next().await {
+            Some(Ok(item)) => items.push(item),
+            Some(Err(SendError::Failed(failure))) => {
+                return Ok(Json(json!({ "items": items, "failed": failure.name() })));
+            }
+            Some(Err(error)) => return Ok(Json(json!({ "items": items, "error": error.to_string() }))),
+            None => return Ok(Json(json!({ "items": items, "ended": true }))),
+        }
+    }
+    Ok(Json(json!({ "items": items })))
 }
 
 async fn close_me(peer: Peer, Json(text): Json<String>) {

@@ -91,8 +91,7 @@ impl ClientEndpoint {
         let most = self.config.limits.max_message;
         let max_message = (most != DEFAULT_MAX_MESSAGE).then(|| u32::try_from(most).unwrap_or(u32::MAX));
         let (url, client_version) = (self.config.url.clone(), self.config.version.as_str().into());
-        let client_id = self.config.suite.is_none().then_some(self.id);
-        Auth { url, client_version, resume, max_message, client_id }.encode()
+        Auth { url, client_version, resume, max_message, client_id: self.id }.encode()
     }
 
     pub(super) fn welcome(

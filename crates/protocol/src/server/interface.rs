@@ -162,7 +162,7 @@ impl Ended {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerEvent {
     /// Somebody is there: admit or reject.
-    Arrived(Arrival),
+    Arrived(Box<Arrival>),
     /// The client is in, with a new session.
     Connected(SessionId),
     /// The client is in, with the session that it had.

@@ -22,6 +22,9 @@ enum Ours {
     Server(Box<ServerEndpoint>),
 }
 
+/// The field of a plain hello that names the client, the last: tag, length, id.
+pub(crate) const CLIENT_ID: usize = 2 + 16;
+
 /// A frame as it came: kind, flags, body.
 pub(crate) type Frame = (u8, u8, Vec<u8>);
 
@@ -381,9 +384,9 @@ impl Foreign {
 
     fn take_record(&mut self, record: &[u8]) {
         if record[0] == 0x04 {
-            // The client's hello: what it resumes is the last field. Between the epoch and the secret stand the number
-            // and the attempt, of one byte each.
-            let at = record.len().checked_sub(2 + 16 + 8 + 1 + 1 + 16).filter(|at| record[*at] == 5);
+            // The client's hello: what it resumes is the last field before its id. Between the epoch and the secret stand
+            // the number and the attempt, of one byte each.
+            let at = record.len().checked_sub(2 + 16 + 8 + 1 + 1 + 16 + CLIENT_ID).filter(|at| record[*at] == 5);
             self.told = at.map(|at| u64::from(record[at + 2 + 16 + 8]));
             return;
         }

@@ -67,7 +67,7 @@ struct End {
     socket: SocketId,
     /// The session that it has, or had.
     session: Option<SessionId>,
-    arrival: Option<Arrival>,
+    arrival: Option<Box<Arrival>>,
     wakes: Option<Timestamp>,
 }
 

@@ -15,7 +15,7 @@ use moorline_protocol::{
 };
 
 use crate::{
-    foreign::{Foreign, frame, note, varint},
+    foreign::{CLIENT_ID, Foreign, frame, note, varint},
     pair::*,
 };
 
@@ -425,17 +425,18 @@ fn a_welcome_that_has_received_what_was_never_sent_is_a_violation() {
 
 /// Replaces in every plain hello the bytes of the field that names a session.
 fn alter_resume(pair: &mut Pair, alter: impl Fn(Vec<u8>) -> Vec<u8> + 'static) {
-    // The field is the last: tag 5, its length, the session (16), the run (8), the number (1), the attempt (1), the
+    // The field is the last before the client's id: tag 5, its length, the session (16), the run (8), the number (1), the attempt (1), the
     // secret (16).
     const LENGTH: usize = 16 + 8 + 1 + 1 + 16;
     pair.bend = Box::new(move |direction, number, record| {
         if (direction, number) != (Up, 0) {
             return vec![record];
         }
-        let (head, resume) = record.split_at(record.len() - LENGTH);
+        let (before, id) = record.split_at(record.len() - CLIENT_ID);
+        let (head, resume) = before.split_at(before.len() - LENGTH);
         assert_eq!(head[head.len() - 2..], [5, LENGTH as u8]);
         let resume = alter(resume.to_vec());
-        vec![[&head[..head.len() - 1], &[resume.len() as u8], &resume].concat().into()]
+        vec![[&head[..head.len() - 1], &[resume.len() as u8], &resume, id].concat().into()]
     });
 }
 

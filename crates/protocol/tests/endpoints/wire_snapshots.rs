@@ -54,6 +54,8 @@ fn hello_of_a_plain_connection() {
         01                              | version
         01 08  77 73 3a 2f 2f 68 2f 6d  | AUTH 1, the URL: ws://h/m
         04 01  63                       | AUTH 4, the client's version: c
+        07 10  c1 f4 e7 1a 07 bb dc 0a  | AUTH 7, the client's id
+               ef 72 58 27 1f 8e 35 5c
     ",
     );
 }
@@ -257,6 +259,8 @@ fn the_greeting_of_a_resumed_session() {
             02                          |     the client's second connection
             74 95 30 b8 09 31 cb 7f     |     the secret
             1c 02 97 f7 bd 50 15 3a
+        07 10  c1 f4 e7 1a 07 bb dc 0a  | AUTH 7, the client's id
+               ef 72 58 27 1f 8e 35 5c
     ",
     );
     assert_wire(

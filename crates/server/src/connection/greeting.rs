@@ -59,7 +59,7 @@ pub(super) async fn greet<S>(
     mut endpoint: ServerEndpoint,
     shared: &Shared,
     address: SocketAddr,
-) -> Option<(WebSocketStream<S>, ServerEndpoint, Arrival)>
+) -> Option<(WebSocketStream<S>, ServerEndpoint, Box<Arrival>)>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
