@@ -121,7 +121,7 @@ impl Ends {
                 ServerOutput::Event(ServerEvent::Arrived(_)) => self.arrived = true,
                 ServerOutput::Event(_) | ServerOutput::CloseSocket(_) => {}
                 ServerOutput::Wait(_) if std::mem::take(&mut self.arrived) => {
-                    self.server.admit(self.now, UnixMillis(0), None)
+                    self.server.admit(self.now, UnixMillis(0), None, Default::default())
                 }
                 ServerOutput::Wait(_) => break,
             }

@@ -6,13 +6,13 @@ use std::fmt;
 
 use crate::{
     error::Malformed,
-    frame::{Epoch, ResumeSecret, Seq, SessionId, cut},
+    frame::{Credentials, Epoch, ResumeSecret, Seq, SessionId, cut},
     limits::{MAX_AUTH, MAX_URL, MAX_VERSION},
     url::DialUrl,
     wire::{self, Reader},
 };
 
-/// Fields of AUTH. 2 (token) and 3 (data for the auth handler) are kept for later versions of this list.
+/// Fields of AUTH. 2 and 3 are those of [`Credentials`].
 mod tag {
     pub(super) const URL: u64 = 1;
     pub(super) const CLIENT_VERSION: u64 = 4;
@@ -63,6 +63,8 @@ impl Resume {
 pub struct Auth {
     /// The URL that the client dialled, in its normal form.
     pub url: DialUrl,
+    /// What the client shows for itself.
+    pub credentials: Credentials,
     /// The client's own name and version, for the log.
     pub client_version: Box<str>,
     /// The session that the client wants to go on with.
@@ -85,6 +87,7 @@ impl Auth {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         wire::put_field(&mut bytes, tag::URL, self.url.as_str().as_bytes());
+        self.credentials.write(&mut bytes);
         wire::put_field(&mut bytes, tag::CLIENT_VERSION, cut(&self.client_version, MAX_VERSION).as_bytes());
         if let Some(resume) = &self.resume {
             wire::put_field(&mut bytes, tag::RESUME, &resume.encode());
@@ -104,7 +107,7 @@ impl Auth {
             return Err(Malformed::TooLong);
         }
         let (mut reader, mut last) = (Reader::new(bytes), None);
-        let (mut url, mut client_version) = (None, None);
+        let (mut url, mut client_version, mut credentials) = (None, None, Credentials::default());
         let (mut resume, mut max_message, mut client_id) = (None, None, None);
         while let Some((tag, value)) = reader.field(&mut last)? {
             match tag {
@@ -115,10 +118,11 @@ impl Auth {
                     max_message = Some(u32::try_from(value.only_varint()?).map_err(|_| Malformed::IntegerTooLarge)?);
                 }
                 tag::CLIENT_ID => client_id = Some(value.only_array()?),
-                _ => {}
+                _ => _ = credentials.read_field(tag, value)?,
             }
         }
         Ok(Self {
+            credentials,
             resume,
             max_message,
             client_id,
@@ -136,10 +140,12 @@ fn read_url(text: &str) -> Result<DialUrl, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::payload::Payload;
 
     fn auth(url: &str, version: &str) -> Auth {
         let url = DialUrl::parse(url).expect("a URL");
-        Auth { url, client_version: version.into(), resume: None, max_message: None, client_id: None }
+        let (credentials, client_version) = (Credentials::default(), version.into());
+        Auth { url, credentials, client_version, resume: None, max_message: None, client_id: None }
     }
 
     fn resuming(secret: Option<ResumeSecret>) -> Auth {
@@ -157,6 +163,8 @@ mod tests {
             resuming(Some(ResumeSecret([3; 16]))),
             Auth { max_message: Some(300), ..auth("ws://h/", "v") },
             Auth { client_id: Some([5; 16]), ..auth("ws://h/", "v") },
+            Auth { credentials: Credentials::token("a.b.c"), ..auth("ws://h/", "v") },
+            Auth { credentials: Credentials::data(Payload::json("{}")), ..auth("ws://h/", "v") },
         ] {
             let bytes = written.encode();
             assert_eq!(Auth::decode(&bytes).as_ref(), Ok(&written));
@@ -169,6 +177,8 @@ mod tests {
                         && read.resume.is_some() == written.resume.is_some()
                         && read.max_message.is_some() == written.max_message.is_some()
                         && read.client_id.is_some() == written.client_id.is_some()
+                        && read.credentials.token.is_some() == written.credentials.token.is_some()
+                        && read.credentials.data.is_some() == written.credentials.data.is_some()
                     {
                         assert_eq!(read.encode(), other);
                     }

@@ -21,11 +21,12 @@ use crate::{
     entropy::Entropy,
     error::{Refused, Violation},
     frame::{
-        self, CallId, ClientFrame, Epoch, Failure, Goaway, RawFrame, Reject, ResetReason, ResumeSecret, Resumption,
-        ServerFrame, SessionId, Welcome,
+        self, Admission, Authenticate, AuthenticateId, Authenticated, CallId, ClientFrame, Credentials, Denial, Epoch,
+        Failure, Goaway, RawFrame, Reject, ResetReason, ResumeSecret, Resumption, ServerFrame, SessionId, Warn,
+        Welcome,
     },
     key::{ServerKey, StaticKey},
-    limits::{DEFAULT_MAX_MESSAGE, MAX_PAYLOAD},
+    limits::{DEFAULT_MAX_MESSAGE, MAX_AUTH, MAX_PAYLOAD},
     noise::Initiator,
     payload::{Name, Payload},
     record::{SUBPROTOCOL, SUBPROTOCOL_PLAIN, VERSION, kind},
@@ -39,6 +40,12 @@ enum Phase {
     /// Asking for the server's key.
     Discovering {
         ticket: Ticket,
+        deadline: Timestamp,
+    },
+    /// Waiting for what the client is to show for itself.
+    Authorizing {
+        ticket: Ticket,
+        key: Option<ServerKey>,
         deadline: Timestamp,
     },
     Opening {
@@ -62,6 +69,7 @@ enum Phase {
         socket: SocketId,
         connection: Box<Connection>,
         since: Timestamp,
+        renewal: Renewal,
     },
     /// The try has failed; asking the server what it thinks, to name the cause.
     Diagnosing {
@@ -77,12 +85,26 @@ enum Phase {
     Closed,
 }
 
+/// How fresh what the client has shown on this connection is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Renewal {
+    /// It does not expire, or nobody gives another.
+    None,
+    /// It is time to ask for another.
+    At(Timestamp),
+    /// It was asked for.
+    Asked(Ticket),
+}
+
 /// A session that the server knows, or has known.
 struct Known {
     id: SessionId,
     epoch: Epoch,
     secret: Option<ResumeSecret>,
 }
+
+/// How long before what the client has shown expires another is asked for, unless it lives shortly, in milliseconds.
+const RENEW_BEFORE_MS: u64 = 60_000;
 
 /// The client's end as a state machine: hand in what happened, then drain what is to be done.
 pub struct ClientEndpoint {
@@ -94,6 +116,13 @@ pub struct ClientEndpoint {
     id: Option<[u8; 16]>,
     phase: Phase,
     session: Session,
+    /// What the next connection shows.
+    credentials: Credentials,
+    /// Why they are asked for next time.
+    reason: AuthorizeReason,
+    /// What was shown on an open connection and is not answered.
+    authenticating: Option<AuthenticateId>,
+    last_authenticate: u64,
     /// The session that the next connection asks to go on with.
     known: Option<Known>,
     /// The socket takes no more for now.
@@ -118,6 +147,10 @@ impl ClientEndpoint {
             key: StaticKey::generate(&mut entropy),
             id: config.suite.is_none().then(|| entropy.array()),
             session: Session::new(config.limits.clone(), MAX_PAYLOAD),
+            credentials: Credentials::default(),
+            reason: AuthorizeReason::Connect,
+            authenticating: None,
+            last_authenticate: 0,
             known: None,
             congested: false,
             backoff: config.backoff.map(Backoff::new),
@@ -146,6 +179,7 @@ impl ClientEndpoint {
                 self.handle_socket(now, socket, input);
             }
             ClientInput::Discovered(ticket, discovery) => self.handle_discovery(now, ticket, discovery),
+            ClientInput::Authorized(ticket, credentials) => self.handle_authorized(now, ticket, credentials),
             ClientInput::Socket(..) | ClientInput::Wake => {}
         }
         self.handle_time(now);
@@ -254,6 +288,34 @@ impl ClientEndpoint {
         }
     }
 
+    /// Shows something new for itself on the open connection, and on those to come unless others are asked for. What
+    /// comes of it is told by [`ClientEvent::Authenticated`]; where the connection is lost first, by the next one.
+    ///
+    /// # Errors
+    /// [`Refused::NotConnected`] without a connection, [`Refused::Backpressure`] while the last is not answered,
+    /// [`Refused::TooLarge`].
+    pub fn authenticate(&mut self, credentials: Credentials) -> Result<AuthenticateId, Refused> {
+        self.open()?;
+        if self.authenticating.is_some() {
+            return Err(Refused::Backpressure);
+        }
+        if self.auth_with(&credentials).len() > MAX_AUTH {
+            return Err(Refused::TooLarge);
+        }
+        let Phase::Connected { .. } = &self.phase else { return Err(Refused::NotConnected) };
+        self.last_authenticate += 1;
+        let id = AuthenticateId(self.last_authenticate);
+        self.authenticating = Some(id);
+        self.credentials = credentials.clone();
+        self.session.control(ClientFrame::Authenticate(Authenticate { id, credentials }).encode());
+        Ok(id)
+    }
+
+    /// The public half of the client's key, to which a token may be bound.
+    pub fn client_key(&self) -> [u8; 32] {
+        self.key.public().0
+    }
+
     /// Asks for a new measurement of the round trip.
     pub fn ping(&mut self, now: Timestamp) {
         if let Phase::Connected { connection, .. } = &mut self.phase {
@@ -306,6 +368,7 @@ impl ClientEndpoint {
             Phase::AwaitingWelcome { socket, link, .. } => (*socket, link.pack_frame(&bye).map(|record| vec![record])),
             Phase::Idle
             | Phase::Discovering { .. }
+            | Phase::Authorizing { .. }
             | Phase::Opening { .. }
             | Phase::AwaitingHello { .. }
             | Phase::Diagnosing { .. }
@@ -329,6 +392,7 @@ impl ClientEndpoint {
             | Phase::Connected { socket, .. } => Some(*socket),
             Phase::Idle
             | Phase::Discovering { .. }
+            | Phase::Authorizing { .. }
             | Phase::Diagnosing { .. }
             | Phase::Waiting { .. }
             | Phase::Closed => None,
@@ -369,7 +433,8 @@ impl ClientEndpoint {
     fn handle_record(&mut self, now: Timestamp, socket: SocketId, record: Bytes) {
         match mem::replace(&mut self.phase, Phase::Idle) {
             Phase::AwaitingHello { key, initiator, deadline, .. } => {
-                let finished = initiator.finish(&record, &self.auth());
+                // What was too large for it did not get as far as this.
+                let finished = initiator.finish(&record, &self.auth().unwrap_or_default());
                 let (Ok((finish, keys)), Some(suite)) = (finished, self.config.suite) else {
                     self.outputs.push_back(ClientOutput::CloseSocket(socket, Code::HANDSHAKE_FAILED));
                     return self.diagnose(now, Code::HANDSHAKE_FAILED);
@@ -381,7 +446,8 @@ impl ClientEndpoint {
             }
             Phase::AwaitingWelcome { key, link, .. } => {
                 let connection = Connection::new(*link, self.config.heartbeat, now);
-                self.phase = Phase::Connected { socket, connection: Box::new(connection), since: now };
+                let renewal = Renewal::None;
+                self.phase = Phase::Connected { socket, connection: Box::new(connection), since: now, renewal };
                 self.handle_frames(now, socket, record, Some(key));
             }
             connected @ Phase::Connected { .. } => {
@@ -403,9 +469,10 @@ impl ClientEndpoint {
         record: Bytes,
         mut awaiting: Option<Option<ServerKey>>,
     ) {
-        let Phase::Connected { mut connection, since, .. } = mem::replace(&mut self.phase, Phase::Idle) else { return };
-        let handled = self.handle_plaintext(now, &mut connection, record, &mut awaiting);
-        self.phase = Phase::Connected { socket, connection, since };
+        let phase = mem::replace(&mut self.phase, Phase::Idle);
+        let Phase::Connected { mut connection, since, mut renewal, .. } = phase else { return };
+        let handled = self.handle_plaintext(now, &mut connection, &mut renewal, record, &mut awaiting);
+        self.phase = Phase::Connected { socket, connection, since, renewal };
         match handled {
             Err(violation) => self.violate(now, socket, violation),
             Ok(Some(failure)) => {
@@ -421,6 +488,7 @@ impl ClientEndpoint {
         &mut self,
         now: Timestamp,
         connection: &mut Connection,
+        renewal: &mut Renewal,
         record: Bytes,
         awaiting: &mut Option<Option<ServerKey>>,
     ) -> Result<Option<ConnectFailure>, Violation> {
@@ -431,7 +499,7 @@ impl ClientEndpoint {
                 return Err(Violation::UnexpectedFrame);
             }
             if let Some(raw) = self.session.take(now, raw)?
-                && let Some(failure) = self.handle_frame(now, connection, &raw, awaiting)?
+                && let Some(failure) = self.handle_frame(now, connection, renewal, &raw, awaiting)?
             {
                 return Ok(Some(failure));
             }
@@ -443,15 +511,33 @@ impl ClientEndpoint {
         &mut self,
         now: Timestamp,
         connection: &mut Connection,
+        renewal: &mut Renewal,
         raw: &RawFrame,
         awaiting: &mut Option<Option<ServerKey>>,
     ) -> Result<Option<ConnectFailure>, Violation> {
         match (ServerFrame::read(raw)?, awaiting.take()) {
             (ServerFrame::Welcome(welcome), Some(key)) => {
+                *renewal = self.renewal(&welcome.admission, now);
                 self.welcome(connection, welcome, key, now)?;
                 Ok(None)
             }
+            (ServerFrame::Authenticated(Authenticated { id, result }), None) => {
+                if self.authenticating != Some(id) {
+                    return Err(Violation::UnexpectedFrame);
+                }
+                self.authenticating = None;
+                if let Ok(admission) = &result {
+                    *renewal = self.renewal(admission, now);
+                }
+                self.event(ClientEvent::Authenticated(id, Box::new(result)));
+                Ok(None)
+            }
+            (ServerFrame::Warn(Warn { code, message }), None) => {
+                self.event(ClientEvent::Warned(code, message));
+                Ok(None)
+            }
             (ServerFrame::Reject(Reject { code, reference, retry_after_ms, name, message }), Some(_)) => {
+                self.denied(code, &name, &message);
                 Ok(Some(ConnectFailure::told(code, reference, retry_after_ms, name, message)))
             }
             (ServerFrame::Goaway(Goaway { code, reference, retry_after_ms, message }), None) => {
@@ -463,7 +549,29 @@ impl ClientEndpoint {
                 Ok(None)
             }
             (ServerFrame::Welcome(_) | ServerFrame::Reject(_), None)
-            | (ServerFrame::Goaway(_) | ServerFrame::Peer(_), Some(_)) => Err(Violation::UnexpectedFrame),
+            | (
+                ServerFrame::Goaway(_) | ServerFrame::Authenticated(_) | ServerFrame::Warn(_) | ServerFrame::Peer(_),
+                Some(_),
+            ) => Err(Violation::UnexpectedFrame),
+        }
+    }
+
+    /// When to ask for what follows on what the server has just let the client in with.
+    fn renewal(&self, admission: &Admission, now: Timestamp) -> Renewal {
+        match admission.expires_in_ms {
+            Some(lives) if self.config.asks_for_credentials => {
+                // Early enough for an answer that takes its time, and not at once for what lives shortly.
+                Renewal::At(now + Duration::from_millis(lives - (lives / 5).min(RENEW_BEFORE_MS)))
+            }
+            Some(_) | None => Renewal::None,
+        }
+    }
+
+    /// A connection that showed what was not answered before is refused.
+    fn denied(&mut self, code: Code, name: &str, message: &str) {
+        if let Some(id) = self.authenticating.take() {
+            let denial = Denial { code, name: name.to_owned(), message: message.to_owned() };
+            self.event(ClientEvent::Authenticated(id, Box::new(Err(denial))));
         }
     }
 
@@ -516,6 +624,8 @@ impl ClientEndpoint {
 
     /// Waits for the next try, or stops where a next try is of no use or not wanted.
     fn fail(&mut self, now: Timestamp, failure: ConnectFailure) {
+        let expired = failure.reference.is_some() && failure.code == Code::TOKEN_EXPIRED;
+        self.reason = if expired { AuthorizeReason::Expired } else { AuthorizeReason::Reconnect };
         // Only what was sealed has a reference, and only that can stop a client for good.
         let stops = failure.reference.is_some() && failure.code.stops();
         match &mut self.backoff {
@@ -555,6 +665,9 @@ impl ClientEndpoint {
             Phase::Discovering { deadline, .. } if *deadline <= now => {
                 self.fail(now, ConnectFailure::of(Code::CONNECT_TIMEOUT));
             }
+            Phase::Authorizing { deadline, .. } if *deadline <= now => {
+                self.fail(now, ConnectFailure::of(Code::CREDENTIALS_UNAVAILABLE));
+            }
             Phase::Diagnosing { deadline, failure, .. } if *deadline <= now => {
                 let failure = *failure;
                 self.diagnosed(now, failure, &[]);
@@ -567,9 +680,18 @@ impl ClientEndpoint {
                 let socket = *socket;
                 self.close_socket_and_lose(now, socket, Code::CONNECT_TIMEOUT);
             }
-            Phase::Connected { socket, connection, .. } => {
+            Phase::Connected { socket, connection, renewal, .. } => {
                 let socket = *socket;
                 let alive = connection.handle_timeout(now, &mut self.session);
+                if let Renewal::At(at) = *renewal
+                    && at <= now
+                {
+                    self.last_number += 1;
+                    let ticket = Ticket(self.last_number);
+                    *renewal = Renewal::Asked(ticket);
+                    let reason = AuthorizeReason::Expiring;
+                    self.outputs.push_back(ClientOutput::Authorize { ticket, attempt: 0, reason });
+                }
                 if !alive {
                     self.close_socket_and_lose(now, socket, Code::LIVENESS_TIMEOUT);
                 }
@@ -582,11 +704,15 @@ impl ClientEndpoint {
     fn deadline(&self) -> Option<Timestamp> {
         let phase = match &self.phase {
             Phase::Discovering { deadline, .. }
+            | Phase::Authorizing { deadline, .. }
             | Phase::Diagnosing { deadline, .. }
             | Phase::Opening { deadline, .. }
             | Phase::AwaitingHello { deadline, .. }
             | Phase::AwaitingWelcome { deadline, .. } => Some(*deadline),
-            Phase::Connected { connection, .. } => Some(connection.deadline(&self.session)),
+            Phase::Connected { connection, renewal, .. } => {
+                let connection = connection.deadline(&self.session);
+                Some(if let Renewal::At(at) = renewal { connection.min(*at) } else { connection })
+            }
             Phase::Waiting { until, .. } => Some(*until),
             Phase::Idle | Phase::Closed => None,
         };

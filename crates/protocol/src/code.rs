@@ -93,6 +93,12 @@ registry! {
     1112 UNREADABLE "unreadable" final
         "The value cannot be written as JSON, or what came cannot be read."
         "Send plain data (or a Uint8Array); functions, cycles and bigint have no JSON form."
+    1113 FORBIDDEN "forbidden" final
+        "The identity may not do this."
+        "Sign in as somebody who may, or let the identity have the scope or role that the declaration asks for."
+    1114 TOO_MANY_REQUESTS "too_many_requests" retry
+        "This was asked for too often in too short a time."
+        "Wait for as long as the error's data says, then ask again."
 
     3000 SERVER_UNREACHABLE "server_unreachable" retry
         "Nothing answers at the server's address."
@@ -124,6 +130,9 @@ registry! {
     3009 CONNECT_TIMEOUT "connect_timeout" retry
         "The server did not answer in time."
         "Check the network; connectTimeoutMs sets how long one try may take."
+    3010 CREDENTIALS_UNAVAILABLE "credentials_unavailable" retry
+        "The application's token provider failed, or gave nothing in time."
+        "See the error's cause, and the service that the token comes from."
     3100 INVALID_OPTION "invalid_option" final
         "An option is unknown or has a wrong value."
         "Compare the option with the documentation; the message names it."
@@ -148,6 +157,12 @@ registry! {
     3107 WASM_INVALID "wasm_invalid" final
         "The file core.wasm is damaged or of another version."
         "Install the package anew, and clear what a proxy or service worker may have cached."
+    3108 INVALID_SHARED_KEY "invalid_shared_key" final
+        "The shared key is not one."
+        "Copy the whole line that `moorline key new` prints; it begins with mlkey_."
+    3109 CREDENTIALS_TOO_LARGE "credentials_too_large" final
+        "The token and the data for the auth handler are together more than a handshake takes."
+        "Use a shorter token, or send less data; together they have about 5,800 bytes."
 
     4000 HANDSHAKE_FAILED "handshake_failed" retry
         "The handshake failed."
@@ -192,8 +207,8 @@ registry! {
         "The client dialled an address that the server does not know as its own."
         "Add the dialled URL to [server] public_urls, or connect to one that is there."
     4503 TOKEN_MISSING "token_missing" final
-        "The server asks for a token and none was sent."
-        "Update the client: this version of it sends no token."
+        "The server asks for a token, and none was sent."
+        "Pass the option token to connect(), or auth where the server has an auth handler."
     4504 SUPERSEDED "superseded" final
         "A newer connection of the same session took over."
         "Nothing to do here: the newer one goes on."

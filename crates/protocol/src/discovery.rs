@@ -12,6 +12,8 @@ pub enum Trust {
     Pinned,
     /// The server was asked; as strong as the way it was asked over.
     Discovered,
+    /// The server was asked, and has shown that it has the shared key.
+    Shared,
     /// There is no key: the inner encryption is off.
     None,
 }
@@ -22,6 +24,7 @@ impl Trust {
         match self {
             Self::Pinned => "pinned",
             Self::Discovered => "discovered",
+            Self::Shared => "shared_key",
             Self::None => "none",
         }
     }

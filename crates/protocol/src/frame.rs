@@ -3,6 +3,7 @@
 //! Implements `docs/PROTOCOL.md` § Frames. A frame is `kind | flags | length | body`; who may send which is in the
 //! types: [`ClientFrame`] and [`ServerFrame`] share what both may send as [`PeerFrame`].
 
+mod admission;
 mod greeting;
 pub(crate) mod kind;
 
@@ -10,8 +11,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
-pub use self::greeting::*;
 pub(crate) use self::kind::flag;
+pub use self::{admission::*, greeting::*};
 use crate::{
     code::Code,
     error::{Malformed, Violation},
@@ -173,6 +174,8 @@ pub enum PeerFrame {
 pub enum ClientFrame {
     /// The session ends now, on purpose.
     Bye,
+    /// The client shows something new for itself.
+    Authenticate(Authenticate),
     /// What either side may send.
     Peer(PeerFrame),
 }
@@ -186,6 +189,10 @@ pub enum ServerFrame {
     Reject(Reject),
     /// The server is about to close, and why.
     Goaway(Goaway),
+    /// Who the client is now, or why it is who it was.
+    Authenticated(Authenticated),
+    /// What the client ought to know.
+    Warn(Warn),
     /// What either side may send.
     Peer(PeerFrame),
 }
@@ -382,6 +389,7 @@ impl ClientFrame {
     pub(crate) fn encode(&self) -> Bytes {
         match self {
             Self::Bye => encode(kind::BYE, |_| {}),
+            Self::Authenticate(shown) => encode(kind::AUTHENTICATE, |mut sink| shown.write(&mut sink)),
             Self::Peer(frame) => frame.encode(),
         }
     }
@@ -392,6 +400,7 @@ impl ClientFrame {
         }
         match raw.kind {
             kind::BYE => Reader::new(&raw.body).finish().map(|()| Self::Bye).map_err(Violation::from),
+            kind::AUTHENTICATE => Ok(Self::Authenticate(Authenticate::read(Reader::new(&raw.body))?)),
             _ => Err(Violation::UnknownFrame),
         }
     }
@@ -403,6 +412,8 @@ impl ServerFrame {
             Self::Welcome(welcome) => encode(kind::WELCOME, |mut sink| welcome.write(&mut sink)),
             Self::Reject(reject) => encode(kind::REJECT, |mut sink| reject.write(&mut sink)),
             Self::Goaway(goaway) => encode(kind::GOAWAY, |mut sink| goaway.write(&mut sink)),
+            Self::Authenticated(answer) => encode(kind::AUTHENTICATED, |mut sink| answer.write(&mut sink)),
+            Self::Warn(warn) => encode(kind::WARN, |mut sink| warn.write(&mut sink)),
             Self::Peer(frame) => frame.encode(),
         }
     }
@@ -416,6 +427,8 @@ impl ServerFrame {
             kind::WELCOME => Self::Welcome(Welcome::read(reader)?),
             kind::REJECT => Self::Reject(Reject::read(reader)?),
             kind::GOAWAY => Self::Goaway(Goaway::read(reader)?),
+            kind::AUTHENTICATED => Self::Authenticated(Authenticated::read(reader)?),
+            kind::WARN => Self::Warn(Warn::read(reader)?),
             _ => return Err(Violation::UnknownFrame),
         })
     }

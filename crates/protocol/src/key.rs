@@ -1,4 +1,4 @@
-//! Keys of a server's identity, and their text form.
+//! Keys of a server's identity, keys that both sides share, and their text forms.
 //!
 //! Implements `docs/PROTOCOL.md` § Keys as text.
 
@@ -12,6 +12,9 @@ use crate::{entropy::Entropy, text};
 
 const PUBLIC_PREFIX: &str = "mlpub_";
 const SHARED_PREFIX: &str = "mlkey_";
+/// Bytes of a shared key's text form, and characters of it in base64url.
+const SHARED_BYTES: usize = 42;
+const SHARED_TEXT: usize = 56;
 
 /// The public half of a server's identity: an X25519 public key (RFC 7748).
 ///
@@ -23,26 +26,24 @@ pub struct ServerKey(pub [u8; 32]);
 impl ServerKey {
     /// The first four bytes of SHA-256 of the key: which of its keys a server is to use.
     pub fn kid(&self) -> [u8; 4] {
-        first_four(Sha256::digest(self.0).into())
+        let digest: [u8; 32] = Sha256::digest(self.0).into();
+        [digest[0], digest[1], digest[2], digest[3]]
     }
 
     /// The text form.
     pub fn text(&self) -> String {
         let mut bytes = [0; 36];
         bytes[..32].copy_from_slice(&self.0);
-        bytes[32..].copy_from_slice(&checksum(PUBLIC_PREFIX, &self.0));
+        bytes[32..].copy_from_slice(&checksum::<4>(PUBLIC_PREFIX, &self.0));
         let mut text = PUBLIC_PREFIX.to_owned();
         text::push_base64url(&mut text, &bytes);
         text
     }
 }
 
-fn first_four(digest: [u8; 32]) -> [u8; 4] {
-    [digest[0], digest[1], digest[2], digest[3]]
-}
-
-fn checksum(prefix: &str, key: &[u8; 32]) -> [u8; 4] {
-    first_four(Sha256::new().chain_update(prefix).chain_update(key).finalize().into())
+fn checksum<const N: usize>(prefix: &str, key: &[u8]) -> [u8; N] {
+    let digest: [u8; 32] = Sha256::new().chain_update(prefix).chain_update(key).finalize().into();
+    std::array::from_fn(|place| digest[place])
 }
 
 impl fmt::Display for ServerKey {
@@ -54,6 +55,128 @@ impl fmt::Display for ServerKey {
 impl fmt::Debug for ServerKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// The name of a shared key: random, and no part of the key follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SharedKeyId(pub [u8; 4]);
+
+impl fmt::Display for SharedKeyId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&text::hex(&self.0))
+    }
+}
+
+/// A secret that clients and server share: who has it may come in, and a server that has it not is none.
+///
+/// As text `mlkey_` and 56 characters of base64url: the id (4 bytes), the key (32), and the first six bytes of SHA-256
+/// over the prefix, the id and the key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SharedKey {
+    id: SharedKeyId,
+    key: Zeroizing<[u8; 32]>,
+}
+
+impl SharedKey {
+    /// A key of 32 bytes that nobody can guess, under its name.
+    pub fn new(id: SharedKeyId, key: [u8; 32]) -> Self {
+        Self { id, key: Zeroizing::new(key) }
+    }
+
+    /// A new key under a new name.
+    pub fn generate(entropy: &mut Entropy) -> Self {
+        Self::new(SharedKeyId(entropy.array()), entropy.array())
+    }
+
+    /// Its name.
+    pub fn id(&self) -> SharedKeyId {
+        self.id
+    }
+
+    pub(crate) fn secret(&self) -> &[u8; 32] {
+        &self.key
+    }
+
+    fn body(&self) -> Zeroizing<[u8; 36]> {
+        let mut body = Zeroizing::new([0; 36]);
+        body[..4].copy_from_slice(&self.id.0);
+        body[4..].copy_from_slice(&self.key[..]);
+        body
+    }
+
+    /// The text form.
+    pub fn text(&self) -> Zeroizing<String> {
+        let body = self.body();
+        let mut bytes = Zeroizing::new([0; SHARED_BYTES]);
+        bytes[..36].copy_from_slice(&body[..]);
+        bytes[36..].copy_from_slice(&checksum::<6>(SHARED_PREFIX, &body[..]));
+        // As long as it will be, so that no copy of it is left behind by growing.
+        let mut text = Zeroizing::new(String::with_capacity(SHARED_PREFIX.len() + SHARED_TEXT));
+        text.push_str(SHARED_PREFIX);
+        text::push_base64url(&mut text, &bytes[..]);
+        text
+    }
+}
+
+impl fmt::Debug for SharedKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "SharedKey({})", self.id)
+    }
+}
+
+/// Why a text is not a shared key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidSharedKey {
+    /// It does not begin with `mlkey_`.
+    NotAKey,
+    /// It begins with `mlpub_`: the key of a server, which everybody may know.
+    ServerKey,
+    /// It is cut, too long, or has a character that does not belong.
+    Damaged,
+    /// Its checksum does not fit: a character is wrong.
+    Checksum,
+}
+
+impl InvalidSharedKey {
+    /// What is wrong, in a sentence.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::NotAKey => "a shared key begins with mlkey_; `moorline key new` makes one",
+            Self::ServerKey => "this is a server key (mlpub_), which is public; a shared key begins with mlkey_",
+            Self::Damaged => "the shared key is not complete: mlkey_ and 56 characters",
+            Self::Checksum => "the shared key has a wrong character: its checksum does not fit",
+        }
+    }
+}
+
+impl fmt::Display for InvalidSharedKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.message())
+    }
+}
+
+impl std::error::Error for InvalidSharedKey {}
+
+impl FromStr for SharedKey {
+    type Err = InvalidSharedKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSharedKey> {
+        let text = text.trim_ascii();
+        if text.starts_with(PUBLIC_PREFIX) {
+            return Err(InvalidSharedKey::ServerKey);
+        }
+        let encoded = text.strip_prefix(SHARED_PREFIX).ok_or(InvalidSharedKey::NotAKey)?;
+        let mut bytes = Zeroizing::new([0; SHARED_BYTES]);
+        text::base64url(encoded, &mut bytes[..]).ok_or(InvalidSharedKey::Damaged)?;
+        let (body, sum) = bytes.split_at(36);
+        if sum != checksum::<6>(SHARED_PREFIX, body) {
+            return Err(InvalidSharedKey::Checksum);
+        }
+        let (id, key) = body.split_first_chunk::<4>().ok_or(InvalidSharedKey::Damaged)?;
+        let key = key.try_into().map_err(|_| InvalidSharedKey::Damaged)?;
+        Ok(Self::new(SharedKeyId(*id), key))
     }
 }
 
@@ -103,7 +226,7 @@ impl FromStr for ServerKey {
         let mut bytes = [0; 36];
         text::base64url(encoded, &mut bytes).ok_or(InvalidKey::Damaged)?;
         let (key, sum) = bytes.split_first_chunk::<32>().ok_or(InvalidKey::Damaged)?;
-        if sum == checksum(PUBLIC_PREFIX, key) { Ok(Self(*key)) } else { Err(InvalidKey::Checksum) }
+        if sum == checksum::<4>(PUBLIC_PREFIX, key) { Ok(Self(*key)) } else { Err(InvalidKey::Checksum) }
     }
 }
 
@@ -194,6 +317,23 @@ mod tests {
         assert_eq!(mistyped.parse::<ServerKey>(), Err(InvalidKey::Checksum));
         assert_eq!(text.replace("mlpub_", "mlkey_").parse::<ServerKey>(), Err(InvalidKey::SharedKey));
         assert_eq!("hello".parse::<ServerKey>(), Err(InvalidKey::NotAKey));
+    }
+
+    #[test]
+    fn a_shared_key_reads_back_from_its_text_and_damage_is_told() {
+        let key = SharedKey::new(SharedKeyId([1, 2, 3, 4]), [7; 32]);
+        let text = key.text();
+        assert_eq!(text.len(), SHARED_PREFIX.len() + SHARED_TEXT);
+        assert_eq!(text.parse(), Ok(key.clone()));
+        assert_eq!(format!("{key:?}"), "SharedKey(01020304)", "the key is not in the debug text");
+        assert_eq!(text[..50].parse::<SharedKey>(), Err(InvalidSharedKey::Damaged));
+        let other = if text.as_bytes()[20] == b'A' { "B" } else { "A" };
+        let mut mistyped = text.to_string();
+        mistyped.replace_range(20..21, other);
+        assert_eq!(mistyped.parse::<SharedKey>(), Err(InvalidSharedKey::Checksum));
+        let public = StaticKey::from_private([3; 32]).public().to_string();
+        assert_eq!(public.parse::<SharedKey>(), Err(InvalidSharedKey::ServerKey));
+        assert_eq!("hunter2".parse::<SharedKey>(), Err(InvalidSharedKey::NotAKey));
     }
 
     #[test]

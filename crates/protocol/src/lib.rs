@@ -33,7 +33,7 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use moorline_protocol::{client::*, entropy::Entropy, frame::Epoch, key::*, server::*, time::*, url::DialUrl};
+//! use moorline_protocol::{client::*, entropy::Entropy, frame::{Admission, Epoch}, key::*, server::*, time::*, url::DialUrl};
 //!
 //! let identity = Identity::new(StaticKey::generate(&mut Entropy::new([1; 32])));
 //! let mut config = ClientConfig::new(DialUrl::parse("ws://localhost:2667/moorline")?);
@@ -56,7 +56,7 @@
 //!         _ => {}
 //!     }
 //!     match server.poll_output() {
-//!         ServerOutput::Event(ServerEvent::Arrived(_)) => server.admit(now, UnixMillis(0), None),
+//!         ServerOutput::Event(ServerEvent::Arrived(_)) => server.admit(now, UnixMillis(0), None, Admission::default()),
 //!         ServerOutput::Transmit(record) => {
 //!             client.handle_input(now, ClientInput::Socket(SocketId(1), SocketInput::Record(record)));
 //!         }

@@ -17,6 +17,9 @@ pub const MAX_RECORD_BEFORE_AUTH: usize = 8 * 1024;
 /// Largest encoded AUTH: what fits HS3 beside the sealed static key (48 bytes), its type byte and tag.
 pub const MAX_AUTH: usize = MAX_RECORD_BEFORE_AUTH - 1 - 48 - TAG;
 
+/// Longest identity that a client is told, in bytes of JSON.
+pub const MAX_IDENTITY: usize = 8 * 1024;
+
 /// Longest name of a handler, and longest own name of an application's failure, in bytes of UTF-8.
 pub const MAX_NAME: usize = 200;
 

@@ -10,8 +10,8 @@ mod traced;
 use snow::{
     Builder, HandshakeState,
     params::{
-        BaseChoice, CipherChoice, DHChoice, HandshakeChoice, HandshakeModifierList, HandshakePattern, HashChoice,
-        NoiseParams,
+        BaseChoice, CipherChoice, DHChoice, HandshakeChoice, HandshakeModifier, HandshakeModifierList,
+        HandshakePattern, HashChoice, NoiseParams,
     },
 };
 use zeroize::Zeroizing;
@@ -20,7 +20,7 @@ use self::primitives::Primitives;
 use crate::{
     cipher::SplitKeys,
     entropy::Entropy,
-    key::{Identity, ServerKey, StaticKey},
+    key::{Identity, ServerKey, SharedKey, SharedKeyId, StaticKey},
     limits::{MAX_RECORD_BEFORE_AUTH, TAG},
     record::{self, CLIENT_HELLO_HEADER, ClientHello, Suite, kind},
 };
@@ -38,18 +38,29 @@ impl From<snow::Error> for HandshakeFailed {
     }
 }
 
-pub(crate) fn builder<'a>(suite: Suite, entropy: &mut Entropy) -> Result<Builder<'a>, HandshakeFailed> {
-    let (name, cipher) = match suite {
-        Suite::Aes256Gcm => ("Noise_XK_25519_AESGCM_SHA256", CipherChoice::AESGCM),
-        Suite::ChaCha20Poly1305 => ("Noise_XK_25519_ChaChaPoly_SHA256", CipherChoice::ChaChaPoly),
+/// A handshake of this suite; with a shared key, whose 32 bytes go into its third message, XKpsk3.
+pub(crate) fn builder<'a>(
+    suite: Suite,
+    shared_key: Option<&'a [u8; 32]>,
+    entropy: &mut Entropy,
+) -> Result<Builder<'a>, HandshakeFailed> {
+    let (name, cipher) = match (suite, shared_key) {
+        (Suite::Aes256Gcm, None) => ("Noise_XK_25519_AESGCM_SHA256", CipherChoice::AESGCM),
+        (Suite::Aes256Gcm, Some(_)) => ("Noise_XKpsk3_25519_AESGCM_SHA256", CipherChoice::AESGCM),
+        (Suite::ChaCha20Poly1305, None) => ("Noise_XK_25519_ChaChaPoly_SHA256", CipherChoice::ChaChaPoly),
+        (Suite::ChaCha20Poly1305, Some(_)) => ("Noise_XKpsk3_25519_ChaChaPoly_SHA256", CipherChoice::ChaChaPoly),
         #[cfg(feature = "testing")]
-        Suite::Traced => return Err(HandshakeFailed),
+        (Suite::Traced, _) => return Err(HandshakeFailed),
     };
-    let handshake =
-        HandshakeChoice { pattern: HandshakePattern::XK, modifiers: HandshakeModifierList { list: Vec::new() } };
+    let list = shared_key.map(|_| HandshakeModifier::Psk(3)).into_iter().collect();
+    let handshake = HandshakeChoice { pattern: HandshakePattern::XK, modifiers: HandshakeModifierList { list } };
     let params =
         NoiseParams::new(name.into(), BaseChoice::Noise, handshake, DHChoice::Curve25519, cipher, HashChoice::SHA256);
-    Ok(Builder::with_resolver(params, Box::new(Primitives::new(Entropy::new(entropy.array())))))
+    let builder = Builder::with_resolver(params, Box::new(Primitives::new(Entropy::new(entropy.array()))));
+    Ok(match shared_key {
+        Some(key) => builder.psk(3, key)?,
+        None => builder,
+    })
 }
 
 /// Writes the next Noise message behind `header`.
@@ -93,16 +104,17 @@ impl Initiator {
         suite: Suite,
         server_key: &ServerKey,
         client_key: &StaticKey,
+        shared_key: Option<&SharedKey>,
         entropy: &mut Entropy,
     ) -> Result<(Self, Vec<u8>), HandshakeFailed> {
-        let header = ClientHello::new(suite, server_key).header();
+        let header = ClientHello::new(suite, server_key, shared_key.map(SharedKey::id)).header();
         #[cfg(feature = "testing")]
         if suite == Suite::Traced {
             let (handshake, hello) = traced::Handshake::start(&header, client_key, entropy);
             return Ok((Self(State::Traced(handshake)), hello));
         }
         let prologue = record::prologue(&header);
-        let mut noise = builder(suite, entropy)?
+        let mut noise = builder(suite, shared_key.map(SharedKey::secret), entropy)?
             .prologue(&prologue)?
             .local_private_key(client_key.private())?
             .remote_public_key(&server_key.0)?
@@ -133,6 +145,8 @@ impl Initiator {
 pub(crate) struct Responder {
     state: State,
     pub(crate) suite: Suite,
+    /// The shared key that the client says it has. Only HS3 shows whether it has it.
+    pub(crate) shared_key: Option<SharedKeyId>,
 }
 
 /// What a server knows when HS3 has opened.
@@ -149,6 +163,7 @@ impl Responder {
         hello: &[u8],
         identity: &Identity,
         suites: &[Suite],
+        shared_keys: &[SharedKey],
         entropy: &mut Entropy,
     ) -> Result<(Self, Vec<u8>), HandshakeFailed> {
         let (client_hello, message) = ClientHello::parse(hello).map_err(|_| HandshakeFailed)?;
@@ -160,15 +175,23 @@ impl Responder {
         #[cfg(feature = "testing")]
         if suite == Suite::Traced {
             let (handshake, hello) = traced::Handshake::answer(message, entropy)?;
-            return Ok((Self { state: State::Traced(handshake), suite }, hello));
+            return Ok((Self { state: State::Traced(handshake), suite, shared_key: None }, hello));
         }
         let header: &[u8; CLIENT_HELLO_HEADER] = hello.first_chunk().ok_or(HandshakeFailed)?;
         let prologue = record::prologue(header);
-        let mut noise =
-            builder(suite, entropy)?.prologue(&prologue)?.local_private_key(key.private())?.build_responder()?;
+        // A name that is not known goes on with a key that nobody has, and fails where a wrong key does: a stranger does
+        // not learn which names there are.
+        let shared_key = client_hello.shared_key;
+        let nobodys = Zeroizing::new(shared_key.map_or([0; 32], |_| entropy.array()));
+        let secret =
+            shared_key.map(|id| shared_keys.iter().find(|key| key.id() == id).map_or(&*nobodys, SharedKey::secret));
+        let mut noise = builder(suite, secret, entropy)?
+            .prologue(&prologue)?
+            .local_private_key(key.private())?
+            .build_responder()?;
         read(&mut noise, message)?;
         let hello = write(&mut noise, &[kind::SERVER_HELLO], &[])?;
-        Ok((Self { state: State::Noise(noise), suite }, hello))
+        Ok((Self { state: State::Noise(noise), suite, shared_key }, hello))
     }
 
     /// Takes HS3.

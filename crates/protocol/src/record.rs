@@ -2,7 +2,11 @@
 //!
 //! Implements `docs/PROTOCOL.md` § Records. It knows nothing of keys.
 
-use crate::{error::Malformed, key::ServerKey, wire::Reader};
+use crate::{
+    error::Malformed,
+    key::{ServerKey, SharedKeyId},
+    wire::Reader,
+};
 
 /// The version of the wire that this crate speaks.
 pub const VERSION: u8 = 1;
@@ -69,22 +73,30 @@ impl Suite {
 pub(crate) struct ClientHello {
     pub(crate) suite: Suite,
     pub(crate) server_kid: [u8; 4],
+    /// Which shared key the client has, if any.
+    pub(crate) shared_key: Option<SharedKeyId>,
 }
 
 /// Bytes before the Noise message in HS1: kind, version, suite, mode, server kid, shared key id.
 pub(crate) const CLIENT_HELLO_HEADER: usize = 12;
 
-/// The mode byte of HS1 without a shared key. Another value, and an id that is not zero, come with shared keys.
+/// The mode byte of HS1 without a shared key; its id is zero then.
 const MODE_XK: u8 = 0;
+/// The mode byte of HS1 with one.
+const MODE_XK_PSK3: u8 = 1;
 
 impl ClientHello {
-    pub(crate) fn new(suite: Suite, server_key: &ServerKey) -> Self {
-        Self { suite, server_kid: server_key.kid() }
+    pub(crate) fn new(suite: Suite, server_key: &ServerKey, shared_key: Option<SharedKeyId>) -> Self {
+        Self { suite, server_kid: server_key.kid(), shared_key }
     }
 
     pub(crate) fn header(&self) -> [u8; CLIENT_HELLO_HEADER] {
         let [a, b, c, d] = self.server_kid;
-        [kind::CLIENT_HELLO, VERSION, self.suite as u8, MODE_XK, a, b, c, d, 0, 0, 0, 0]
+        let (mode, SharedKeyId([e, f, g, h])) = match self.shared_key {
+            None => (MODE_XK, SharedKeyId([0; 4])),
+            Some(id) => (MODE_XK_PSK3, id),
+        };
+        [kind::CLIENT_HELLO, VERSION, self.suite as u8, mode, a, b, c, d, e, f, g, h]
     }
 
     /// Splits HS1 into its header and the Noise message.
@@ -92,10 +104,14 @@ impl ClientHello {
         let mut reader = Reader::new(record);
         let [first, version, suite, mode] = reader.array()?;
         let server_kid = reader.array()?;
-        let shared_key_id: [u8; 4] = reader.array()?;
-        let known = first == kind::CLIENT_HELLO && version == VERSION && mode == MODE_XK && shared_key_id == [0; 4];
+        let shared_key = match (mode, reader.array()?) {
+            (MODE_XK, [0, 0, 0, 0]) => None,
+            (MODE_XK_PSK3, id) => Some(SharedKeyId(id)),
+            _ => return Err(Malformed::UnknownValue),
+        };
+        let known = first == kind::CLIENT_HELLO && version == VERSION;
         let suite = Suite::from_number(suite).filter(|_| known).ok_or(Malformed::UnknownValue)?;
-        Ok((Self { suite, server_kid }, reader.rest()))
+        Ok((Self { suite, server_kid, shared_key }, reader.rest()))
     }
 }
 
@@ -110,7 +126,10 @@ mod tests {
 
     #[test]
     fn the_header_of_hs1_reads_back_and_any_other_is_refused() {
-        let hello = ClientHello { suite: Suite::ChaCha20Poly1305, server_kid: [9, 8, 7, 6] };
+        let hello = ClientHello { suite: Suite::ChaCha20Poly1305, server_kid: [9, 8, 7, 6], shared_key: None };
+        let with_key = ClientHello { shared_key: Some(SharedKeyId([5, 4, 3, 2])), ..hello };
+        assert_eq!(with_key.header(), [0x01, 0x01, 0x02, 0x01, 9, 8, 7, 6, 5, 4, 3, 2]);
+        assert_eq!(ClientHello::parse(&with_key.header()), Ok((with_key, b"".as_slice())));
         // kind, version, suite, mode | server kid | shared key id (none)
         assert_eq!(hello.header(), [0x01, 0x01, 0x02, 0x00, 9, 8, 7, 6, 0, 0, 0, 0]);
         let mut record = hello.header().to_vec();

@@ -20,8 +20,8 @@ use crate::{
     entropy::Entropy,
     error::{Refused, Violation},
     frame::{
-        self, CallId, ClientFrame, Failure, Goaway, Ref, Reject, ResetReason, ResumeSecret, Resumption, ServerFrame,
-        SessionId, Welcome,
+        self, Admission, AuthenticateId, Authenticated, CallId, ClientFrame, Denial, Failure, Goaway, Ref, Reject,
+        ResetReason, ResumeSecret, Resumption, ServerFrame, SessionId, Warn, Welcome,
     },
     limits::{DEFAULT_MAX_MESSAGE, MAX_RECORD_BEFORE_AUTH},
     noise::Responder,
@@ -88,6 +88,10 @@ pub struct ServerEndpoint {
     /// The client's number of the newest connection that resumed the session.
     attempt: u64,
     session: Session,
+    /// When what the client has shown on this connection expires.
+    expires: Option<Timestamp>,
+    /// What the client shows and is not answered.
+    authenticating: Option<AuthenticateId>,
     /// The socket takes no more for now.
     congested: bool,
     outputs: VecDeque<ServerOutput>,
@@ -105,6 +109,8 @@ impl ServerEndpoint {
             known: None,
             attempt: 0,
             session,
+            expires: None,
+            authenticating: None,
             congested: false,
             outputs: VecDeque::new(),
         }
@@ -160,7 +166,7 @@ impl ServerEndpoint {
 
     /// Lets the client in with a new session: only between [`ServerEvent::Arrived`] and its end, otherwise nothing
     /// happens. `reset` says why it is not the session that the client asked for.
-    pub fn admit(&mut self, now: Timestamp, wall_clock: UnixMillis, reset: Option<ResetReason>) {
+    pub fn admit(&mut self, now: Timestamp, wall_clock: UnixMillis, reset: Option<ResetReason>, admission: Admission) {
         let Phase::Deciding { link, arrival, .. } = self.take_if_deciding() else { return };
         let Some(link) = link else { return self.leave() };
         let id = SessionId(self.entropy.array());
@@ -179,7 +185,7 @@ impl ServerEndpoint {
             // Nothing waits in a new session, so that nothing is refused.
             self.session.learn_limit(most);
         }
-        self.welcome(now, *link, wall_clock, resumption);
+        self.welcome(now, *link, wall_clock, resumption, admission);
         self.event(ServerEvent::Connected(id));
     }
 
@@ -192,6 +198,7 @@ impl ServerEndpoint {
         now: Timestamp,
         wall_clock: UnixMillis,
         saved: SavedSession,
+        admission: Admission,
     ) -> Result<(), Box<SavedSession>> {
         let asked = match &self.phase {
             Phase::Deciding { arrival, .. } => {
@@ -219,7 +226,7 @@ impl ServerEndpoint {
         let has = self.session.received();
         match link {
             Some(link) => {
-                self.welcome(now, link, wall_clock, Resumption::Resumed(has));
+                self.welcome(now, link, wall_clock, Resumption::Resumed(has), admission);
                 self.event(ServerEvent::Resumed);
             }
             None => self.leave(),
@@ -233,8 +240,16 @@ impl ServerEndpoint {
         self.close_socket(Code::NORMAL);
     }
 
-    fn welcome(&mut self, now: Timestamp, link: Link, wall_clock: UnixMillis, resumption: Resumption) {
+    fn welcome(
+        &mut self,
+        now: Timestamp,
+        link: Link,
+        wall_clock: UnixMillis,
+        resumption: Resumption,
+        admission: Admission,
+    ) {
         let Some((session, proof)) = &self.known else { return };
+        self.expires = expiry(&admission, now);
         let limits = &self.config.limits;
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let welcome = Welcome {
@@ -251,9 +266,29 @@ impl ServerEndpoint {
                 Proof::Key(_) => None,
                 Proof::Secret(secret) => Some(secret.clone()),
             },
+            admission,
         };
         self.session.greet(ServerFrame::Welcome(welcome).encode());
         self.phase = Phase::Connected(Box::new(Connection::new(link, self.config.heartbeat, now)));
+    }
+
+    /// Answers [`ServerEvent::Authenticate`]: who the client is now, or why it is who it was. An answer that comes when
+    /// the connection is over is passed over.
+    pub fn authenticated(&mut self, now: Timestamp, id: AuthenticateId, result: Result<Admission, Denial>) {
+        if self.authenticating.take_if(|asked| *asked == id).is_none() {
+            return;
+        }
+        if let Ok(admission) = &result {
+            self.expires = expiry(admission, now);
+        }
+        self.session.control(ServerFrame::Authenticated(Authenticated { id, result }).encode());
+    }
+
+    /// Tells the client what it ought to know.
+    pub fn warn(&mut self, code: Code, message: &str) {
+        if matches!(self.phase, Phase::Connected(_)) {
+            self.session.control(ServerFrame::Warn(Warn { code, message: message.to_owned() }).encode());
+        }
     }
 
     /// Whether the session can go on with who asks for it so. Ask before [`Self::take_session`], which fences.
@@ -306,6 +341,21 @@ impl ServerEndpoint {
         self.end(Ended::Closed(code));
         self.close_socket(Code::REJECTED);
         reference
+    }
+
+    /// Ends the connection with a code that the client is told; the session waits for its client.
+    pub fn part(&mut self, now: Timestamp, code: Code, message: &str) -> Option<Ref> {
+        let Phase::Connected(mut connection) = self.take_if_connected()? else { return None };
+        let (reference, goaway) = self.goaway(code, message, Duration::ZERO);
+        let records = connection.flush(&mut self.session, &goaway).unwrap_or_default();
+        self.outputs.extend(records.into_iter().map(ServerOutput::Transmit));
+        self.park(now, Ended::Closed(code));
+        self.close_socket(code);
+        Some(reference)
+    }
+
+    fn take_if_connected(&mut self) -> Option<Phase> {
+        matches!(self.phase, Phase::Connected(_)).then(|| mem::replace(&mut self.phase, Phase::Closed))
     }
 
     fn send_reject(&mut self, mut link: Link, rejection: Rejection) -> Ref {
@@ -541,7 +591,7 @@ impl ServerEndpoint {
             }
             Phase::AwaitingHello { deadline } => self.handle_hello(now, deadline, &record),
             Phase::AwaitingFinish { responder, .. } => {
-                let suite = responder.suite;
+                let (suite, shared_key) = (responder.suite, responder.shared_key);
                 let Ok(finished) = responder.finish(&record) else {
                     return self.fail_handshake(HandshakeFailure::ClientFinish);
                 };
@@ -550,7 +600,8 @@ impl ServerEndpoint {
                 };
                 let (sealer, opener) = finished.keys.for_server(suite, self.config.rekey);
                 let link = Link::Sealed { sealer, opener };
-                self.decide(now, link, Arrival { auth, suite: Some(suite), client_key: Some(finished.client_key) });
+                let client_key = Some(finished.client_key);
+                self.decide(now, link, Arrival { auth, suite: Some(suite), client_key, shared_key });
             }
             // A client speaks again only after Welcome, so that nothing of it is kept for somebody unknown. It may go.
             Phase::Deciding { link: Some(mut link), arrival, deadline } => match link.open(record) {
@@ -590,6 +641,12 @@ impl ServerEndpoint {
             let Some(raw) = self.session.take(now, raw)? else { continue };
             match ClientFrame::read(&raw)? {
                 ClientFrame::Bye => return Ok(Said::Bye),
+                ClientFrame::Authenticate(shown) => {
+                    if self.authenticating.replace(shown.id).is_some() {
+                        return Err(Violation::UnexpectedFrame);
+                    }
+                    self.outputs.push_back(ServerOutput::Event(ServerEvent::Authenticate(Box::new(shown))));
+                }
                 ClientFrame::Peer(frame) => {
                     let tell = |event| self.outputs.push_back(ServerOutput::Event(ServerEvent::Peer(event)));
                     connection.handle_frame(now, frame, &mut self.session, tell)?;
@@ -602,7 +659,11 @@ impl ServerEndpoint {
     fn handle_hello(&mut self, now: Timestamp, deadline: Timestamp, record: &Bytes) {
         match &self.config.encryption {
             Encryption::On { identity, suites } => {
-                match Responder::start(record, identity, suites, &mut self.entropy) {
+                let shared_keys = &self.config.shared_keys;
+                match Responder::start(record, identity, suites, shared_keys, &mut self.entropy) {
+                    Ok((responder, _)) if self.config.requires_shared_key && responder.shared_key.is_none() => {
+                        self.fail_handshake(HandshakeFailure::ClientHello);
+                    }
                     Ok((responder, hello)) => {
                         self.outputs.push_back(ServerOutput::Transmit(hello.into()));
                         self.phase = Phase::AwaitingFinish { responder: Box::new(responder), deadline };
@@ -616,7 +677,13 @@ impl ServerEndpoint {
                     _ => None,
                 };
                 match auth {
-                    Some(auth) => self.decide(now, Link::Plain, Arrival { auth, suite: None, client_key: None }),
+                    Some(auth) => {
+                        self.decide(
+                            now,
+                            Link::Plain,
+                            Arrival { auth, suite: None, client_key: None, shared_key: None },
+                        );
+                    }
                     None => self.fail_handshake(HandshakeFailure::ClientHello),
                 }
             }
@@ -672,6 +739,7 @@ impl ServerEndpoint {
     fn park(&mut self, now: Timestamp, because: Ended) {
         self.session.disconnect();
         self.congested = false;
+        (self.expires, self.authenticating) = (None, None);
         self.phase = Phase::Parked { until: now + self.config.resume_window };
         self.event(ServerEvent::Parked(because));
     }
@@ -704,6 +772,8 @@ impl ServerEndpoint {
                 if !connection.handle_timeout(now, &mut self.session) {
                     self.park(now, Ended::Closed(Code::LIVENESS_TIMEOUT));
                     self.close_socket(Code::LIVENESS_TIMEOUT);
+                } else if self.expires.is_some_and(|expires| expires <= now) {
+                    self.part(now, Code::TOKEN_EXPIRED, "");
                 }
             }
             Phase::Parked { until } if *until <= now => self.end(Ended::Lost(ResetReason::Expired)),
@@ -722,12 +792,16 @@ impl ServerEndpoint {
             | Phase::Deciding { deadline, .. } => Some(*deadline),
             Phase::Connected(connection) => {
                 let connection = connection.deadline(&self.session);
-                Some(self.session.deadline().map_or(connection, |call| call.min(connection)))
+                [self.session.deadline(), self.expires].into_iter().flatten().chain([connection]).min()
             }
             Phase::Parked { until } => Some(self.session.deadline().map_or(*until, |call| call.min(*until))),
             Phase::Closed => None,
         }
     }
+}
+
+fn expiry(admission: &Admission, now: Timestamp) -> Option<Timestamp> {
+    admission.expires_in_ms.map(|lives| now + Duration::from_millis(lives))
 }
 
 #[cfg(test)]

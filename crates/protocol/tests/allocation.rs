@@ -26,7 +26,7 @@ const NOW: Timestamp = Timestamp::from_millis(0);
 fn server() -> ServerEndpoint {
     let mut server = ServerEndpoint::new(Arc::new(ServerConfig::new(Encryption::Off, Epoch([3; 8]))), [1; 32], NOW);
     server.handle_input(NOW, ServerInput::Record(Bytes::from_static(b"\x04\x01\x01\x08ws://h/m\x04\x01c")));
-    server.admit(NOW, UnixMillis(0), None);
+    server.admit(NOW, UnixMillis(0), None, Default::default());
     while !matches!(server.poll_output(), ServerOutput::Wait(_)) {}
     server
 }

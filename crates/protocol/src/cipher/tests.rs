@@ -24,7 +24,7 @@ fn seal(sealer: &mut Sealer, plaintext: &[u8]) -> BytesMut {
 /// A handshake of snow's own: its transport on both sides, and the keys that ours would get.
 fn snows(suite: Suite) -> (TransportState, TransportState, SplitKeys) {
     let server_key = StaticKey::from_private([2; 32]).public();
-    let builder = |seed| builder(suite, &mut Entropy::new([seed; 32]));
+    let builder = |seed| builder(suite, None, &mut Entropy::new([seed; 32]));
     let client = builder(3).and_then(|builder| {
         let builder = builder.local_private_key(&[1; 32])?.remote_public_key(&server_key.0)?;
         Ok(builder.build_initiator()?)

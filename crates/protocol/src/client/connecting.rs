@@ -2,24 +2,28 @@
 //!
 //! Implements `docs/PROTOCOL.md` § Client states, up to Connected, and § Discovery and trust.
 
+use zeroize::Zeroizing;
+
 use super::*;
 
 impl ClientEndpoint {
     pub(super) fn begin_attempt(&mut self, now: Timestamp, error: Option<ConnectFailure>) {
         self.event(ClientEvent::Status(Status::Connecting { attempt: self.attempt, retry_in: None, error }));
         if self.config.suite.is_none() {
-            return self.open_socket(now, None);
+            return self.authorize(now, None);
         }
         let pins = &self.config.server_keys;
         if !pins.is_empty() {
             let key = pins[self.pin % pins.len()];
-            return self.open_socket(now, Some(key));
+            return self.authorize(now, Some(key));
         }
         if self.discovered.is_some() {
-            return self.open_socket(now, self.discovered);
+            return self.authorize(now, self.discovered);
         }
         let url = &self.config.url;
-        if !(url.is_secure() || url.is_loopback() || self.config.allow_insecure_discovery) {
+        // A server that has the shared key is the right one, whatever its own key is.
+        let is_proven = self.config.shared_key.is_some();
+        if !(url.is_secure() || url.is_loopback() || self.config.allow_insecure_discovery || is_proven) {
             return self.stop(Code::NORMAL, Some(ConnectFailure::of(Code::SERVER_KEY_REQUIRED)));
         }
         let (ticket, deadline) = self.ask(now);
@@ -32,7 +36,42 @@ impl ClientEndpoint {
         (ticket, now + self.config.connect_timeout)
     }
 
-    pub(super) fn open_socket(&mut self, now: Timestamp, key: Option<ServerKey>) {
+    /// Gets what the client is to show for itself, and opens the socket then.
+    fn authorize(&mut self, now: Timestamp, key: Option<ServerKey>) {
+        if !self.config.asks_for_credentials {
+            return self.open_socket(now, key);
+        }
+        let ticket = Ticket(self.number());
+        let (attempt, reason) = (self.attempt, self.reason);
+        self.outputs.push_back(ClientOutput::Authorize { ticket, attempt, reason });
+        self.phase = Phase::Authorizing { ticket, key, deadline: now + self.config.connect_timeout };
+    }
+
+    pub(super) fn handle_authorized(&mut self, now: Timestamp, answered: Ticket, credentials: Option<Credentials>) {
+        match &mut self.phase {
+            Phase::Authorizing { ticket, key, .. } if *ticket == answered => {
+                let key = *key;
+                let Some(credentials) = credentials else {
+                    return self.fail(now, ConnectFailure::of(Code::CREDENTIALS_UNAVAILABLE));
+                };
+                self.credentials = credentials;
+                if self.auth().is_none() {
+                    return self.stop(Code::NORMAL, Some(ConnectFailure::of(Code::CREDENTIALS_TOO_LARGE)));
+                }
+                self.open_socket(now, key);
+            }
+            Phase::Connected { renewal, .. } if *renewal == Renewal::Asked(answered) => {
+                *renewal = Renewal::None;
+                // Where there is nothing better the connection goes on until the server ends it, and the next one asks.
+                if let Some(credentials) = credentials {
+                    let _ = self.authenticate(credentials);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn open_socket(&mut self, now: Timestamp, key: Option<ServerKey>) {
         let socket = SocketId(self.number());
         self.congested = false;
         let subprotocol = if key.is_some() { SUBPROTOCOL } else { SUBPROTOCOL_PLAIN };
@@ -45,7 +84,7 @@ impl ClientEndpoint {
             Phase::Discovering { ticket, .. } if ticket == answered => match discovery.key_for(self.config.suite) {
                 Ok(key) => {
                     self.discovered = Some(key);
-                    self.open_socket(now, Some(key));
+                    self.authorize(now, Some(key));
                 }
                 Err(code) => self.fail(now, ConnectFailure::of(code)),
             },
@@ -68,19 +107,25 @@ impl ClientEndpoint {
     pub(super) fn handle_opened(&mut self, socket: SocketId) {
         let Phase::Opening { key, deadline, .. } = self.phase else { return };
         let (Some(key), Some(suite)) = (key, self.config.suite) else {
-            let hello = [&[kind::PLAIN_HELLO, VERSION], self.auth().as_slice()].concat();
+            let hello = [&[kind::PLAIN_HELLO, VERSION], self.auth().unwrap_or_default().as_slice()].concat();
             self.outputs.push_back(ClientOutput::Transmit(socket, hello.into()));
             self.phase = Phase::AwaitingWelcome { socket, key, link: Box::new(Link::Plain), deadline };
             return;
         };
         // Starting cannot fail: the parameters are constant and the keys of their length. The deadline covers the rest.
-        if let Ok((initiator, hello)) = Initiator::start(suite, &key, &self.key, &mut self.entropy) {
+        let shared_key = self.config.shared_key.as_ref();
+        if let Ok((initiator, hello)) = Initiator::start(suite, &key, &self.key, shared_key, &mut self.entropy) {
             self.outputs.push_back(ClientOutput::Transmit(socket, hello.into()));
             self.phase = Phase::AwaitingHello { socket, key, initiator: Box::new(initiator), deadline };
         }
     }
 
-    pub(super) fn auth(&self) -> Vec<u8> {
+    /// AUTH for the next connection; `None` where what the client shows is too much for it.
+    pub(super) fn auth(&self) -> Option<Zeroizing<Vec<u8>>> {
+        Some(self.auth_with(&self.credentials)).filter(|auth| auth.len() <= MAX_AUTH)
+    }
+
+    pub(super) fn auth_with(&self, credentials: &Credentials) -> Zeroizing<Vec<u8>> {
         let resume = self.known.as_ref().map(|Known { id, epoch, secret }| Resume {
             session: *id,
             received: self.session.received(),
@@ -91,7 +136,9 @@ impl ClientEndpoint {
         let most = self.config.limits.max_message;
         let max_message = (most != DEFAULT_MAX_MESSAGE).then(|| u32::try_from(most).unwrap_or(u32::MAX));
         let (url, client_version) = (self.config.url.clone(), self.config.version.as_str().into());
-        Auth { url, client_version, resume, max_message, client_id: self.id }.encode()
+        let credentials = credentials.clone();
+        let auth = Auth { url, credentials, client_version, resume, max_message, client_id: self.id };
+        Zeroizing::new(auth.encode())
     }
 
     pub(super) fn welcome(
@@ -129,8 +176,12 @@ impl ClientEndpoint {
             self.event(ClientEvent::Peer(PeerEvent::Settled { id, outcome }));
         }
         self.attempt = 0;
+        if let Some(id) = self.authenticating.take() {
+            self.event(ClientEvent::Authenticated(id, Box::new(Ok(welcome.admission.clone()))));
+        }
         let trust = match key {
             None => Trust::None,
+            Some(_) if self.config.server_keys.is_empty() && self.config.shared_key.is_some() => Trust::Shared,
             Some(_) if self.config.server_keys.is_empty() => Trust::Discovered,
             Some(_) => Trust::Pinned,
         };

@@ -9,9 +9,9 @@ use crate::{
     code::Code,
     discovery::{Discovery, Trust},
     error::Refused,
-    frame::{Ref, ResetReason, SessionId, Welcome},
+    frame::{Admission, AuthenticateId, Credentials, Denial, Ref, ResetReason, SessionId, Welcome},
     heartbeat::HeartbeatConfig,
-    key::ServerKey,
+    key::{ServerKey, SharedKey},
     limits::{Limits, RekeyPolicy},
     record::Suite,
     session::{PeerEvent, Receipt, Unconfirmed},
@@ -43,6 +43,10 @@ pub struct ClientConfig {
     pub rekey: RekeyPolicy,
     /// The client's name and version, as the server is told.
     pub version: String,
+    /// A key that the server has, too. It authenticates a server whose key was merely asked for.
+    pub shared_key: Option<SharedKey>,
+    /// Whether to ask for [`Credentials`] before each connection ([`ClientOutput::Authorize`]). Otherwise none are shown.
+    pub asks_for_credentials: bool,
 }
 
 impl ClientConfig {
@@ -59,6 +63,8 @@ impl ClientConfig {
             limits: Limits::default(),
             rekey: RekeyPolicy::default(),
             version: concat!("moorline/", env!("CARGO_PKG_VERSION")).to_owned(),
+            shared_key: None,
+            asks_for_credentials: false,
         }
     }
 }
@@ -67,7 +73,7 @@ impl ClientConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketId(pub u64);
 
-/// One of the discoveries that a client asks for in its life.
+/// One of the questions that a client asks in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
@@ -78,6 +84,8 @@ pub enum ClientInput {
     Socket(SocketId, SocketInput),
     /// The answer to [`ClientOutput::Discover`].
     Discovered(Ticket, Discovery),
+    /// The answer to [`ClientOutput::Authorize`]; `None` when there are no credentials to be had.
+    Authorized(Ticket, Option<Credentials>),
     /// The deadline of the last [`ClientOutput::Wait`] has come.
     Wake,
 }
@@ -117,10 +125,44 @@ pub enum ClientOutput {
     CloseSocket(SocketId, Code),
     /// GET the identity document at this URL, without credentials or cache.
     Discover(Ticket, String),
+    /// Get what the client is to show for itself: fresh, when it is asked for again.
+    Authorize {
+        /// For the answer.
+        ticket: Ticket,
+        /// The try that it is for, from 1.
+        attempt: u32,
+        /// Why now.
+        reason: AuthorizeReason,
+    },
     /// Tell the application.
     Event(ClientEvent),
     /// Everything is drained; wait for input, or until this time.
     Wait(Option<Timestamp>),
+}
+
+/// Why credentials are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthorizeReason {
+    /// The first connection is to be made.
+    Connect,
+    /// Another connection is to be made.
+    Reconnect,
+    /// The server says that those before have expired.
+    Expired,
+    /// Those that the connection has are about to expire.
+    Expiring,
+}
+
+impl AuthorizeReason {
+    /// Its name, as programs see it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Reconnect => "reconnect",
+            Self::Expired => "expired",
+            Self::Expiring => "expiring",
+        }
+    }
 }
 
 /// What the application hears.
@@ -132,6 +174,12 @@ pub enum ClientEvent {
     Reset(Reset),
     /// A handshake is complete. `Status` follows.
     Session(Box<SessionInfo>),
+    /// What was shown by [`ClientEndpoint::authenticate`](super::ClientEndpoint::authenticate), or by the endpoint
+    /// itself before the last expired, has made the client somebody else, or not. For each of the former it comes once
+    /// while the client lives.
+    Authenticated(AuthenticateId, Box<Result<Admission, Denial>>),
+    /// The server gives a warning.
+    Warned(Code, String),
     /// A notification that waited for the server's first word is not sent: now it is known to be more than it takes.
     Refused(Receipt, Refused),
     /// The server wants something, or has answered.

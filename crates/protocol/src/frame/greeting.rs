@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::{Seq, cut, read_code};
+use super::{Admission, Seq, cut, read_code};
 use crate::{
     code::Code,
     error::Malformed,
@@ -121,7 +121,7 @@ pub enum Resumption {
     Reset(ResetReason),
 }
 
-/// What a client learns when it is in. Fields 12 and above are kept for identity.
+/// What a client learns when it is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Welcome {
     /// The session's name.
@@ -144,6 +144,8 @@ pub struct Welcome {
     pub resume_window_ms: u64,
     /// In plain mode, what the client is to show when it comes back.
     pub secret: Option<ResumeSecret>,
+    /// Who the client is here.
+    pub admission: Admission,
 }
 
 impl Welcome {
@@ -164,12 +166,14 @@ impl Welcome {
         if let Some(secret) = &self.secret {
             wire::put_field(sink, 11, &secret.0);
         }
+        self.admission.write(sink, 12);
     }
 
     pub(super) fn read(mut reader: Reader<'_>) -> Result<Self, Malformed> {
         let (mut session, mut server_time, mut heartbeat_ms, mut max_message) = (None, None, None, None);
         let (mut max_calls_in_flight, mut server_version, mut last) = (None, None, None);
         let (mut resumption, mut epoch, mut resume_window_ms, mut secret) = (Resumption::New, None, None, None);
+        let mut admission = Admission::default();
         while let Some((tag, value)) = reader.field(&mut last)? {
             match tag {
                 1 => session = Some(SessionId(value.only_array()?)),
@@ -183,7 +187,7 @@ impl Welcome {
                 9 => epoch = Some(Epoch(value.only_array()?)),
                 10 => resume_window_ms = Some(value.only_varint()?),
                 11 => secret = Some(ResumeSecret(value.only_array()?)),
-                _ => {}
+                _ => _ = admission.read_field(tag, 12, value)?,
             }
         }
         let missing = Malformed::FieldMissing;
@@ -198,6 +202,7 @@ impl Welcome {
             epoch: epoch.ok_or(missing)?,
             resume_window_ms: resume_window_ms.ok_or(missing)?,
             secret,
+            admission,
         })
     }
 }

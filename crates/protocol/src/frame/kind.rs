@@ -10,7 +10,9 @@ pub(crate) const SEQ: u8 = 0x05;
 pub(crate) const ACK: u8 = 0x06;
 pub(crate) const PING: u8 = 0x07;
 pub(crate) const PONG: u8 = 0x08;
-// 0x09 Warn, 0x0a Authenticate, 0x0b Authenticated
+pub(crate) const WARN: u8 = 0x09;
+pub(crate) const AUTHENTICATE: u8 = 0x0a;
+pub(crate) const AUTHENTICATED: u8 = 0x0b;
 pub(crate) const CALL: u8 = 0x10;
 pub(crate) const REPLY: u8 = 0x11;
 pub(crate) const FAIL: u8 = 0x12;

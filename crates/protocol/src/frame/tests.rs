@@ -93,12 +93,31 @@ impl Draw {
     }
 
     fn client_frame(&mut self) -> ClientFrame {
-        if self.below(14) == 0 { ClientFrame::Bye } else { ClientFrame::Peer(self.peer_frame()) }
+        match self.below(14) {
+            0 => ClientFrame::Bye,
+            1 => {
+                let (token, data) = (self.text(MAX_TEXT), self.below(2) == 0);
+                let credentials = Credentials {
+                    token: (!token.is_empty()).then(|| token.into()),
+                    data: if data { Some(self.payload()) } else { None },
+                };
+                ClientFrame::Authenticate(Authenticate { id: AuthenticateId(self.number()), credentials })
+            }
+            _ => ClientFrame::Peer(self.peer_frame()),
+        }
+    }
+
+    fn admission(&mut self) -> Admission {
+        Admission {
+            identity: Bytes::from(self.text(MAX_TEXT)),
+            data: if self.below(2) == 0 { None } else { Some(self.payload()) },
+            expires_in_ms: if self.below(2) == 0 { None } else { Some(self.number()) },
+        }
     }
 
     fn server_frame(&mut self) -> ServerFrame {
         let (code, reference, retry_after_ms) = (Code(self.number() as u16), Ref(self.array()), self.number());
-        match self.below(6) {
+        match self.below(8) {
             0 => ServerFrame::Welcome(Welcome {
                 session: SessionId(self.array()),
                 server_time: UnixMillis(self.number()),
@@ -114,12 +133,22 @@ impl Draw {
                 epoch: Epoch(self.array()),
                 resume_window_ms: self.number(),
                 secret: if self.below(2) == 0 { None } else { Some(ResumeSecret(self.array())) },
+                admission: self.admission(),
             }),
             1 => {
                 let (name, message) = (self.text(MAX_REFUSAL_NAME), self.text(MAX_TEXT));
                 ServerFrame::Reject(Reject { code, reference, retry_after_ms, name, message })
             }
             2 => ServerFrame::Goaway(Goaway { code, reference, retry_after_ms, message: self.text(MAX_TEXT) }),
+            3 => ServerFrame::Warn(Warn { code, message: self.text(MAX_TEXT) }),
+            4 => {
+                let id = AuthenticateId(self.number());
+                let result = match self.below(2) {
+                    0 => Ok(self.admission()),
+                    _ => Err(Denial { code, name: self.text(MAX_REFUSAL_NAME), message: self.text(MAX_TEXT) }),
+                };
+                ServerFrame::Authenticated(Authenticated { id, result })
+            }
             _ => ServerFrame::Peer(self.peer_frame()),
         }
     }
@@ -223,7 +252,6 @@ fn a_welcome_with_fields_of_a_later_version_is_read() {
     };
     let mut body = Vec::new();
     welcome.write(&mut body);
-    wire::put_field(&mut body, 12, b"identity");
     wire::put_field(&mut body, 1_000, b"");
     let raw = RawFrame { kind: kind::WELCOME, flags: 0, body: body.into() };
     assert_eq!(ServerFrame::read(&raw), Ok(ServerFrame::Welcome(welcome)));

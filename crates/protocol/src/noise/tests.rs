@@ -24,7 +24,7 @@ fn vector(suite: Suite) -> Value {
 fn sides(suite: Suite, vector: &Value) -> (HandshakeState, HandshakeState) {
     let side = |secret: &str, prologue: &str, ephemeral: &str, remote: Option<Vec<u8>>, initiator: bool| {
         let (secret, prologue, ephemeral) = (hex(&vector[secret]), hex(&vector[prologue]), hex(&vector[ephemeral]));
-        let builder = builder(suite, &mut Entropy::new([0; 32])).expect("the suite's parameters");
+        let builder = builder(suite, None, &mut Entropy::new([0; 32])).expect("the suite's parameters");
         let builder = builder.prologue(&prologue).and_then(|builder| builder.local_private_key(&secret));
         let mut builder: Builder<'_> = builder.expect("a prologue and a key");
         if let Some(remote) = &remote {
@@ -140,19 +140,19 @@ fn identity() -> (Identity, ServerKey) {
 /// A handshake whose client is bound to another prologue than ours.
 fn finish_with_prologue(prologue: &[u8]) -> Result<(), HandshakeFailed> {
     let (identity, server_key) = identity();
-    let header = ClientHello::new(Suite::Aes256Gcm, &server_key).header();
-    let mut noise = builder(Suite::Aes256Gcm, &mut Entropy::new([2; 32]))?
+    let header = ClientHello::new(Suite::Aes256Gcm, &server_key, None).header();
+    let mut noise = builder(Suite::Aes256Gcm, None, &mut Entropy::new([2; 32]))?
         .prologue(prologue)?
         .local_private_key(&[9; 32])?
         .remote_public_key(&server_key.0)?
         .build_initiator()?;
     let hello = write(&mut noise, &header, &[])?;
-    Responder::start(&hello, &identity, &Suite::ALL, &mut Entropy::new([3; 32])).map(|_| ())
+    Responder::start(&hello, &identity, &Suite::ALL, &[], &mut Entropy::new([3; 32])).map(|_| ())
 }
 
 #[test]
 fn a_client_of_another_subprotocol_or_constant_does_not_get_past_hs1() {
-    let header = ClientHello::new(Suite::Aes256Gcm, &identity().1).header();
+    let header = ClientHello::new(Suite::Aes256Gcm, &identity().1, None).header();
     let ours = record::prologue(&header);
     assert_eq!(finish_with_prologue(&ours), Ok(()));
     let plain = [b"moorline prologue 1\0".as_slice(), &header, b"moorline.v1.plain"].concat();
@@ -165,20 +165,20 @@ fn a_client_of_another_subprotocol_or_constant_does_not_get_past_hs1() {
 #[test]
 fn hs1_and_hs2_carry_no_payload_even_from_one_who_could_write_one() {
     let (identity, server_key) = identity();
-    let header = ClientHello::new(Suite::Aes256Gcm, &server_key).header();
+    let header = ClientHello::new(Suite::Aes256Gcm, &server_key, None).header();
     let prologue = record::prologue(&header);
     let initiator = || {
-        let builder = builder(Suite::Aes256Gcm, &mut Entropy::new([2; 32])).expect("parameters");
+        let builder = builder(Suite::Aes256Gcm, None, &mut Entropy::new([2; 32])).expect("parameters");
         let builder = builder.prologue(&prologue).and_then(|builder| builder.local_private_key(&[9; 32]));
         builder.and_then(|builder| builder.remote_public_key(&server_key.0)?.build_initiator()).expect("an initiator")
     };
     let hello = write(&mut initiator(), &header, b"x").expect("HS1");
-    let started = Responder::start(&hello, &identity, &Suite::ALL, &mut Entropy::new([3; 32]));
+    let started = Responder::start(&hello, &identity, &Suite::ALL, &[], &mut Entropy::new([3; 32]));
     assert!(started.is_err(), "the server took a payload in HS1");
 
     let mut client = initiator();
     let hello = write(&mut client, &header, &[]).expect("HS1");
-    let mut server = builder(Suite::Aes256Gcm, &mut Entropy::new([4; 32]))
+    let mut server = builder(Suite::Aes256Gcm, None, &mut Entropy::new([4; 32]))
         .and_then(|builder| Ok(builder.prologue(&prologue)?.local_private_key(&[7; 32])?.build_responder()?))
         .expect("a responder");
     read(&mut server, &hello[CLIENT_HELLO_HEADER..]).expect("HS1 opens");

@@ -8,9 +8,9 @@ use crate::{
     auth::Auth,
     code::Code,
     error::Violation,
-    frame::{Epoch, Ref, ResetReason, SessionId},
+    frame::{Authenticate, Epoch, Ref, ResetReason, SessionId},
     heartbeat::HeartbeatConfig,
-    key::Identity,
+    key::{Identity, SharedKey, SharedKeyId},
     limits::{Deadlines, Limits, RekeyPolicy},
     record::Suite,
     session::{PeerEvent, Proof},
@@ -54,6 +54,10 @@ pub struct ServerConfig {
     pub epoch: Epoch,
     /// The server's name and version, as its clients are told.
     pub version: String,
+    /// Keys that clients may have, too.
+    pub shared_keys: Vec<SharedKey>,
+    /// Whether a client without a shared key is refused.
+    pub requires_shared_key: bool,
 }
 
 impl ServerConfig {
@@ -69,6 +73,8 @@ impl ServerConfig {
             resume_window: Duration::from_secs(120),
             epoch,
             version: concat!("moorline/", env!("CARGO_PKG_VERSION")).to_owned(),
+            shared_keys: Vec::new(),
+            requires_shared_key: false,
         }
     }
 }
@@ -112,6 +118,8 @@ pub struct Arrival {
     pub suite: Option<Suite>,
     /// Its key, for as long as it lives; `None` without encryption.
     pub client_key: Option<[u8; 32]>,
+    /// The shared key that it has.
+    pub shared_key: Option<SharedKeyId>,
 }
 
 impl Arrival {
@@ -163,6 +171,9 @@ impl Ended {
 pub enum ServerEvent {
     /// Somebody is there: admit or reject.
     Arrived(Box<Arrival>),
+    /// The client shows something new for itself: answer with
+    /// [`ServerEndpoint::authenticated`](super::ServerEndpoint::authenticated). There is one at a time.
+    Authenticate(Box<Authenticate>),
     /// The client is in, with a new session.
     Connected(SessionId),
     /// The client is in, with the session that it had.

@@ -158,7 +158,7 @@ fn regression_congestion_before_welcome_counts() {
     pair.run();
     pair.congest(Down, true);
     let now = pair.now;
-    pair.server().admit(now, moorline_protocol::time::UnixMillis(0), None);
+    pair.server().admit(now, moorline_protocol::time::UnixMillis(0), None, Default::default());
     pair.run();
     assert_eq!(pair.sent(Down).len(), 1, "HS2, and no Welcome");
     pair.congest(Down, false);

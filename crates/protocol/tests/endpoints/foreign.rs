@@ -122,7 +122,7 @@ impl Foreign {
         let mut foreign = Self::new(Self::endpoint(&setup.server, Timestamp::from_millis(1_000)), setup.server);
         foreign.say_hello(None);
         let Ours::Server(server) = &mut foreign.ours else { unreachable!("it was made") };
-        server.admit(foreign.now, UnixMillis(0), None);
+        server.admit(foreign.now, UnixMillis(0), None, Default::default());
         foreign.drain();
         foreign.frames.clear();
         foreign
@@ -227,7 +227,10 @@ impl Foreign {
             assert_eq!(old.can_resume(&asked), Resumable::Yes);
             let saved = old.take_session().expect("a parked session");
             let Ours::Server(server) = &mut self.ours else { unreachable!("it is one") };
-            server.resume(self.now, UnixMillis(0), saved).map_err(drop).expect("the session goes on");
+            server
+                .resume(self.now, UnixMillis(0), saved, Default::default())
+                .map_err(drop)
+                .expect("the session goes on");
             self.drain();
         } else {
             self.welcome(Some(received));
@@ -329,7 +332,7 @@ impl Foreign {
                         self.closed = Some(code);
                         continue;
                     }
-                    ClientOutput::Discover(..) => continue,
+                    ClientOutput::Discover(..) | ClientOutput::Authorize { .. } => continue,
                     ClientOutput::Event(ClientEvent::Peer(event)) => Some(event),
                     ClientOutput::Event(ClientEvent::Reset(reset)) => {
                         self.resets.push(reset);

@@ -7,6 +7,7 @@ mod discovery;
 mod foreign;
 mod handshake_attacks;
 mod heartbeat;
+mod identity;
 mod large;
 mod limits;
 mod pair;

@@ -18,7 +18,7 @@ use moorline_protocol::{
     client::*,
     code::Code,
     discovery::Discovery,
-    frame::{CallId, Epoch, ResetReason, SessionId},
+    frame::{self, Authenticate, CallId, Credentials, Epoch, ResetReason, SessionId},
     payload::Payload,
     server::*,
     session::{CallOptions, Claim, Outcome, Owner, Proof, Registry},
@@ -83,6 +83,15 @@ pub(crate) struct Pair {
     registry: Registry<u64>,
     server_config: Arc<ServerConfig>,
     pub(crate) admission: Admission,
+    /// What the server makes of everybody it lets in.
+    pub(crate) granted: frame::Admission,
+    /// What the client gives when it is asked for credentials; the outer `None` is no answer.
+    pub(crate) shown: Option<Option<Credentials>>,
+    /// What it was asked, and why.
+    pub(crate) authorized: Vec<(u32, AuthorizeReason)>,
+    /// What the client has shown on open connections.
+    pub(crate) asked_in: Vec<Authenticate>,
+    answers: VecDeque<(Ticket, Option<Credentials>)>,
     /// What a GET of the identity document gives.
     pub(crate) discovery: Discovery,
     /// Whether the GET is never answered.
@@ -123,6 +132,11 @@ impl Pair {
             registry: Registry::new(setup.server.epoch, MOST_PARKED),
             server_config: Arc::new(setup.server),
             admission: Admission::Admit,
+            granted: frame::Admission::default(),
+            shown: None,
+            authorized: Vec::new(),
+            asked_in: Vec::new(),
+            answers: VecDeque::new(),
             discovery: Discovery::Unreachable,
             deaf: false,
             reachable: true,
@@ -169,6 +183,8 @@ impl Pair {
                 self.client.handle_input(self.now, ClientInput::Socket(socket, input));
             } else if let Some(ticket) = self.discovered.pop_front() {
                 self.client.handle_input(self.now, ClientInput::Discovered(ticket, self.discovery.clone()));
+            } else if let Some((ticket, credentials)) = self.answers.pop_front() {
+                self.client.handle_input(self.now, ClientInput::Authorized(ticket, credentials));
             } else if let Some((number, input)) = self.upward.pop_front() {
                 if let Some(end) = self.ends.get_mut(&number) {
                     let input = match input {
@@ -200,6 +216,12 @@ impl Pair {
                     self.asked.push(address);
                     if !self.deaf {
                         self.discovered.push_back(ticket);
+                    }
+                }
+                ClientOutput::Authorize { ticket, attempt, reason } => {
+                    self.authorized.push((attempt, reason));
+                    if let Some(credentials) = self.shown.clone() {
+                        self.answers.push_back((ticket, credentials));
                     }
                 }
                 ClientOutput::Event(event) => self.client_heard.push(event),
@@ -270,6 +292,7 @@ impl Pair {
                     self.registry.leave(id, ended.reset_reason());
                 }
             }
+            ServerEvent::Authenticate(shown) => self.asked_in.push(shown.as_ref().clone()),
             ServerEvent::Resumed | ServerEvent::Peer(_) | ServerEvent::HandshakeFailed(_) => {}
         }
     }
@@ -308,7 +331,8 @@ impl Pair {
                     (Claim::Resume(_), None) => unreachable!("nobody asked"),
                     (Claim::New(reset), _) => reset,
                 };
-                self.end(number).endpoint.admit(now, wall_clock, reset);
+                let granted = self.granted.clone();
+                self.end(number).endpoint.admit(now, wall_clock, reset, granted);
             }
         }
     }
@@ -333,8 +357,9 @@ impl Pair {
         let saved = old.endpoint.take_session().expect("the session of the registry");
         // Everything of the earlier end comes first.
         self.drain_server(earlier);
+        let granted = self.granted.clone();
         let end = self.end(number);
-        end.endpoint.resume(now, wall_clock, saved).map_err(drop).expect("it can: that was asked");
+        end.endpoint.resume(now, wall_clock, saved, granted).map_err(drop).expect("it can: that was asked");
         end.session = Some(id);
         let proof = end.endpoint.proof().expect("a resumed session has a proof").clone();
         self.registry.attach(id);

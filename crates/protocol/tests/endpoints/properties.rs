@@ -212,7 +212,7 @@ fn take(pair: &mut Pair, ledger: &mut Ledger, step: Step) {
         Step::ServerCloses(code) => {
             if let Some(server) = pair.newest() {
                 server.close(Code(code), "closed", Duration::from_millis(10));
-                server.admit(now, UnixMillis(0), None);
+                server.admit(now, UnixMillis(0), None, Default::default());
             }
         }
         Step::RetryNow => pair.client.retry_now(now),

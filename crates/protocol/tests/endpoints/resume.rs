@@ -80,6 +80,8 @@ fn kinds(heard: &[ClientEvent]) -> Vec<&'static str> {
         ClientEvent::Reset(_) => "reset",
         ClientEvent::Refused(..) => "refused",
         ClientEvent::Session(_) => "session",
+        ClientEvent::Authenticated(..) => "authenticated",
+        ClientEvent::Warned(..) => "warned",
         ClientEvent::Peer(PeerEvent::Message { .. }) => "message",
         ClientEvent::Peer(PeerEvent::Settled { .. }) => "settled",
         ClientEvent::Peer(PeerEvent::Cancelled(_)) => "cancelled",
@@ -915,7 +917,7 @@ fn a_bye_while_welcome_is_on_its_way_leaves_no_session_behind() {
         assert_eq!(ended(&pair), [(Ended::Bye, 0)]);
         // The decision comes too late.
         let now = pair.now;
-        pair.server().admit(now, UnixMillis(0), None);
+        pair.server().admit(now, UnixMillis(0), None, Default::default());
         pair.run();
         assert_eq!(pair.sessions(), (0, 0));
     }

@@ -366,7 +366,11 @@ impl World {
                         self.receipts -= usize::from(lost.receipt.is_some());
                     }
                 }
-                ClientEvent::Status(_) | ClientEvent::Session(_) | ClientEvent::Refused(..) => {}
+                ClientEvent::Status(_)
+                | ClientEvent::Session(_)
+                | ClientEvent::Refused(..)
+                | ClientEvent::Authenticated(..)
+                | ClientEvent::Warned(..) => {}
             }
         }
         for event in mem::take(&mut self.pair.server_heard) {

@@ -121,7 +121,7 @@ impl World<'_> {
         let Claim::Resume(old) = claim else {
             let Claim::New(reason) = claim else { return Ok(()) };
             let Some(served) = self.endpoints.get_mut(&number) else { return Ok(()) };
-            served.endpoint.admit(now, wall_clock, reason);
+            served.endpoint.admit(now, wall_clock, reason, Default::default());
             return self.turn_server(number);
         };
         let (Some((book, _)), Some(owner)) = (known, owner) else {
@@ -149,7 +149,7 @@ impl World<'_> {
         };
         served.book = None;
         let Some(served) = self.endpoints.get_mut(&number) else { return Ok(()) };
-        match served.endpoint.resume(now, wall_clock, saved) {
+        match served.endpoint.resume(now, wall_clock, saved, Default::default()) {
             Ok(()) => {
                 self.counters.add(Counter::Resumed);
                 let id = self.books[book].id;
@@ -168,7 +168,7 @@ impl World<'_> {
                 }
                 self.turn_server(old)?;
                 if let Some(served) = self.endpoints.get_mut(&number) {
-                    served.endpoint.admit(now, wall_clock, Some(ResetReason::Unknown));
+                    served.endpoint.admit(now, wall_clock, Some(ResetReason::Unknown), Default::default());
                 }
             }
         }

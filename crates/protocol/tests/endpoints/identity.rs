@@ -1,0 +1,294 @@
+//! Who a client is: what it shows, when it is asked for more, and how long that holds.
+
+use std::time::Duration;
+
+use moorline_protocol::{
+    client::{AuthorizeReason, ClientEvent, Status},
+    code::Code,
+    entropy::Entropy,
+    error::Refused,
+    frame::{Admission, AuthenticateId, Credentials, Denial},
+    key::{SharedKey, SharedKeyId},
+    payload::Payload,
+    server::{Ended, HandshakeFailure, Rejection, ServerEvent},
+};
+
+use crate::pair::{
+    self,
+    Direction::{Down, Up},
+    Pair, Setup,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn asking() -> Setup {
+    let mut setup = Setup::default();
+    setup.client.asks_for_credentials = true;
+    setup
+}
+
+fn asking_with(token: &str) -> Pair {
+    let mut pair = Pair::new(asking());
+    pair.shown = Some(Some(Credentials::token(token)));
+    pair
+}
+
+fn start(mut pair: Pair) -> Pair {
+    pair.client.start(pair.now);
+    pair.run();
+    pair
+}
+
+fn ann(expires_in: Option<Duration>) -> Admission {
+    let expires_in_ms = expires_in.map(|expires| expires.as_millis() as u64);
+    Admission { identity: r#"{"subject":"ann"}"#.into(), expires_in_ms, ..Admission::default() }
+}
+
+fn authenticated(pair: &Pair) -> Vec<(AuthenticateId, Result<Admission, Denial>)> {
+    let told = pair.client_heard.iter().filter_map(|event| match event {
+        ClientEvent::Authenticated(id, result) => Some((*id, result.as_ref().clone())),
+        _ => None,
+    });
+    told.collect()
+}
+
+#[test]
+fn what_the_client_shows_reaches_the_server_sealed_and_what_it_is_comes_back() {
+    let mut pair = Pair::new(asking());
+    let credentials =
+        Credentials { data: Some(Payload::json(r#"{"name":"ann"}"#)), ..Credentials::token("canary.token.x") };
+    pair.shown = Some(Some(credentials.clone()));
+    pair.granted = Admission { data: Some(Payload::json("7")), ..ann(None) };
+    let pair = start(pair);
+    let arrived = pair.server_heard.iter().find_map(|event| match event {
+        ServerEvent::Arrived(arrival) => Some(arrival.auth.credentials.clone()),
+        _ => None,
+    });
+    assert_eq!(arrived, Some(credentials));
+    let told = pair.client_heard.iter().find_map(|event| match event {
+        ClientEvent::Session(info) => Some(info.welcome.admission.clone()),
+        _ => None,
+    });
+    assert_eq!(told, Some(pair.granted.clone()));
+    assert_eq!(pair.authorized, [(1, AuthorizeReason::Connect)]);
+    let all: Vec<u8> = [pair.sent(Up), pair.sent(Down)].concat().concat();
+    assert!(!all.windows(6).any(|bytes| bytes == b"canary"), "a token on the wire");
+}
+
+#[test]
+fn a_client_that_has_nothing_to_show_says_so_and_tries_again() {
+    let mut pair = Pair::new(asking());
+    pair.shown = Some(None);
+    let mut pair = start(pair);
+    assert_eq!(pair.failure().map(|failure| failure.code), Some(Code::CREDENTIALS_UNAVAILABLE));
+    assert_eq!(pair.sockets, 0, "nothing was opened for it");
+    pair.shown = Some(Some(Credentials::token("t")));
+    pair.advance(30 * SECOND);
+    assert!(pair.is_connected());
+    assert_eq!(pair.authorized, [(1, AuthorizeReason::Connect), (2, AuthorizeReason::Reconnect)]);
+}
+
+#[test]
+fn a_question_that_is_never_answered_is_a_failed_try_and_a_late_answer_means_nothing() {
+    let mut pair = start(Pair::new(asking()));
+    pair.advance(11 * SECOND);
+    assert_eq!(pair.failure().map(|failure| failure.code), Some(Code::CREDENTIALS_UNAVAILABLE));
+    assert_eq!(pair.sockets, 0);
+}
+
+#[test]
+fn credentials_that_do_not_fit_stop_the_client_before_a_socket_is_opened() {
+    let pair = start(asking_with(&"t".repeat(8_200)));
+    assert!(
+        matches!(pair.last_status(), Some(Status::Closed(Some(failure))) if failure.code == Code::CREDENTIALS_TOO_LARGE)
+    );
+    assert_eq!(pair.sockets, 0);
+}
+
+#[test]
+fn a_server_that_says_expired_is_shown_a_fresh_token() {
+    let mut pair = asking_with("old");
+    pair.admission = pair::Admission::Reject(Rejection::of(Code::TOKEN_EXPIRED));
+    let mut pair = start(pair);
+    assert_eq!(pair.failure().map(|failure| failure.code), Some(Code::TOKEN_EXPIRED));
+    pair.admission = pair::Admission::Admit;
+    pair.advance(30 * SECOND);
+    assert!(pair.is_connected());
+    assert_eq!(pair.authorized[1].1, AuthorizeReason::Expired);
+}
+
+#[test]
+fn a_fresh_token_is_shown_on_the_open_connection_before_the_last_expires() {
+    let mut pair = asking_with("first");
+    pair.granted = ann(Some(600 * SECOND));
+    let mut pair = start(pair);
+    pair.shown = Some(Some(Credentials::token("second")));
+    pair.advance(539 * SECOND);
+    assert_eq!(pair.authorized.len(), 1);
+    pair.advance(SECOND);
+    assert_eq!(pair.authorized.last(), Some(&(0, AuthorizeReason::Expiring)));
+    let shown = pair.asked_in.pop().expect("it is shown");
+    assert_eq!(shown.credentials, Credentials::token("second"));
+    let now = pair.now;
+    pair.server().authenticated(now, shown.id, Ok(ann(Some(600 * SECOND))));
+    pair.run();
+    assert_eq!(authenticated(&pair), [(shown.id, Ok(ann(Some(600 * SECOND))))]);
+    pair.advance(200 * SECOND);
+    assert_eq!((pair.sockets, pair.is_connected()), (1, true), "no drop");
+}
+
+#[test]
+fn what_has_expired_ends_the_connection_and_not_the_session() {
+    let mut pair = asking_with("first");
+    pair.granted = ann(Some(100 * SECOND));
+    let mut pair = start(pair);
+    pair.shown = Some(None);
+    pair.server_heard.clear();
+    pair.advance(100 * SECOND - Duration::from_millis(1));
+    assert!(pair.is_connected());
+    pair.advance(Duration::from_millis(1));
+    assert_eq!(pair.server_heard, [ServerEvent::Parked(Ended::Closed(Code::TOKEN_EXPIRED))]);
+    assert_eq!(pair.failure().map(|failure| failure.code), Some(Code::TOKEN_EXPIRED));
+    pair.shown = Some(Some(Credentials::token("second")));
+    pair.advance(30 * SECOND);
+    assert!(pair.is_connected());
+    assert_eq!(pair.authorized.last().map(|(_, reason)| *reason), Some(AuthorizeReason::Expired));
+    assert!(pair.resets().is_empty(), "the session went on");
+}
+
+#[test]
+fn a_client_becomes_somebody_else_on_the_open_connection_or_stays_who_it_is() {
+    let mut pair = Setup::default().connect();
+    let first = pair.client.authenticate(Credentials::token("a")).expect("connected");
+    assert_eq!(pair.client.authenticate(Credentials::token("b")), Err(Refused::Backpressure), "one at a time");
+    pair.run();
+    let denial = Denial { code: Code::REFUSED, name: "banned".into(), message: "Not you".into() };
+    let now = pair.now;
+    pair.server().authenticated(now, AuthenticateId(99), Ok(ann(None)));
+    pair.server().authenticated(now, first, Err(denial.clone()));
+    pair.server().authenticated(now, first, Ok(ann(None)));
+    pair.run();
+    assert_eq!(authenticated(&pair), [(first, Err(denial))], "it is answered once, and nothing else is");
+    let second = pair.client.authenticate(Credentials::token("b")).expect("connected");
+    pair.run();
+    pair.server().authenticated(now, second, Ok(ann(None)));
+    pair.run();
+    assert_eq!(authenticated(&pair)[1], (second, Ok(ann(None))));
+}
+
+#[test]
+fn what_was_shown_and_not_answered_is_answered_by_the_next_connection() {
+    for admitted in [true, false] {
+        let mut pair = Setup::default().connect();
+        let id = pair.client.authenticate(Credentials::token("a")).expect("connected");
+        pair.run();
+        pair.granted = ann(None);
+        if !admitted {
+            pair.admission = pair::Admission::Reject(Rejection::of(Code::UNAUTHORIZED));
+        }
+        pair.reconnect();
+        let told = authenticated(&pair);
+        assert_eq!(told.len(), 1);
+        assert_eq!((told[0].0, told[0].1.is_ok()), (id, admitted));
+        let shown = pair.server_heard.iter().rev().find_map(|event| match event {
+            ServerEvent::Arrived(arrival) => Some(arrival.auth.credentials.clone()),
+            _ => None,
+        });
+        assert_eq!(shown, Some(Credentials::token("a")));
+    }
+}
+
+#[test]
+fn without_a_connection_nothing_is_shown() {
+    let mut pair = Setup::default().start();
+    pair.cut();
+    pair.run();
+    assert_eq!(pair.client.authenticate(Credentials::token("a")), Err(Refused::NotConnected));
+    pair.client.close();
+    assert_eq!(pair.client.authenticate(Credentials::token("a")), Err(Refused::Closed));
+}
+
+#[test]
+fn a_server_warns_a_client_that_is_there() {
+    let mut pair = Setup::default().connect();
+    pair.server().warn(Code::RATE_LIMITED, "slow down");
+    pair.run();
+    assert_eq!(pair.client_heard.last(), Some(&ClientEvent::Warned(Code::RATE_LIMITED, "slow down".into())));
+}
+
+// ---- shared keys ----
+
+fn shared(id: u8, key: u8) -> SharedKey {
+    SharedKey::new(SharedKeyId([id; 4]), [key; 32])
+}
+
+fn with_keys(client: Option<SharedKey>, server: &[SharedKey], required: bool) -> Pair {
+    let mut setup = Setup::default();
+    setup.client.shared_key = client;
+    setup.server.shared_keys = server.to_vec();
+    setup.server.requires_shared_key = required;
+    setup.start()
+}
+
+fn handshake_failures(pair: &Pair) -> Vec<HandshakeFailure> {
+    let failures = pair.server_heard.iter().filter_map(|event| match event {
+        ServerEvent::HandshakeFailed(failure) => Some(*failure),
+        _ => None,
+    });
+    failures.collect()
+}
+
+#[test]
+fn who_has_the_shared_key_comes_in_and_the_server_knows_by_which() {
+    let pair = with_keys(Some(shared(2, 20)), &[shared(1, 10), shared(2, 20)], true);
+    assert!(pair.is_connected());
+    let by = pair.server_heard.iter().find_map(|event| match event {
+        ServerEvent::Arrived(arrival) => arrival.shared_key,
+        _ => None,
+    });
+    assert_eq!(by, Some(SharedKeyId([2; 4])));
+}
+
+#[test]
+fn a_wrong_key_and_an_unknown_name_fail_alike_at_the_third_message() {
+    for client in [shared(1, 11), shared(9, 10)] {
+        let pair = with_keys(Some(client), &[shared(1, 10)], true);
+        assert!(!pair.is_connected());
+        assert_eq!(handshake_failures(&pair), [HandshakeFailure::ClientFinish]);
+        assert_eq!(pair.sent(Down).len(), 1, "HS2 came for both");
+    }
+}
+
+#[test]
+fn without_the_key_nobody_comes_in_where_it_is_required_and_anybody_else_does() {
+    let pair = with_keys(None, &[shared(1, 10)], true);
+    assert_eq!((pair.is_connected(), pair.sent(Down).len()), (false, 0));
+    assert!(with_keys(None, &[shared(1, 10)], false).is_connected());
+}
+
+/// Who listens learns nothing about the key before all three Diffie-Hellmans are done, so that there is nothing to test
+/// guesses against.
+#[test]
+fn hs1_and_hs2_are_the_same_under_two_keys_of_one_name() {
+    let [one, other] = [10, 20].map(|key| with_keys(Some(shared(1, key)), &[shared(1, key)], true));
+    assert!(one.is_connected() && other.is_connected());
+    assert_eq!(one.sent(Up)[0], other.sent(Up)[0]);
+    assert_eq!(one.sent(Down)[0], other.sent(Down)[0]);
+    assert_ne!(one.sent(Up)[1], other.sent(Up)[1]);
+}
+
+/// An impostor has the shared key, and not the server's own: the client that pins that one is not fooled.
+#[test]
+fn who_has_only_the_shared_key_cannot_pose_as_a_pinned_server() {
+    let mut setup = Setup::default();
+    setup.client.shared_key = Some(shared(1, 10));
+    setup.server.shared_keys = vec![shared(1, 10)];
+    let theirs = moorline_protocol::key::StaticKey::generate(&mut Entropy::new([66; 32]));
+    setup.server.encryption = moorline_protocol::server::Encryption::On {
+        identity: moorline_protocol::key::Identity::new(theirs),
+        suites: moorline_protocol::record::Suite::ALL.to_vec(),
+    };
+    let pair = setup.start();
+    assert!(!pair.is_connected());
+    assert_eq!(pair.sent(Down).len(), 0);
+}
