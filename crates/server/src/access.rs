@@ -1,7 +1,9 @@
 //! Who may come in, and what he may do.
 //!
-//! `origin` judges the head of the HTTP request, before anything is known of who asks; the rest judges who it is.
+//! `origin` judges the head of the HTTP request, before anything is known of who asks; `jwt` whom a token speaks of, in
+//! `principal`'s words.
 
+pub(crate) mod jwt;
 mod origin;
 mod principal;
 

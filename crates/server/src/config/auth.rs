@@ -172,7 +172,7 @@ pub enum JwtAlgorithm {
 
 impl JwtAlgorithm {
     pub(super) const NAMES: &[&str] = &["HS256", "RS256", "ES256", "EdDSA"];
-    pub(super) const ALL: [Self; 4] = [Self::Hs256, Self::Rs256, Self::Es256, Self::EdDsa];
+    pub(crate) const ALL: [Self; 4] = [Self::Hs256, Self::Rs256, Self::Es256, Self::EdDsa];
 
     /// As it stands in the header of a token.
     pub const fn as_str(self) -> &'static str {

@@ -19,7 +19,7 @@ impl Secret {
         Self::found(text, Place::Program)
     }
 
-    pub(super) fn found(text: impl Into<String>, place: Place) -> Self {
+    pub(crate) fn found(text: impl Into<String>, place: Place) -> Self {
         Self { text: Zeroizing::new(text.into()), place }
     }
 
