@@ -304,6 +304,11 @@ impl Config {
         self.identity.key_file.clone().unwrap_or_else(|| self.server.data_dir.join("identity"))
     }
 
+    /// The file of the tokens that are believed no more: `revocations` in the data directory.
+    pub fn revocations_file(&self) -> PathBuf {
+        self.server.data_dir.join("revocations")
+    }
+
     fn read(path: &Path) -> Result<Self, ConfigError> {
         let unreadable = |source| ConfigError::Read { path: path.to_owned(), source };
         let text = zeroize::Zeroizing::new(fs::read_to_string(path).map_err(unreadable)?);

@@ -2,8 +2,14 @@
 
 use std::{fmt, time::SystemTime};
 
-pub use crate::access::jwt::{Reason, TokenError, TokenSettingError, Verified};
-use crate::{access::jwt::TokenVerifier, config::Config};
+pub use crate::access::{
+    jwt::{Reason, TokenError, TokenSettingError, Verified},
+    revocation::{Revocation, RevocationError},
+};
+use crate::{
+    access::{jwt::TokenVerifier, revocation::Revocations},
+    config::Config,
+};
 
 /// Why a token could not be judged, or what the judgement was.
 #[derive(Debug)]
@@ -47,4 +53,12 @@ pub async fn verify(config: &Config, token: &str, client_key: Option<&[u8; 32]>)
     let verifier = TokenVerifier::new(config).map_err(VerifyError::Setting)?.ok_or(VerifyError::NotConfigured)?;
     verifier.start().await;
     verifier.verify(token, client_key, SystemTime::now()).await.map_err(VerifyError::Token)
+}
+
+/// Revokes in the data directory, where a server finds it at its next start. One that runs does not hear of it.
+///
+/// # Errors
+/// When what is there does not read, or cannot be added to: then nothing is revoked.
+pub fn revoke(config: &Config, revocation: &Revocation) -> Result<(), RevocationError> {
+    Revocations::load(&config.revocations_file())?.revoke_blocking(revocation, SystemTime::now())
 }

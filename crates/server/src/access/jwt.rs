@@ -20,7 +20,10 @@ mod parts;
 #[cfg(test)]
 mod tests;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use moorline_protocol::{
@@ -38,7 +41,7 @@ use self::{
     key_set::{KeySet, Place},
     parts::{Object, Parts},
 };
-use super::Principal;
+use super::{Principal, revocation::Revocations};
 use crate::config::{Config, JwtSection};
 
 /// Keys that are tried on a token that does not say which is meant.
@@ -50,6 +53,9 @@ const MOST_AUDIENCES: usize = 32;
 /// Longest `jti`, in bytes.
 pub(crate) const MAX_ID: usize = 256;
 
+/// What is kept of revocations is kept a day longer than tokens last; so much may clocks differ.
+const MOST_LEEWAY: Duration = Duration::from_secs(3_600);
+
 /// The last second of the year 9999: what is later is no time.
 const LAST_SECOND: u64 = 253_402_300_799;
 
@@ -58,6 +64,7 @@ pub(crate) struct TokenVerifier {
     settings: JwtSection,
     keys: Vec<Key>,
     key_set: Option<KeySet>,
+    revocations: Arc<Revocations>,
     #[cfg(test)]
     without: Option<Defence>,
 }
@@ -76,6 +83,18 @@ pub struct Verified {
     pub issued: Option<SystemTime>,
     /// Everything that it says.
     pub claims: serde_json::Map<String, Value>,
+}
+
+impl Verified {
+    pub(super) fn of(
+        principal: Principal,
+        expires: SystemTime,
+        id: Option<String>,
+        issued: Option<SystemTime>,
+        claims: Object,
+    ) -> Self {
+        Self { principal, expires, id, issued, claims }
+    }
 }
 
 /// By what way a token came.
@@ -108,6 +127,7 @@ enum Defence {
     Tenant,
     Time,
     Binding,
+    Revocation,
 }
 
 impl TokenVerifier {
@@ -127,6 +147,9 @@ impl TokenVerifier {
         if !settings.tenants.is_empty() && settings.tenant_claim.is_none() {
             return Err(TokenSettingError::TenantClaimMissing);
         }
+        if settings.leeway > MOST_LEEWAY {
+            return Err(TokenSettingError::Leeway);
+        }
         let key_set = match (&settings.jwks_file, &settings.jwks_url) {
             (None, None) => None,
             _ if algorithm == crate::config::JwtAlgorithm::Hs256 => {
@@ -141,6 +164,9 @@ impl TokenVerifier {
         Ok(Some(Self {
             keys: keys::configured(settings, algorithm)?,
             key_set,
+            revocations: Arc::new(
+                Revocations::load(&config.revocations_file()).map_err(TokenSettingError::Revocations)?,
+            ),
             settings: settings.clone(),
             #[cfg(test)]
             without: None,
@@ -161,6 +187,12 @@ impl TokenVerifier {
             Some(key_set) => key_set.keep_fresh().await,
             None => std::future::pending().await,
         }
+    }
+
+    /// The tokens that are believed no more, to add to them, and to hear of them.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the running server is not asked to revoke anything yet"))]
+    pub(crate) fn revocations(&self) -> &Arc<Revocations> {
+        &self.revocations
     }
 
     /// Judges a token of a client with this key, or one without when records are not sealed.
@@ -254,7 +286,9 @@ impl TokenVerifier {
         if [issued, begins].iter().flatten().any(|moment| *moment > now + settings.leeway) {
             return Err(Reason::NotYet.into());
         }
-        if self.has(Defence::Numbers) && expires > now + settings.max_lifetime + settings.leeway {
+        // From now on as well: so a token that hides its age lasts no longer either.
+        let lasts = |since: Duration| expires > since + settings.max_lifetime;
+        if self.has(Defence::Numbers) && (lasts(now + settings.leeway) || issued.is_some_and(lasts)) {
             return Err(Reason::Lifetime.into());
         }
         self.check_audience(&claims)?;
@@ -262,13 +296,14 @@ impl TokenVerifier {
         let principal = self.principal(&claims)?;
         let id = text(&claims, "jti", MAX_ID)?.map(str::to_owned);
         self.check_binding(&claims, shown)?;
-        // Last, so that "expired" is said of what would otherwise be right.
-        let expires = expires + settings.leeway;
-        if self.has(Defence::Time) && now >= expires {
-            return Err(TokenError::Expired);
-        }
         let issued = issued.map(|issued| UNIX_EPOCH + issued);
-        Ok(Verified { principal, expires: UNIX_EPOCH + expires, id, issued, claims })
+        let ends = expires + settings.leeway;
+        let verified = Verified::of(principal, UNIX_EPOCH + ends, id, issued, claims);
+        if self.has(Defence::Revocation) && self.revocations.is_revoked(&verified) {
+            return Err(Reason::Revoked.into());
+        }
+        // Last, so that "expired" is said of what would otherwise be right.
+        if self.has(Defence::Time) && now >= ends { Err(TokenError::Expired) } else { Ok(verified) }
     }
 
     /// A moment (RFC 7519 § 2, NumericDate): a whole number of seconds and nothing else. A fraction would have to be

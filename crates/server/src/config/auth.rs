@@ -61,9 +61,9 @@ pub struct JwtSection {
     pub audience: Vec<String>,
     /// Who must have made a token, by its `iss`, one of them. Default none: then `iss` is not looked at.
     pub issuer: Vec<String>,
-    /// By how much clocks may differ. Default `"30s"`.
+    /// By how much clocks may differ. Default `"30s"`, at most an hour.
     pub leeway: Duration,
-    /// How far ahead the end of a token may be. Default `"365d"`, which is the most: for that long a revocation is kept.
+    /// How long a token may last, from its `iat` and from now. Default `"365d"`, which is the most: for that long a revocation is kept.
     pub max_lifetime: Duration,
     /// The claim that names the tenant, which a token must then have. Default none: everybody is in the tenant
     /// `default`.

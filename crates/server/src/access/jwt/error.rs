@@ -4,7 +4,10 @@ use std::{fmt, io, path::PathBuf};
 
 use moorline_protocol::scope::InvalidScopes;
 
-use crate::config::{JwtAlgorithm, Place};
+use crate::{
+    access::revocation::RevocationError,
+    config::{JwtAlgorithm, Place},
+};
 
 /// Why a token lets nobody in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +52,7 @@ pub enum Reason {
     Malformed(Box<str>),
     /// Its time has not come (`nbf`), or it is from the future (`iat`).
     NotYet,
-    /// It ends later than `max_lifetime` from now.
+    /// It lasts longer than `max_lifetime`.
     Lifetime,
     /// It is meant for somebody else.
     Audience,
@@ -179,6 +182,10 @@ pub enum TokenSettingError {
     PreviousForGood,
     /// There is a list of tenants and no claim that names one.
     TenantClaimMissing,
+    /// Clocks may not differ by so much.
+    Leeway,
+    /// The revocations do not read.
+    Revocations(RevocationError),
     /// The key set is to be got over TLS, which this program was built without.
     NoTls,
     /// The system has no certificates to know the key set's server by.
@@ -218,6 +225,8 @@ impl fmt::Display for TokenSettingError {
             Self::TenantClaimMissing => {
                 formatter.write_str("[auth.jwt] tenants needs tenant_claim: the claim that names a token's tenant")
             }
+            Self::Leeway => formatter.write_str("[auth.jwt] leeway is at most 1h: set the clocks right instead"),
+            Self::Revocations(error) => error.fmt(formatter),
             Self::NoTls => formatter.write_str(
                 "[auth.jwt] jwks_url is https:// and this program was built without the feature `tls`; build it with, \
                  or set jwks_file",
@@ -234,6 +243,7 @@ impl std::error::Error for TokenSettingError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Read { source, .. } => Some(source),
+            Self::Revocations(error) => error.source(),
             Self::AlgorithmMissing
             | Self::TwoSources { .. }
             | Self::NoSource
@@ -243,6 +253,7 @@ impl std::error::Error for TokenSettingError {
             | Self::InvalidKey { .. }
             | Self::PreviousForGood
             | Self::TenantClaimMissing
+            | Self::Leeway
             | Self::NoTls
             | Self::NoRoots => None,
         }

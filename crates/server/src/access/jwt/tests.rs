@@ -18,7 +18,10 @@ use tokio::{
 };
 
 use super::*;
-use crate::config::JwtAlgorithm::{self, EdDsa, Es256, Hs256, Rs256};
+use crate::{
+    access::revocation::Revocation,
+    config::JwtAlgorithm::{self, EdDsa, Es256, Hs256, Rs256},
+};
 
 type TestResult = Result<(), Box<dyn std::error::Error>>;
 
@@ -47,6 +50,7 @@ fn signing_key(algorithm: JwtAlgorithm) -> EncodingKey {
 /// `[auth.jwt]` with the key of this algorithm, for the audience `app`, tenants in `org`.
 fn settings(algorithm: JwtAlgorithm) -> Config {
     let mut config = Config::default();
+    config.server.data_dir = "/nowhere/at/all".into();
     let jwt = &mut config.auth.jwt;
     jwt.algorithm = Some(algorithm);
     jwt.audience = vec!["app".into()];
@@ -138,7 +142,8 @@ impl TokenVerifier {
             | Defence::Audience
             | Defence::Tenant
             | Defence::Time
-            | Defence::Binding => {
+            | Defence::Binding
+            | Defence::Revocation => {
                 return None;
             }
         };
@@ -273,6 +278,32 @@ async fn a_claim_that_stands_twice_would_have_meant_the_second() {
 }
 
 #[tokio::test]
+async fn a_revoked_token_is_refused_and_passes_where_nobody_looks() -> TestResult {
+    let directory = tempfile::tempdir()?;
+    let mut config = settings(Hs256);
+    config.server.data_dir = directory.path().to_owned();
+    let token = token(Hs256, &claims());
+    let other = token_with(with("jti", "t2".into()), "sub", "bob".into());
+    let running = verifier(&config);
+    assert!(judge(&running, &token).await.is_ok());
+    let one = Revocation::Token { id: "t1".into(), expires: None };
+    running.revocations().revoke(one, at(NOW)).await?;
+    let bob = Subject::new(Tenant::new("acme")?, "bob")?;
+    running.revocations().revoke(Revocation::Subject { subject: bob, before: at(NOW) }, at(NOW)).await?;
+    for verifier in [running, verifier(&config)] {
+        for token in [&token, &other] {
+            assert_eq!(refused(&verifier, token).await, Reason::Revoked.into());
+        }
+    }
+    let weak = TokenVerifier::lacking(&config, Defence::Revocation);
+    assert!(judge(&weak, &token).await.is_ok() && judge(&weak, &other).await.is_ok());
+    fs::write(config.revocations_file(), "damaged")?;
+    let error = TokenVerifier::new(&config).err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(error.contains("revocations:1:"), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_token_that_is_changed_anywhere_is_refused() {
     let verifier = verifier(&settings(EdDsa));
     let token = token(EdDsa, &claims());
@@ -343,6 +374,7 @@ async fn claims_are_of_their_types_and_within_their_bounds() {
         ("nbf", json!(NOW + 31), Reason::NotYet),
         ("iat", json!(NOW + 31), Reason::NotYet),
         ("exp", json!(NOW + 366 * 86_400), Reason::Lifetime),
+        ("iat", json!(NOW + 59 - 365 * 86_400), Reason::Lifetime),
         ("aud", json!([]), Reason::Audience),
         ("aud", json!(["other"]), Reason::Audience),
         ("scopes", json!(["call:say"]), Reason::ScopeTwice),
@@ -359,6 +391,7 @@ async fn claims_are_of_their_types_and_within_their_bounds() {
     }
     for (claim, value) in [
         ("nbf", json!(NOW + 30)),
+        ("iat", json!(NOW + 60 - 365 * 86_400)),
         ("exp", json!(NOW - 29)),
         ("aud", json!(["other", "app"])),
         ("meta", json!([{}])),
@@ -483,6 +516,11 @@ fn settings_that_do_not_make_a_verifier_are_named_with_the_remedy() {
         jwt.tenants = vec!["acme".into()];
     });
     assert!(tenants.contains("tenant_claim"), "{tenants}");
+    let leeway = error(&|jwt| {
+        hs(jwt);
+        jwt.leeway = Duration::from_secs(3_601);
+    });
+    assert!(leeway.contains("at most 1h"), "{leeway}");
     for setting in ["public_key_file", "jwks_file"] {
         let missing = error(&|jwt| {
             jwt.algorithm = Some(EdDsa);
