@@ -24,6 +24,7 @@
 //! | [`client`], [`server`] | the two endpoints: phases, deadlines, decisions |
 //! | `connection`, [`session`] | one established socket; what outlives it |
 //! | `calls`, `heartbeat`, `backoff`, [`discovery`] | the smaller machines inside |
+//! | [`scope`], [`pattern`] | who may do what, on which names |
 //! | `noise`, `cipher`, [`record`], [`frame`], [`auth`], [`payload`], `wire` | the layers of the wire |
 //! | [`key`], [`url`], [`entropy`], [`code`], [`error`], [`limits`], [`subject`], [`time`], `text` | what everything else speaks in |
 //!
@@ -81,6 +82,7 @@ pub mod heartbeat;
 pub mod key;
 pub mod limits;
 mod noise;
+pub mod pattern;
 pub mod payload;
 pub mod record;
 pub mod scope;

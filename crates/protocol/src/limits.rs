@@ -23,6 +23,12 @@ pub const MAX_IDENTITY: usize = 8 * 1024;
 /// Longest name of a handler, and longest own name of an application's failure, in bytes of UTF-8.
 pub const MAX_NAME: usize = 200;
 
+/// Longest pattern of names, in bytes of UTF-8: as long as the longest name.
+pub const MAX_PATTERN: usize = MAX_NAME;
+
+/// Most scopes of one identity: each may be compared with the name of an operation.
+pub const MAX_SCOPES: usize = 256;
+
 /// Longest own name of an application's refusal in a Reject, in bytes of UTF-8; longer ones are cut at a character.
 pub const MAX_REFUSAL_NAME: usize = 64;
 

@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::{
     Error, Handler, Peers, Server,
-    access::Access,
+    access::{Access, jwt::TokenVerifier},
     config::Config,
     handler::{BoxedHandler, Running, States},
     identity,
@@ -170,6 +170,7 @@ impl ServerBuilder {
         router.check(&states)?;
         let address = config.server.listen;
         let access = Access::new(&config, address)?;
+        let tokens = TokenVerifier::new(&config)?.map(Arc::new);
         let internal = internal.or(config.internal.listen);
         if internal == Some(address) && address.port() != 0 {
             return Err(Error::ListenTwice(address));
@@ -190,6 +191,17 @@ impl ServerBuilder {
                 (sealed(&config, identity), Some(origin))
             }
         };
+        let tasks = Tasks::default();
+        if let Some(tokens) = &tokens {
+            tokens.start().await;
+            let (tokens, stopping) = (tokens.clone(), tasks.clone());
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = tokens.keep_fresh() => {}
+                    () = stopping.stopping() => {}
+                }
+            });
+        }
         let mut epoch = [0; 8];
         getrandom::fill(&mut epoch).map_err(|_| Error::NoEntropy)?;
         let endpoint = endpoint_config(&config, encryption, Epoch(epoch));
@@ -204,8 +216,9 @@ impl ServerBuilder {
             metrics,
             once: Once::default(),
             access,
+            tokens,
             connections: Arc::new(Semaphore::new(config.limits.connections)),
-            tasks: Tasks::default(),
+            tasks,
             #[cfg(feature = "tls")]
             tls: self.tls.map(tokio_rustls::TlsAcceptor::from),
             #[cfg(feature = "testing")]

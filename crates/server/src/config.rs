@@ -6,7 +6,7 @@
 //! Where a value comes from, the stronger first:
 //!
 //! 1. the program, so the flags of the command line: it writes the fields;
-//! 2. the environment: `MOORLINE__SECTION__KEY`, lists separated by commas, an empty text for an empty list, no
+//! 2. the environment: `MOORLINE__SECTION__KEY`, for `[auth.jwt]` `MOORLINE__AUTH__JWT__KEY`, lists separated by commas, an empty text for an empty list, no
 //!    directory or no internal listener. A secret may stand in a file instead, which `MOORLINE__SECTION__KEY_FILE` names. Two variables of
 //!    others are honoured, below ours: `PORT` replaces the port of `listen` and never its host, so that a variable left
 //!    in a shell cannot open the server to the network; `STATE_DIRECTORY` (systemd) is the default of `data_dir`;
@@ -16,6 +16,8 @@
 //!
 //! What is not known is an error that names the nearest known, in the file with line and column.
 
+mod auth;
+mod date;
 mod environment;
 mod error;
 mod file;
@@ -42,6 +44,7 @@ use moorline_protocol::{
     url::DialUrl,
 };
 
+pub use auth::{AuthSection, IssueSection, JwksUrl, JwtAlgorithm, JwtSection};
 pub use error::{ConfigError, KeyName, Place, Problem, Quantity, SyntaxError};
 pub use origin::{InvalidOrigin, WebOrigin};
 pub use secret::Secret;
@@ -116,15 +119,6 @@ pub struct IdentitySection {
     pub key_file: Option<PathBuf>,
     /// The private key itself (`mlsec_…`), for machines that have no directory of their own. It comes before a file.
     pub key: Option<Secret>,
-}
-
-/// `[auth]`: who may come in.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct AuthSection {
-    /// Whether everybody may come in without signing in, from anywhere. Default no: without any sign-in the server then
-    /// serves this machine alone.
-    pub anonymous: bool,
 }
 
 /// `[limits]`: how much of everything.
@@ -310,12 +304,17 @@ impl Config {
         self.identity.key_file.clone().unwrap_or_else(|| self.server.data_dir.join("identity"))
     }
 
+    /// The file of the tokens that are believed no more: `revocations` in the data directory.
+    pub fn revocations_file(&self) -> PathBuf {
+        self.server.data_dir.join("revocations")
+    }
+
     fn read(path: &Path) -> Result<Self, ConfigError> {
         let unreadable = |source| ConfigError::Read { path: path.to_owned(), source };
         let text = zeroize::Zeroizing::new(fs::read_to_string(path).map_err(unreadable)?);
         let mut config = Self::default();
         file::apply(&mut config, &text, path.parent().unwrap_or(Path::new("")), Some(path))?;
-        if config.identity.key.is_some() {
+        if keys::has_secret(&mut config) {
             refuse_readable_by_all(path).map_err(unreadable)??;
         }
         config.source.file = Some(path.to_owned());

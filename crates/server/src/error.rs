@@ -2,7 +2,7 @@
 
 use std::{fmt, io, net::SocketAddr};
 
-use crate::{config::ConfigError, identity::IdentityError};
+use crate::{config::ConfigError, identity::IdentityError, token::TokenSettingError};
 
 /// Why a server does not start or ends.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ pub enum Error {
     Config(ConfigError),
     /// The identity key cannot be read or made.
     Identity(IdentityError),
+    /// The settings of tokens do not do.
+    Token(TokenSettingError),
     /// The address cannot be listened on.
     Listen {
         /// The address.
@@ -56,6 +58,7 @@ impl fmt::Display for Error {
         match self {
             Self::Config(error) => error.fmt(formatter),
             Self::Identity(error) => error.fmt(formatter),
+            Self::Token(error) => error.fmt(formatter),
             Self::Listen { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
                 write!(
                     formatter,
@@ -96,6 +99,7 @@ impl std::error::Error for Error {
         match self {
             Self::Config(error) => error.source(),
             Self::Identity(error) => error.source(),
+            Self::Token(error) => error.source(),
             Self::Listen { source, .. } => Some(source),
             Self::ListenTwice(_)
             | Self::OpenToOthers { .. }
@@ -116,5 +120,11 @@ impl From<ConfigError> for Error {
 impl From<IdentityError> for Error {
     fn from(error: IdentityError) -> Self {
         Self::Identity(error)
+    }
+}
+
+impl From<TokenSettingError> for Error {
+    fn from(error: TokenSettingError) -> Self {
+        Self::Token(error)
     }
 }

@@ -66,6 +66,7 @@ mod tasks;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub mod testing;
+pub mod token;
 
 pub use access::Principal;
 pub use builder::ServerBuilder;

@@ -14,8 +14,15 @@ use moorline_protocol::{
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
-    Peers, access::Access, config::Config, handler::States, metrics::Metrics, once::Once, router::Router,
-    session::SessionHandle, tasks::Tasks,
+    Peers,
+    access::{Access, jwt::TokenVerifier},
+    config::Config,
+    handler::States,
+    metrics::Metrics,
+    once::Once,
+    router::Router,
+    session::SessionHandle,
+    tasks::Tasks,
 };
 
 /// What every connection of a server shares.
@@ -30,6 +37,9 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) once: Once,
     pub(crate) access: Access,
+    /// Who judges tokens; `None` where none are believed.
+    #[expect(dead_code, reason = "connections do not show tokens yet")]
+    pub(crate) tokens: Option<Arc<TokenVerifier>>,
     /// The identity document, encoded once.
     pub(crate) document: Bytes,
     /// Room for WebSockets.

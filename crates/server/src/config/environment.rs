@@ -57,7 +57,8 @@ pub(super) fn apply(
         };
         if seen.contains(&key) {
             let place = Place::Variable { name: name.clone() };
-            return Err(ConfigError::Contradiction { place, one: keys::IDENTITY_KEY, other: keys::IDENTITY_KEY_FILE });
+            // One variable is there once, so the other is that of the file.
+            return Err(ConfigError::Contradiction { place, one: key, other: keys::file_of(key).unwrap_or(key) });
         }
         seen.push(key);
         match meaning {
@@ -85,7 +86,7 @@ pub(super) fn apply(
 }
 
 fn meaning(variable: &str) -> Result<Meaning, ConfigError> {
-    let is_secret = |key: &&Key| matches!((key.slot)(&mut Config::default()), Slot::Secret(_));
+    let is_secret = |key: &&Key| matches!((key.slot)(&mut Config::default()), Slot::Secret(..));
     // A secret's `_FILE` comes before a setting of that name, so that `key_file` means one thing in the environment.
     if let Some(name) = variable.strip_suffix(FILE)
         && let Some(key) = keys::KEYS.iter().filter(is_secret).find(|key| key.name.variable() == name)
@@ -98,12 +99,13 @@ fn meaning(variable: &str) -> Result<Meaning, ConfigError> {
 
 fn unknown(variable: &str) -> ConfigError {
     let path = variable.strip_prefix(PREFIX).unwrap_or(variable).to_ascii_lowercase();
-    let (section, name) = path.split_once("__").unwrap_or(("", &path));
+    let (section, name) = path.rsplit_once("__").unwrap_or(("", &path));
+    let section = section.replace("__", ".");
     let whole: Vec<_> = keys::KEYS.iter().map(|key| (key.name.variable().to_lowercase(), key.name)).collect();
     let nearest = keys::nearest(variable, whole.iter().map(|(variable, key)| (variable.as_str(), *key)));
     ConfigError::UnknownKey {
         place: Place::Variable { name: variable.to_owned() },
-        nearest: keys::nearest_key(section, name).or(nearest),
+        nearest: keys::nearest_key(&section, name).or(nearest),
         section: section.into(),
         name: name.into(),
     }
@@ -122,7 +124,7 @@ fn read_secret(config: &mut Config, key: &'static Key, name: &str, path: &Path) 
         source,
     })?;
     let place = Place::VariableFile { name: name.to_owned(), path: path.to_owned() };
-    if let Slot::Secret(field) = (key.slot)(config) {
+    if let Slot::Secret(field, _) = (key.slot)(config) {
         *field = Some(Secret::found(text, place));
     }
     Ok(())
@@ -252,6 +254,28 @@ mod tests {
         assert!(missing.starts_with("MOORLINE__IDENTITY__KEY_FILE names /nowhere/secret, which cannot be read"));
         let both = error(&[("MOORLINE__IDENTITY__KEY", "mlsec_x"), ("MOORLINE__IDENTITY__KEY_FILE", path_text)]);
         assert!(both.contains("exclude each other"), "{both}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_section_within_another_has_its_variables() -> Result<(), ConfigError> {
+        let config = applied(
+            "[auth.jwt]\naudience = ['x']",
+            &[
+                ("MOORLINE__AUTH__JWT__ALGORITHM", "EdDSA"),
+                ("MOORLINE__AUTH__JWT__AUDIENCE", "app, admin"),
+                ("MOORLINE__AUTH__JWT__PREVIOUS_UNTIL", "2027-01-31"),
+                ("MOORLINE__AUTH__ISSUE__MAX_TTL", "7d"),
+            ],
+        )?;
+        assert_eq!(config.auth.jwt.algorithm, Some(crate::config::JwtAlgorithm::EdDsa));
+        assert_eq!(config.auth.jwt.audience, ["app", "admin"]);
+        assert!(config.auth.jwt.previous_until.is_some());
+        assert_eq!(config.auth.issue.max_ttl.as_secs(), 7 * 86_400);
+        assert!(error(&[("MOORLINE__AUTH__JWT__SECRT", "x")]).ends_with("did you mean MOORLINE__AUTH__JWT__SECRET?"));
+        assert!(error(&[("MOORLINE__AUTH__JTW__SECRET", "x")]).ends_with("did you mean MOORLINE__AUTH__JWT__SECRET?"));
+        let both = error(&[("MOORLINE__AUTH__JWT__SECRET", "x"), ("MOORLINE__AUTH__JWT__SECRET_FILE", "x")]);
+        assert!(both.contains("[auth.jwt] secret_file and [auth.jwt] secret exclude each other"), "{both}");
         Ok(())
     }
 

@@ -137,7 +137,8 @@ pub struct KeyName {
 impl KeyName {
     /// The environment variable of this setting.
     pub fn variable(&self) -> String {
-        format!("{}{}__{}", super::environment::PREFIX, self.section, self.name).to_ascii_uppercase()
+        let section = self.section.replace('.', "__");
+        format!("{}{section}__{}", super::environment::PREFIX, self.name).to_ascii_uppercase()
     }
 }
 

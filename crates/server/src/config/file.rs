@@ -9,9 +9,9 @@ use toml::{
 
 use super::{
     Config,
-    error::{ConfigError, Place, SyntaxError},
+    error::{ConfigError, KeyName, Place, SyntaxError},
     keys,
-    value::{Misfit, Value, fill},
+    value::{Misfit, Slot, Value, fill},
 };
 
 type Entry<'a> = (&'a str, usize, &'a Spanned<DeValue<'a>>);
@@ -26,37 +26,76 @@ pub(super) fn apply(config: &mut Config, text: &str, base_dir: &Path, path: Opti
         place: place(error.span().map_or(0, |span| span.start)),
         error: SyntaxError(Box::new(error)),
     })?;
+    let mut found = Vec::new();
     for (section, at, value) in entries(document.get_ref()) {
-        let known = keys::sections().contains(&section);
-        let table = match value.get_ref() {
-            DeValue::Table(table) if known => table,
-            DeValue::Table(_) => {
-                let nearest = keys::nearest(section, keys::sections().into_iter().map(|name| (name, name)));
-                return Err(ConfigError::UnknownSection { place: place(at), name: section.to_owned(), nearest });
+        find(section, at, value, &mut found);
+    }
+    found.sort_by_key(|(at, _)| *at);
+    for (at, found) in found {
+        let (section, name, value) = match found {
+            Found::Setting(section, name, value) => (section, name, value),
+            Found::UnknownSection(name) => {
+                let nearest = keys::nearest(&name, keys::sections().into_iter().map(|known| (known, known)));
+                return Err(ConfigError::UnknownSection { place: place(at), name, nearest });
             }
-            _ => return Err(outside_sections(section, place(at))),
+            Found::OutsideSections(name) => return Err(outside_sections(&name, place(at))),
         };
-        for (name, at, value) in entries(table) {
-            let key = keys::find(section, name).ok_or_else(|| ConfigError::UnknownKey {
-                place: place(at),
-                section: section.into(),
-                name: name.into(),
-                nearest: keys::nearest_key(section, name),
-            })?;
-            fill((key.slot)(config), Value::Toml(value), base_dir, place(at)).map_err(
-                |Misfit { problem, at: part }| ConfigError::Invalid {
-                    place: place(part.unwrap_or(at)),
-                    key: key.name,
-                    problem: problem.into(),
-                },
-            )?;
-            if config.identity.key.is_some() && config.identity.key_file.is_some() {
-                let (one, other) = (keys::IDENTITY_KEY, keys::IDENTITY_KEY_FILE);
-                return Err(ConfigError::Contradiction { place: place(at), one, other });
-            }
+        let key = keys::find(&section, name).ok_or_else(|| ConfigError::UnknownKey {
+            place: place(at),
+            nearest: keys::nearest_key(&section, name),
+            section: section.as_str().into(),
+            name: name.into(),
+        })?;
+        fill((key.slot)(config), Value::Toml(value), base_dir, place(at)).map_err(|Misfit { problem, at: part }| {
+            ConfigError::Invalid { place: place(part.unwrap_or(at)), key: key.name, problem: problem.into() }
+        })?;
+        if let Some((one, other)) = contradiction(config, &section) {
+            return Err(ConfigError::Contradiction { place: place(at), one, other });
         }
     }
     Ok(())
+}
+
+/// What stands at a place of the file.
+enum Found<'a> {
+    /// A value in a section that is known, under this name.
+    Setting(String, &'a str, &'a Spanned<DeValue<'a>>),
+    /// A section that is not.
+    UnknownSection(String),
+    /// A value where only sections may stand, or where a section is wanted.
+    OutsideSections(String),
+}
+
+/// The settings of a section, and of the sections in it.
+fn find<'a>(section: &str, at: usize, value: &'a Spanned<DeValue<'a>>, found: &mut Vec<(usize, Found<'a>)>) {
+    let known = |section: &str| keys::sections().contains(&section);
+    let DeValue::Table(table) = value.get_ref() else {
+        found.push((at, Found::OutsideSections(section.to_owned())));
+        return;
+    };
+    if !known(section) {
+        found.push((at, Found::UnknownSection(section.to_owned())));
+        return;
+    }
+    for (name, at, value) in entries(table) {
+        let inner = format!("{section}.{name}");
+        let is_table = matches!(value.get_ref(), DeValue::Table(_));
+        if known(&inner) || is_table && keys::find(section, name).is_none() {
+            find(&inner, at, value, found);
+        } else {
+            found.push((at, Found::Setting(section.to_owned(), name, value)));
+        }
+    }
+}
+
+/// A secret and its file, both set in this section.
+fn contradiction(config: &mut Config, section: &str) -> Option<(KeyName, KeyName)> {
+    let is_set = |slot: Slot<'_>| matches!(slot, Slot::Secret(Some(_), _) | Slot::PathOrNone(Some(_)));
+    keys::KEYS.iter().filter(|key| key.name.section == section).find_map(|secret| {
+        let file = keys::file_of(secret.name).and_then(|file| keys::find(file.section, file.name))?;
+        let both = is_set((secret.slot)(config)) && is_set((file.slot)(config));
+        both.then_some((secret.name, file.name))
+    })
 }
 
 /// The entries of a table in the order of the file.
@@ -119,6 +158,29 @@ mod tests {
             key_file = "/run/key"
             [auth]
             anonymous = true
+            [auth.jwt]
+            algorithm = "RS256"
+            secret = "canary"
+            public_key_file = "key.pem"
+            key_id = "a"
+            jwks_file = "keys.json"
+            jwks_url = "https://id.example.com/keys?p=1"
+            jwks_refresh = "1h"
+            previous_secret_file = "secret"
+            previous_public_key_file = "old.pem"
+            previous_key_id = "b"
+            previous_until = 1970-01-02
+            audience = ["app"]
+            issuer = ["https://id.example.com"]
+            leeway = "5s"
+            max_lifetime = "1d"
+            tenant_claim = "org"
+            tenants = ["acme"]
+            role_claim = "kind"
+            require_binding = true
+            [auth.issue]
+            private_key_file = "sign.pem"
+            max_ttl = "2h"
             [limits]
             connections = 1_000
             max_message = "1KiB"
@@ -152,6 +214,21 @@ mod tests {
         assert_eq!(config.key_file(), Path::new("/run/key"));
         assert!(!server.encryption && config.auth.anonymous);
         assert_eq!(server.suites, [Suite::ChaCha20Poly1305]);
+        let (jwt, issue) = (&config.auth.jwt, &config.auth.issue);
+        assert_eq!(jwt.secret.as_ref().map(|secret| secret.expose()), Some("canary"));
+        assert_eq!(
+            format!("{jwt:?}"),
+            "JwtSection { algorithm: Some(Rs256), secret: Some(\"secret\"), secret_file: None, \
+             public_key_file: Some(\"/etc/moorline/key.pem\"), key_id: Some(\"a\"), \
+             jwks_file: Some(\"/etc/moorline/keys.json\"), jwks_url: Some(https://id.example.com/keys?p=1), \
+             jwks_refresh: 3600s, previous_secret: None, previous_secret_file: Some(\"/etc/moorline/secret\"), \
+             previous_public_key_file: Some(\"/etc/moorline/old.pem\"), previous_key_id: Some(\"b\"), \
+             previous_until: Some(SystemTime { tv_sec: 86400, tv_nsec: 0 }), audience: [\"app\"], \
+             issuer: [\"https://id.example.com\"], leeway: 5s, max_lifetime: 86400s, tenant_claim: Some(\"org\"), \
+             tenants: [\"acme\"], role_claim: \"kind\", require_binding: true }"
+        );
+        assert_eq!(issue.private_key_file.as_deref(), Some(Path::new("/etc/moorline/sign.pem")));
+        assert_eq!(issue.max_ttl.as_secs(), 7_200);
         let limits = &config.limits;
         assert_eq!((limits.connections, limits.max_message), (1_000, 1_024));
         assert_eq!((limits.calls_in_flight, limits.outgoing, limits.parked_sessions), (5, 2 << 20, 6));
@@ -193,10 +270,15 @@ mod tests {
             error("[internal]\nlisen = '127.0.0.1:1'"),
             "moorline.toml:2:1: unknown key lisen in [internal]; did you mean listen?"
         );
+        assert_eq!(error("[auth.jtw]\n"), "moorline.toml:1:7: unknown section [auth.jtw]; did you mean [auth.jwt]?");
+        assert_eq!(
+            error("[auth.jwt]\nsecrt = ''"),
+            "moorline.toml:2:1: unknown key secrt in [auth.jwt]; did you mean secret?"
+        );
         assert_eq!(error("[sever]\n"), "moorline.toml:1:2: unknown section [sever]; did you mean [server]?");
         assert!(
             error("[colours]\n")
-                .ends_with("known are server, internal, identity, auth, limits, timeouts, heartbeat, session, log")
+                .ends_with("known are server, internal, identity, auth, auth.jwt, auth.issue, limits, timeouts, heartbeat, session, log")
         );
         assert!(error("colour = 1").starts_with("moorline.toml:1:1: colour stands outside all sections"));
         assert!(error("[server.listen]\nport = 1").starts_with("moorline.toml:1:"));
@@ -205,6 +287,7 @@ mod tests {
     #[test]
     fn the_first_error_of_the_file_is_the_one_that_is_told() {
         assert!(error("[server]\nzzz = 1\naaa = 2").starts_with("moorline.toml:2:1:"));
+        assert!(error("[auth]\n[log]\nzzz = 1\n[auth.jwt]\naaa = 2").starts_with("moorline.toml:3:1:"));
         assert!(error("[log]\nzzz = 1\n[auth]\naaa = 2").starts_with("moorline.toml:2:1:"));
     }
 
@@ -226,6 +309,12 @@ mod tests {
             ("[server]\nsuites = []", "[server] suites: must have at least one element"),
             ("server = 1", "1:1: server is a section; write [server] on a line of its own"),
             ("[log]\nlevel = 'inof'", "did you mean \"info\"?"),
+            ("[auth.jwt]\nalgorithm = 'none'", "2:13: [auth.jwt] algorithm: must be \"HS256\", \"RS256\""),
+            ("[auth.jwt]\nalgorithm = 'hs256'", "did you mean \"HS256\"?"),
+            ("[auth.jwt]\njwks_url = 'http://id.example.com/'", "2:12: [auth.jwt] jwks_url: must be a URL"),
+            ("[auth.jwt]\nprevious_until = 'soon'", "2:18: [auth.jwt] previous_until: must be a date"),
+            ("[auth.jwt]\naudience = ['']", "2:13: [auth.jwt] audience: must be"),
+            ("[auth]\njwt = 1", "2:1: auth.jwt is a section; write [auth.jwt] on a line of its own"),
         ] {
             let error = error(text);
             assert!(error.contains(expected), "{error}");
@@ -271,6 +360,8 @@ mod tests {
         let error = error("[identity]\nkey = 'mlsec_x'\nkey_file = 'identity'");
         let expected = "moorline.toml:3:1: [identity] key_file and [identity] key exclude each other; leave one out";
         assert_eq!(error, expected);
+        let other = "[auth.jwt]\nprevious_secret_file = 'x'\nprevious_secret = 'y'";
+        assert!(super::tests::error(other).contains("exclude each other"));
     }
 
     #[test]

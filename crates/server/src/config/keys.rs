@@ -31,8 +31,33 @@ pub(super) const KEYS: &[Key] = &[
     key("server", "suites", |config| Slot::Suites(&mut config.server.suites)),
     key("internal", "listen", |config| Slot::AddressOrNone(&mut config.internal.listen)),
     key("identity", "key_file", |config| Slot::PathOrNone(&mut config.identity.key_file)),
-    key("identity", "key", |config| Slot::Secret(&mut config.identity.key)),
+    key("identity", "key", |config| Slot::Secret(&mut config.identity.key, "a private key (mlsec_…)")),
     key("auth", "anonymous", |config| Slot::Flag(&mut config.auth.anonymous)),
+    key("auth.jwt", "algorithm", |config| Slot::Algorithm(&mut config.auth.jwt.algorithm)),
+    key("auth.jwt", "secret", |config| Slot::Secret(&mut config.auth.jwt.secret, JWT_SECRET)),
+    key("auth.jwt", "secret_file", |config| Slot::PathOrNone(&mut config.auth.jwt.secret_file)),
+    key("auth.jwt", "public_key_file", |config| Slot::PathOrNone(&mut config.auth.jwt.public_key_file)),
+    key("auth.jwt", "key_id", |config| Slot::TextOrNone(&mut config.auth.jwt.key_id)),
+    key("auth.jwt", "jwks_file", |config| Slot::PathOrNone(&mut config.auth.jwt.jwks_file)),
+    key("auth.jwt", "jwks_url", |config| Slot::JwksUrlOrNone(&mut config.auth.jwt.jwks_url)),
+    key("auth.jwt", "jwks_refresh", |config| Slot::Duration(&mut config.auth.jwt.jwks_refresh)),
+    key("auth.jwt", "previous_secret", |config| Slot::Secret(&mut config.auth.jwt.previous_secret, JWT_SECRET)),
+    key("auth.jwt", "previous_secret_file", |config| Slot::PathOrNone(&mut config.auth.jwt.previous_secret_file)),
+    key("auth.jwt", "previous_public_key_file", |config| {
+        Slot::PathOrNone(&mut config.auth.jwt.previous_public_key_file)
+    }),
+    key("auth.jwt", "previous_key_id", |config| Slot::TextOrNone(&mut config.auth.jwt.previous_key_id)),
+    key("auth.jwt", "previous_until", |config| Slot::MomentOrNone(&mut config.auth.jwt.previous_until)),
+    key("auth.jwt", "audience", |config| Slot::Texts(&mut config.auth.jwt.audience)),
+    key("auth.jwt", "issuer", |config| Slot::Texts(&mut config.auth.jwt.issuer)),
+    key("auth.jwt", "leeway", |config| Slot::Duration(&mut config.auth.jwt.leeway)),
+    key("auth.jwt", "max_lifetime", |config| Slot::Duration(&mut config.auth.jwt.max_lifetime)),
+    key("auth.jwt", "tenant_claim", |config| Slot::TextOrNone(&mut config.auth.jwt.tenant_claim)),
+    key("auth.jwt", "tenants", |config| Slot::Texts(&mut config.auth.jwt.tenants)),
+    key("auth.jwt", "role_claim", |config| Slot::Text(&mut config.auth.jwt.role_claim)),
+    key("auth.jwt", "require_binding", |config| Slot::Flag(&mut config.auth.jwt.require_binding)),
+    key("auth.issue", "private_key_file", |config| Slot::PathOrNone(&mut config.auth.issue.private_key_file)),
+    key("auth.issue", "max_ttl", |config| Slot::Duration(&mut config.auth.issue.max_ttl)),
     key("limits", "connections", |config| Slot::Count(&mut config.limits.connections, 1..=MANY)),
     key("limits", "max_message", |config| Slot::Size(&mut config.limits.max_message, 1..=MAX_PAYLOAD)),
     key("limits", "calls_in_flight", |config| Slot::Count(&mut config.limits.calls_in_flight, 1..=MANY)),
@@ -50,9 +75,20 @@ pub(super) const KEYS: &[Key] = &[
     key("log", "level", |config| Slot::LogFilter(&mut config.log.level)),
 ];
 
-/// Settings that exclude each other within one file, and within one environment.
-pub(super) const IDENTITY_KEY: KeyName = KeyName { section: "identity", name: "key" };
-pub(super) const IDENTITY_KEY_FILE: KeyName = KeyName { section: "identity", name: "key_file" };
+const JWT_SECRET: &str = "a secret of at least 32 bytes";
+
+/// The setting of a file that may stand in the place of this secret. The two exclude each other within one file, and
+/// within one environment.
+pub(super) fn file_of(secret: KeyName) -> Option<KeyName> {
+    let is_file =
+        |key: &&Key| key.name.section == secret.section && key.name.name.strip_suffix("_file") == Some(secret.name);
+    KEYS.iter().find(is_file).map(|key| key.name)
+}
+
+/// Whether any secret is set.
+pub(super) fn has_secret(config: &mut Config) -> bool {
+    KEYS.iter().any(|key| matches!((key.slot)(config), Slot::Secret(Some(_), _)))
+}
 
 /// The setting of this name.
 pub(super) fn find(section: &str, name: &str) -> Option<&'static Key> {
@@ -92,7 +128,8 @@ pub(super) fn nearest<'a, T>(text: &str, candidates: impl IntoIterator<Item = (&
     candidates
         .into_iter()
         .map(|(candidate, value)| {
-            (strsim::damerau_levenshtein(&text, candidate), strsim::jaro_winkler(&text, candidate), value)
+            let candidate = candidate.to_lowercase();
+            (strsim::damerau_levenshtein(&text, &candidate), strsim::jaro_winkler(&text, &candidate), value)
         })
         .filter(|(distance, ..)| *distance <= most)
         // As many letters away is not as like: `of` was `off`, not `on`.
@@ -135,6 +172,13 @@ mod tests {
         for (place, key) in KEYS.iter().enumerate() {
             assert!(KEYS[place + 1..].iter().all(|other| other.name != key.name), "{}", key.name);
         }
-        assert!(find("identity", IDENTITY_KEY.name).is_some() && find("identity", IDENTITY_KEY_FILE.name).is_some());
+    }
+
+    #[test]
+    fn every_secret_may_stand_in_a_file() {
+        let secrets: Vec<_> =
+            KEYS.iter().filter(|key| matches!((key.slot)(&mut Config::default()), Slot::Secret(..))).collect();
+        assert_eq!(secrets.len(), 3);
+        assert!(secrets.iter().all(|key| file_of(key.name).is_some()));
     }
 }

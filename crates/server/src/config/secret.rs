@@ -19,7 +19,7 @@ impl Secret {
         Self::found(text, Place::Program)
     }
 
-    pub(super) fn found(text: impl Into<String>, place: Place) -> Self {
+    pub(crate) fn found(text: impl Into<String>, place: Place) -> Self {
         Self { text: Zeroizing::new(text.into()), place }
     }
 
@@ -53,6 +53,10 @@ mod tests {
         let config = Config::parse("[identity]\nkey = 'mlsec_canary'", "")?;
         assert!(config.identity.key.as_ref().is_some_and(|key| key.expose() == "mlsec_canary"));
         assert!(!format!("{config:?}").contains("canary"));
+        for name in ["secret", "previous_secret"] {
+            let config = Config::parse(&format!("[auth.jwt]\n{name} = 'canary'"), "")?;
+            assert!(!format!("{config:?}").contains("canary"));
+        }
         Ok(())
     }
 }

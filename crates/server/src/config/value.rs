@@ -5,13 +5,15 @@ use std::{
     ops::RangeInclusive,
     path::{Path, PathBuf},
     str::FromStr,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use moorline_protocol::{record::Suite, url::DialUrl};
 use toml::{Spanned, de::DeValue};
 
 use super::{
+    auth::{JwksUrl, JwtAlgorithm},
+    date,
     error::{Place, Problem, Quantity},
     origin::WebOrigin,
     quantity,
@@ -82,7 +84,14 @@ pub(super) enum Slot<'a> {
     Switch(&'a mut bool),
     Flag(&'a mut bool),
     Suites(&'a mut Vec<Suite>),
-    Secret(&'a mut Option<Secret>),
+    /// Also what it must be, for messages.
+    Secret(&'a mut Option<Secret>, &'static str),
+    Text(&'a mut String),
+    TextOrNone(&'a mut Option<String>),
+    Texts(&'a mut Vec<String>),
+    Algorithm(&'a mut Option<JwtAlgorithm>),
+    JwksUrlOrNone(&'a mut Option<JwksUrl>),
+    MomentOrNone(&'a mut Option<SystemTime>),
     Count(&'a mut usize, RangeInclusive<usize>),
     Size(&'a mut usize, RangeInclusive<usize>),
     Duration(&'a mut Duration),
@@ -106,6 +115,9 @@ pub(super) struct Misfit {
 }
 
 const ADDRESS: &str = "an address and port such as \"127.0.0.1:2667\" or \"[::]:2667\"";
+const WORD: &str = "a text that is not empty";
+const JWKS_URL: &str = "a URL such as \"https://id.example.com/.well-known/jwks.json\" (http:// only on this machine)";
+const MOMENT: &str = "a date in UTC such as \"2027-01-31\" or \"2027-01-31T12:00:00Z\"";
 const URL_PATH: &str =
     "a path such as \"/moorline\" of letters, digits and -._~ (and not /.well-known/moorline, its alias)";
 
@@ -185,6 +197,21 @@ impl<'a> Value<'a> {
         parse(text).ok_or_else(|| self.misfit(Problem::Wanted { wanted, found: text.to_owned() }))
     }
 
+    /// A text, or TOML's own date.
+    fn moment(self) -> Result<Option<SystemTime>, Misfit> {
+        if let Self::Toml(value) = self
+            && let DeValue::Datetime(moment) = value.get_ref()
+        {
+            let text = moment.to_string();
+            let found = || self.misfit(Problem::Wanted { wanted: MOMENT, found: text.clone() });
+            return date::moment(&text).map(Some).ok_or_else(found);
+        }
+        self.parsed(MOMENT, |text| match text {
+            "" => Some(None),
+            text => date::moment(text).map(Some),
+        })
+    }
+
     fn word<T: Copy>(self, wanted: &'static str, choices: &'static [&'static str], values: &[T]) -> Result<T, Misfit> {
         let text = self.text(wanted)?;
         let place = choices.iter().position(|choice| *choice == text);
@@ -224,8 +251,30 @@ pub(super) fn fill(slot: Slot<'_>, value: Value<'_>, base_dir: &Path, place: Pla
         Slot::Switch(field) => *field = value.word("\"on\" or \"off\"", &["on", "off"], &[true, false])?,
         Slot::Flag(field) => *field = value.flag()?,
         Slot::Suites(field) => *field = suites(value)?,
-        Slot::Secret(field) => {
-            let wanted = "a private key (mlsec_…)";
+        Slot::Text(field) => *field = value.parsed(WORD, |text| (!text.is_empty()).then(|| text.to_owned()))?,
+        Slot::TextOrNone(field) => {
+            let text = value.text(WORD)?;
+            *field = (!text.is_empty()).then(|| text.to_owned());
+        }
+        Slot::Texts(field) => {
+            *field = value.list("a list such as [\"app\"]", |text| match text {
+                "" => Err(Problem::Wanted { wanted: WORD, found: text.to_owned() }),
+                text => Ok(text.to_owned()),
+            })?;
+        }
+        Slot::Algorithm(field) => {
+            *field = Some(value.word("a text such as \"ES256\"", JwtAlgorithm::NAMES, &JwtAlgorithm::ALL)?);
+        }
+        Slot::JwksUrlOrNone(field) => {
+            *field = value.parsed(JWKS_URL, |text| match text {
+                "" => Some(None),
+                text => JwksUrl::parse(text).map(Some),
+            })?;
+        }
+        Slot::MomentOrNone(field) => {
+            *field = value.moment()?;
+        }
+        Slot::Secret(field, wanted) => {
             // The text itself is in no message, whatever it is.
             let text = value.text(wanted)?.trim();
             if text.is_empty() {

@@ -1,0 +1,628 @@
+//! Tokens that are believed no more though their time is not over: single ones by their `jti`, and all that somebody had
+//! until a moment.
+//!
+//! They are in a file of the data directory, one a line, and in memory. What is acknowledged is on the disk. A line that
+//! does not read keeps the server from starting: a revocation that is forgotten lets somebody in. An entry is dropped
+//! when no token can be left that it is about.
+//!
+//! ```text
+//! {"revoked":"token","jti":"7Hq…","until":1831536000}
+//! {"revoked":"subject","tenant":"default","subject":"ann","before":1800000000,"until":1831536000}
+//! ```
+
+use std::{
+    collections::BTreeMap,
+    error, fmt,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use moorline_protocol::subject::{Subject, Tenant};
+use serde::{Deserialize, Serialize};
+use tokio::{sync::watch, task};
+
+use super::jwt::{MAX_ID, Verified};
+
+/// Most entries at once. One more is refused, because to make room another would have to be forgotten.
+const MOST: usize = 100_000;
+
+/// Longest line, in bytes: every name at its longest, with every character escaped.
+const MAX_LINE: usize = 6 * 1024;
+
+/// Lines that tell nothing any more and are put up with, beside as many as there are entries.
+const SPARE_LINES: usize = 1_024;
+
+/// How long an entry is kept when the end of its tokens is not known: what a token may last at most, and the most that
+/// clocks may differ.
+const KEPT: Duration = Duration::from_secs(366 * 86_400);
+
+const HEAD: &str = "# Tokens that a Moorline server refuses though their time is not over, one entry a line. It is read at\n\
+                    # the start and written by the server; a line that is lost lets somebody in again.\n";
+
+/// What is to be believed no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Revocation {
+    /// The token of this `jti`, whoever has it.
+    Token {
+        /// The `jti`.
+        id: String,
+        /// When it ends; without, the entry is kept for as long as any token may last.
+        expires: Option<SystemTime>,
+    },
+    /// Every token of this subject that was made up to this moment, in whole seconds, and every one that does not say
+    /// when it was made.
+    Subject {
+        /// Whose.
+        subject: Subject,
+        /// The moment.
+        before: SystemTime,
+    },
+}
+
+/// Why a revocation is not kept, or those that are kept do not read.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RevocationError {
+    /// The file cannot be read.
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file cannot be written: the revocation is not in force.
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Others than its owner have rights to the file.
+    OpenToOthers {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// A line does not read.
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// There are too many. The revocation is not in force.
+    Full,
+    /// A `jti` that no token can have. The revocation is not in force.
+    InvalidId,
+    /// The server ends. The revocation may or may not be in force.
+    Ending,
+}
+
+impl fmt::Display for RevocationError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read { path, .. } => write!(formatter, "the revocations {} cannot be read", path.display()),
+            Self::Write { path, .. } => {
+                write!(formatter, "the revocations {} cannot be written; nothing was revoked", path.display())
+            }
+            Self::OpenToOthers { path, mode } => write!(
+                formatter,
+                "the revocations {path} are open to others than their owner (mode {mode:04o}); run: chmod 600 {path}",
+                path = path.display()
+            ),
+            Self::Damaged { path, line } => write!(
+                formatter,
+                "{path}:{line}: this line is no revocation; the server does not start, because who was revoked there \
+                 would be let in. Put a backup of the file there, or take out the line and revoke again what it was \
+                 about",
+                path = path.display()
+            ),
+            Self::Full => {
+                write!(formatter, "{MOST} revocations are in force, which is the most; change the key instead")
+            }
+            Self::InvalidId => write!(formatter, "a jti has 1 to {MAX_ID} bytes"),
+            Self::Ending => formatter.write_str("the server ends"),
+        }
+    }
+}
+
+impl error::Error for RevocationError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Read { source, .. } | Self::Write { source, .. } => Some(source),
+            Self::OpenToOthers { .. } | Self::Damaged { .. } | Self::Full | Self::InvalidId | Self::Ending => None,
+        }
+    }
+}
+
+/// An entry as it stands in the file. Moments are seconds since 1970.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "revoked", rename_all = "lowercase", deny_unknown_fields)]
+enum Line {
+    Token { jti: String, until: u64 },
+    Subject { tenant: String, subject: String, before: u64, until: u64 },
+}
+
+/// What is in force.
+#[derive(Default)]
+struct Known {
+    /// Until when each is kept.
+    tokens: BTreeMap<Box<str>, u64>,
+    /// Up to which moment, and until when that is kept.
+    subjects: BTreeMap<Subject, (u64, u64)>,
+}
+
+impl Known {
+    fn len(&self) -> usize {
+        self.tokens.len() + self.subjects.len()
+    }
+
+    /// `None` when the line names what cannot be.
+    fn add(&mut self, line: Line) -> Option<()> {
+        match line {
+            Line::Token { jti, until } => {
+                let kept = self.tokens.entry(id(&jti)?.into()).or_default();
+                *kept = until.max(*kept);
+            }
+            Line::Subject { tenant, subject, before, until } => {
+                let subject = Subject::new(Tenant::new(&tenant).ok()?, &subject).ok()?;
+                let (moment, kept) = self.subjects.entry(subject).or_default();
+                (*moment, *kept) = (before.max(*moment), until.max(*kept));
+            }
+        }
+        Some(())
+    }
+
+    fn forget_ended(&mut self, now: u64) {
+        self.tokens.retain(|_, until| *until > now);
+        self.subjects.retain(|_, (_, until)| *until > now);
+    }
+
+    fn lines(&self) -> impl Iterator<Item = Line> {
+        let tokens = self.tokens.iter().map(|(jti, until)| Line::Token { jti: jti.to_string(), until: *until });
+        tokens.chain(self.subjects.iter().map(|(subject, (before, until))| Line::Subject {
+            tenant: subject.tenant().as_str().to_owned(),
+            subject: subject.name().to_owned(),
+            before: *before,
+            until: *until,
+        }))
+    }
+}
+
+fn id(jti: &str) -> Option<&str> {
+    (1..=MAX_ID).contains(&jti.len()).then_some(jti)
+}
+
+/// The revocations of a server.
+pub(crate) struct Revocations {
+    path: PathBuf,
+    /// Never held while the disk is waited for: every sign-in asks.
+    known: Mutex<Known>,
+    /// Lines of the file. Held while it is written, so that it is written by one at a time.
+    lines: Mutex<usize>,
+    /// Counts what was revoked.
+    changes: watch::Sender<u64>,
+}
+
+impl Revocations {
+    /// Those of this file; none when there is no such file.
+    pub(crate) fn load(path: &Path) -> Result<Self, RevocationError> {
+        let unreadable = |source| RevocationError::Read { path: path.to_owned(), source };
+        let mut known = Known::default();
+        let mut lines = 0;
+        let file = match File::open(path) {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(unreadable(error)),
+        };
+        if let Some(file) = file {
+            refuse_open_to_others(path, &file)?;
+            let mut reader = BufReader::new(file);
+            let mut line = Vec::new();
+            loop {
+                line.clear();
+                let limit = u64::try_from(MAX_LINE).unwrap_or(u64::MAX);
+                if reader.by_ref().take(limit).read_until(b'\n', &mut line).map_err(unreadable)? == 0 {
+                    break;
+                }
+                lines += 1;
+                let damaged = || RevocationError::Damaged { path: path.to_owned(), line: lines };
+                let text = std::str::from_utf8(&line).map_err(|_| damaged())?.trim();
+                if text.is_empty() || text.starts_with('#') {
+                    continue;
+                }
+                let entry = serde_json::from_str(text).map_err(|_| damaged())?;
+                known.add(entry).ok_or_else(damaged)?;
+                if known.len() > MOST {
+                    return Err(RevocationError::Full);
+                }
+            }
+        }
+        let (known, lines) = (Mutex::new(known), Mutex::new(lines));
+        Ok(Self { path: path.to_owned(), known, lines, changes: watch::Sender::new(0) })
+    }
+
+    /// Revokes, and returns when it is on the disk and in force; whoever [subscribed](Self::subscribe) is woken.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the running server is not asked to revoke anything yet"))]
+    pub(crate) async fn revoke(
+        self: &Arc<Self>,
+        revocation: Revocation,
+        now: SystemTime,
+    ) -> Result<(), RevocationError> {
+        let revocations = self.clone();
+        let revoked = task::spawn_blocking(move || revocations.revoke_blocking(&revocation, now)).await;
+        revoked.map_err(|_| RevocationError::Ending)?
+    }
+
+    /// As [`Self::revoke`], on this thread, which waits for the disk.
+    pub(crate) fn revoke_blocking(&self, revocation: &Revocation, now: SystemTime) -> Result<(), RevocationError> {
+        let line = match revocation {
+            Revocation::Token { id: jti, expires } => {
+                let jti = id(jti).ok_or(RevocationError::InvalidId)?.to_owned();
+                // A second more, because what is after the whole second is cut off.
+                Line::Token { jti, until: expires.map_or(seconds(now + KEPT), |expires| seconds(expires) + 1) }
+            }
+            Revocation::Subject { subject, before } => Line::Subject {
+                tenant: subject.tenant().as_str().to_owned(),
+                subject: subject.name().to_owned(),
+                before: seconds(*before),
+                until: seconds(*before.max(&now) + KEPT),
+            },
+        };
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        {
+            let mut known = self.known();
+            if known.len() >= MOST {
+                known.forget_ended(seconds(now));
+            }
+            if known.len() >= MOST {
+                return Err(RevocationError::Full);
+            }
+        }
+        let unwritten = |source| RevocationError::Write { path: self.path.clone(), source };
+        // What a derived form of texts and numbers becomes is always JSON.
+        let text = serde_json::to_string(&line).map_err(|error| unwritten(error.into()))?;
+        append(&self.path, &text).map_err(unwritten)?;
+        *lines += 2;
+        let entries = {
+            let mut known = self.known();
+            // It was checked above, or comes from what was.
+            let _ = known.add(line);
+            known.len()
+        };
+        self.changes.send_modify(|changes| *changes += 1);
+        if *lines > 4 * entries + SPARE_LINES {
+            self.compact(&mut lines, now);
+        }
+        Ok(())
+    }
+
+    /// Whether the token was revoked, or all of its subject's were after it was made.
+    pub(crate) fn is_revoked(&self, token: &Verified) -> bool {
+        let known = self.known();
+        let by_id = token.id.as_deref().is_some_and(|id| known.tokens.contains_key(id));
+        let by_subject = known.subjects.get(&token.principal.subject).is_some_and(|(before, _)| {
+            // In whole seconds, as tokens say it: one of the very second may be from before.
+            token.issued.is_none_or(|issued| seconds(issued) <= *before)
+        });
+        by_id || by_subject
+    }
+
+    /// Changes whenever something was revoked: then whoever let somebody in by a token asks again.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no connection was let in by a token yet"))]
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the file anew with what is in force. Where that fails, the longer file says the same.
+    fn compact(&self, lines: &mut usize, now: SystemTime) {
+        let (text, entries) = {
+            let mut known = self.known();
+            known.forget_ended(seconds(now));
+            let entries = known.lines().filter_map(|line| serde_json::to_string(&line).ok());
+            (entries.fold(HEAD.to_owned(), |text, line| text + &line + "\n"), known.len())
+        };
+        match replace(&self.path, &text) {
+            Ok(()) => *lines = entries + HEAD.lines().count(),
+            Err(error) => tracing::warn!(%error, "the file of revocations was not made shorter"),
+        }
+    }
+}
+
+/// Whole seconds since 1970.
+fn seconds(moment: SystemTime) -> u64 {
+    moment.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// A line break before as well: so it is a line of its own whatever stood there.
+fn append(path: &Path, line: &str) -> io::Result<()> {
+    make_directory(path)?;
+    let mut file = open(OpenOptions::new().append(true).create(true), path)?;
+    let before = file.metadata()?.len();
+    let head = if before == 0 { HEAD } else { "\n" };
+    let written = file.write_all(format!("{head}{line}\n").as_bytes()).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // Half a line would keep the server from its next start. If this fails, too, it does, and names the line.
+        let _ = file.set_len(before);
+    }
+    written?;
+    if before == 0 { sync_directory(path) } else { Ok(()) }
+}
+
+/// The new file appears whole, or not at all.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    let mut file = open(OpenOptions::new().write(true).create(true).truncate(true), &temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    sync_directory(path)
+}
+
+fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options.open(path)
+}
+
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn make_directory(path: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory(path))
+}
+
+/// The name is in the directory, which reaches the disk on its own. Not every system lets one ask for that.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let _ = File::open(directory(path)).and_then(|directory| directory.sync_all());
+    Ok(())
+}
+
+/// Whoever could write there could take back what was revoked.
+#[cfg(unix)]
+fn refuse_open_to_others(path: &Path, file: &File) -> Result<(), RevocationError> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let metadata = file.metadata().map_err(|source| RevocationError::Read { path: path.to_owned(), source })?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 { Ok(()) } else { Err(RevocationError::OpenToOthers { path: path.to_owned(), mode }) }
+}
+
+#[cfg(not(unix))]
+fn refuse_open_to_others(_: &Path, _: &File) -> Result<(), RevocationError> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Map;
+
+    use super::*;
+    use crate::Principal;
+
+    type TestResult = Result<(), Box<dyn std::error::Error>>;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn subject(tenant: &str, name: &str) -> Subject {
+        Subject::new(Tenant::new(tenant).unwrap(), name).unwrap()
+    }
+
+    fn verified(tenant: &str, name: &str, id: Option<&str>, issued: Option<u64>) -> Verified {
+        let principal = Principal::new(subject(tenant, name));
+        Verified::of(principal, at(NOW + 60), id.map(str::to_owned), issued.map(at), Map::new())
+    }
+
+    fn token(id: &str) -> Revocation {
+        Revocation::Token { id: id.to_owned(), expires: None }
+    }
+
+    fn everything_of(tenant: &str, name: &str, before: u64) -> Revocation {
+        Revocation::Subject { subject: subject(tenant, name), before: at(before) }
+    }
+
+    struct Place(tempfile::TempDir);
+
+    impl Place {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        fn path(&self) -> PathBuf {
+            self.0.path().join("data/revocations")
+        }
+
+        fn load(&self) -> Result<Revocations, RevocationError> {
+            Revocations::load(&self.path())
+        }
+
+        fn write(&self, text: &str) {
+            make_directory(&self.path()).unwrap();
+            replace(&self.path(), text).unwrap();
+        }
+    }
+
+    fn check(revocations: &Revocations) {
+        let is_revoked = |tenant, name, id, issued| revocations.is_revoked(&verified(tenant, name, id, issued));
+        assert!(is_revoked("acme", "bob", Some("t\n1\""), Some(NOW + 9)));
+        assert!(!is_revoked("acme", "bob", Some("t2"), Some(NOW)));
+        assert!(!is_revoked("acme", "bob", None, None));
+        for (issued, revoked) in [(Some(NOW - 1), true), (Some(NOW), true), (Some(NOW + 1), false), (None, true)] {
+            assert_eq!(is_revoked("acme", "ann:x", Some("t3"), issued), revoked, "{issued:?}");
+        }
+        assert!(!is_revoked("rival", "ann:x", None, None), "who is called so elsewhere");
+        assert!(!is_revoked("acme:ann", "x", None, None));
+    }
+
+    #[test]
+    fn what_is_revoked_is_refused_from_then_on_and_after_a_restart() -> TestResult {
+        let place = Place::new();
+        let revocations = place.load()?;
+        revocations.revoke_blocking(&token("t\n1\""), at(NOW))?;
+        revocations.revoke_blocking(&everything_of("acme", "ann:x", NOW), at(NOW))?;
+        revocations.revoke_blocking(&everything_of("acme", "ann:x", NOW - 500), at(NOW))?;
+        check(&revocations);
+        check(&place.load()?);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            assert_eq!(fs::metadata(place.path())?.permissions().mode() & 0o777, 0o600);
+        }
+        for id in ["", &"x".repeat(MAX_ID + 1)] {
+            assert!(matches!(revocations.revoke_blocking(&token(id), at(NOW)), Err(RevocationError::InvalidId)));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_longest_names_fit_a_line() -> TestResult {
+        let place = Place::new();
+        let longest = "\u{1}".repeat(moorline_protocol::limits::MAX_NAME);
+        place.load()?.revoke_blocking(&everything_of(&longest, &longest, NOW), at(NOW))?;
+        place.load()?.revoke_blocking(&token(&"\u{1}".repeat(MAX_ID)), at(NOW))?;
+        let again = place.load()?;
+        assert!(again.is_revoked(&verified(&longest, &longest, None, None)));
+        assert!(again.is_revoked(&verified("a", "a", Some(&"\u{1}".repeat(MAX_ID)), None)));
+        Ok(())
+    }
+
+    #[test]
+    fn a_damaged_line_is_named_and_nothing_is_forgotten() -> TestResult {
+        let place = Place::new();
+        let good = r#"{"revoked":"token","jti":"t1","until":1900000000}"#;
+        for bad in [
+            "x",
+            "{}",
+            &good[..good.len() - 1],
+            r#"{"revoked":"token","jti":"","until":1900000000}"#,
+            r#"{"revoked":"token","jti":"t","until":-1}"#,
+            r#"{"revoked":"token","jti":"t","until":1,"until":1900000000}"#,
+            r#"{"revoked":"token","jti":"t","until":1900000000,"else":1}"#,
+            r#"{"revoked":"nobody","jti":"t","until":1900000000}"#,
+            r#"{"revoked":"subject","tenant":"","subject":"ann","before":1,"until":1900000000}"#,
+            &format!("{good}{good}"),
+            &"x".repeat(3 * MAX_LINE),
+        ] {
+            let text = format!("# comment\n\n{good}\n{bad}\n");
+            place.write(&text);
+            let error = place.load().err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.contains("revocations:4: this line is no revocation"), "{bad:.80}: {error}");
+            assert_eq!(fs::read_to_string(place.path())?, text, "and it is left alone");
+        }
+        place.write(good);
+        place.load()?.revoke_blocking(&token("t2"), at(NOW))?;
+        let again = place.load()?;
+        for id in ["t1", "t2"] {
+            assert!(again.is_revoked(&verified("a", "a", Some(id), None)), "a last line without an end stays one");
+        }
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_others_can_touch_is_refused_with_the_remedy() -> TestResult {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let place = Place::new();
+        place.write("");
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o620))?;
+        let error = place.load().err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("0620") && error.contains("chmod 600"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn what_has_ended_is_dropped_and_the_file_stays_short() -> TestResult {
+        let place = Place::new();
+        let revocations = place.load()?;
+        let ends = |id: &str, expires| Revocation::Token { id: id.to_owned(), expires: Some(at(expires)) };
+        revocations.revoke_blocking(&token("stays"), at(NOW))?;
+        let mut longest = 0;
+        for round in 0..2 * SPARE_LINES as u64 {
+            revocations.revoke_blocking(&ends("again", NOW + round), at(NOW + round))?;
+            longest = longest.max(*revocations.lines.lock().unwrap());
+        }
+        assert!(longest <= 4 * 3 + SPARE_LINES + 2, "{longest}");
+        let later = NOW + 10 * SPARE_LINES as u64;
+        revocations.compact(&mut revocations.lines.lock().unwrap(), at(later));
+        let text = fs::read_to_string(place.path())?;
+        assert!(text.contains("\"stays\"") && !text.contains("\"again\""), "{text}");
+        let again = place.load()?;
+        assert!(again.is_revoked(&verified("a", "a", Some("stays"), None)));
+        assert_eq!(*again.lines.lock().unwrap(), *revocations.lines.lock().unwrap());
+        Ok(())
+    }
+
+    #[test]
+    fn an_entry_is_kept_for_as_long_as_its_tokens_may_last() -> TestResult {
+        let place = Place::new();
+        let revocations = place.load()?;
+        revocations.revoke_blocking(&Revocation::Token { id: "known".into(), expires: Some(at(NOW + 60)) }, at(NOW))?;
+        revocations.revoke_blocking(&token("unknown"), at(NOW))?;
+        revocations.revoke_blocking(&everything_of("a", "ann", NOW), at(NOW))?;
+        let in_force = |seconds| {
+            revocations.known().forget_ended(seconds);
+            revocations.known().len()
+        };
+        assert_eq!(in_force(NOW + 60), 3);
+        assert_eq!(in_force(NOW + 61), 2);
+        assert_eq!(in_force(NOW + KEPT.as_secs() - 1), 2);
+        assert_eq!(in_force(NOW + KEPT.as_secs()), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn at_the_cap_what_has_ended_makes_room_and_nothing_else_does() -> TestResult {
+        let place = Place::new();
+        let revocations = place.load()?;
+        revocations.known().tokens = (0..MOST).map(|n| (n.to_string().into(), NOW + 60)).collect();
+        assert!(matches!(revocations.revoke_blocking(&token("x"), at(NOW)), Err(RevocationError::Full)));
+        assert!(!revocations.is_revoked(&verified("a", "a", Some("x"), None)));
+        assert!(!place.path().exists());
+        revocations.revoke_blocking(&token("x"), at(NOW + 60))?;
+        assert!(revocations.is_revoked(&verified("a", "a", Some("x"), None)));
+        Ok(())
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_not_in_force() -> TestResult {
+        let place = Place::new();
+        let revocations = place.load()?;
+        fs::write(place.0.path().join("data"), "in the way")?;
+        assert!(matches!(revocations.revoke_blocking(&token("x"), at(NOW)), Err(RevocationError::Write { .. })));
+        assert!(!revocations.is_revoked(&verified("a", "a", Some("x"), None)));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn whoever_listens_hears_of_a_revocation_when_it_is_in_force() -> TestResult {
+        let place = Place::new();
+        let revocations = Arc::new(place.load()?);
+        let mut changes = revocations.subscribe();
+        let hears = tokio::spawn({
+            let revocations = revocations.clone();
+            async move { changes.changed().await.is_ok() && revocations.is_revoked(&verified("a", "a", Some("x"), None)) }
+        });
+        revocations.revoke(token("x"), at(NOW)).await?;
+        assert!(hears.await?);
+        Ok(())
+    }
+}

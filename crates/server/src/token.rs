@@ -1,0 +1,64 @@
+//! Tokens outside of a server: for programs that make, read and judge them. The rules are in `docs/AUTH.md`.
+
+use std::{fmt, time::SystemTime};
+
+pub use crate::access::{
+    jwt::{Reason, TokenError, TokenSettingError, Verified},
+    revocation::{Revocation, RevocationError},
+};
+use crate::{
+    access::{jwt::TokenVerifier, revocation::Revocations},
+    config::Config,
+};
+
+/// Why a token could not be judged, or what the judgement was.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// The settings of tokens do not do.
+    Setting(TokenSettingError),
+    /// The configuration has no key to judge tokens by.
+    NotConfigured,
+    /// The token lets nobody in.
+    Token(TokenError),
+}
+
+impl fmt::Display for VerifyError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Setting(error) => error.fmt(formatter),
+            Self::NotConfigured => {
+                formatter.write_str("there is no key to judge tokens by; see [auth.jwt] of the configuration")
+            }
+            Self::Token(error) => write!(formatter, "the token is refused: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for VerifyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Setting(error) => error.source(),
+            Self::NotConfigured | Self::Token(_) => None,
+        }
+    }
+}
+
+/// Judges a token as a server with this configuration would, of a client with this key. A key set that is elsewhere is
+/// got for it.
+///
+/// # Errors
+/// Why it lets nobody in, as a client would never be told.
+pub async fn verify(config: &Config, token: &str, client_key: Option<&[u8; 32]>) -> Result<Verified, VerifyError> {
+    let verifier = TokenVerifier::new(config).map_err(VerifyError::Setting)?.ok_or(VerifyError::NotConfigured)?;
+    verifier.start().await;
+    verifier.verify(token, client_key, SystemTime::now()).await.map_err(VerifyError::Token)
+}
+
+/// Revokes in the data directory, where a server finds it at its next start. One that runs does not hear of it.
+///
+/// # Errors
+/// When what is there does not read, or cannot be added to: then nothing is revoked.
+pub fn revoke(config: &Config, revocation: &Revocation) -> Result<(), RevocationError> {
+    Revocations::load(&config.revocations_file())?.revoke_blocking(revocation, SystemTime::now())
+}
