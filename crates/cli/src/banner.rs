@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use moorline_server::{Config, Summary, identity::Origin};
+use moorline_server::{Config, Summary, identity::Origin, protocol::key::KeyRole};
 use serde_json::json;
 use tracing_subscriber::fmt::{
     format::Writer,
@@ -33,11 +33,13 @@ impl Banner<'_> {
         if !summary.public_urls.is_empty() {
             line("public", summary.public_urls.join("   "));
         }
-        for (place, key) in summary.identity.iter().enumerate() {
-            line(
-                "identity",
-                format!("{key} ({})", if place == 0 { self.origin() } else { "also accepted".to_owned() }),
-            );
+        for (role, key) in &summary.identity {
+            let what = match role {
+                KeyRole::Current => self.origin(),
+                KeyRole::Next => "next, accepted already".to_owned(),
+                KeyRole::Previous => "previous, still accepted".to_owned(),
+            };
+            line("identity", format!("{key} ({what})"));
         }
         line("trust", self.trust().to_owned());
         line("auth", self.auth().to_owned());
@@ -66,7 +68,7 @@ impl Banner<'_> {
             "internal": summary.internal.map(|address| format!("http://{address}")),
             "pages": config.server.public,
             "public": summary.public_urls,
-            "identity": summary.identity.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "identity": summary.identity.iter().map(|(_, key)| key.to_string()).collect::<Vec<_>>(),
             "identity_origin": summary.identity_origin.map(|origin| origin.to_string()),
             "trust": self.trust(),
             "auth": summary.auth,

@@ -20,7 +20,7 @@ use self::primitives::Primitives;
 use crate::{
     cipher::SplitKeys,
     entropy::Entropy,
-    key::{Identity, ServerKey, StaticKey},
+    key::{Identity, KeyRole, ServerKey, StaticKey},
     limits::{MAX_RECORD_BEFORE_AUTH, TAG},
     record::{self, CLIENT_HELLO_HEADER, ClientHello, Suite, kind},
 };
@@ -133,6 +133,8 @@ impl Initiator {
 pub(crate) struct Responder {
     state: State,
     pub(crate) suite: Suite,
+    /// Which of the server's keys the client asked for.
+    pub(crate) key: KeyRole,
 }
 
 /// What a server knows when HS3 has opened.
@@ -156,11 +158,11 @@ impl Responder {
         if !suites.contains(&suite) || message.len() != DH + TAG {
             return Err(HandshakeFailed);
         }
-        let key = identity.find(client_hello.server_kid).ok_or(HandshakeFailed)?;
+        let (role, key) = identity.find(client_hello.server_kid).ok_or(HandshakeFailed)?;
         #[cfg(feature = "testing")]
         if suite == Suite::Traced {
             let (handshake, hello) = traced::Handshake::answer(message, entropy)?;
-            return Ok((Self { state: State::Traced(handshake), suite }, hello));
+            return Ok((Self { state: State::Traced(handshake), suite, key: role }, hello));
         }
         let header: &[u8; CLIENT_HELLO_HEADER] = hello.first_chunk().ok_or(HandshakeFailed)?;
         let prologue = record::prologue(header);
@@ -168,7 +170,7 @@ impl Responder {
             builder(suite, entropy)?.prologue(&prologue)?.local_private_key(key.private())?.build_responder()?;
         read(&mut noise, message)?;
         let hello = write(&mut noise, &[kind::SERVER_HELLO], &[])?;
-        Ok((Self { state: State::Noise(noise), suite }, hello))
+        Ok((Self { state: State::Noise(noise), suite, key: role }, hello))
     }
 
     /// Takes HS3.

@@ -523,7 +523,7 @@ impl ServerEndpoint {
             }
             Phase::AwaitingHello { deadline } => self.handle_hello(now, deadline, &record),
             Phase::AwaitingFinish { responder, .. } => {
-                let suite = responder.suite;
+                let (suite, key) = (responder.suite, responder.key);
                 let Ok(finished) = responder.finish(&record) else {
                     return self.fail_handshake(HandshakeFailure::ClientFinish);
                 };
@@ -532,7 +532,9 @@ impl ServerEndpoint {
                 };
                 let (sealer, opener) = finished.keys.for_server(suite, self.config.rekey);
                 let link = Link::Sealed { sealer, opener };
-                self.decide(now, link, Arrival { auth, suite: Some(suite), client_key: Some(finished.client_key) });
+                let client_key = Some(finished.client_key);
+                let arrival = Arrival { auth, suite: Some(suite), client_key, server_key: Some(key) };
+                self.decide(now, link, arrival);
             }
             // A client speaks again only after Welcome, so that nothing of it is kept for somebody unknown. It may go.
             Phase::Deciding { mut link, .. } => {
@@ -586,7 +588,7 @@ impl ServerEndpoint {
     fn handle_hello(&mut self, now: Timestamp, deadline: Timestamp, record: &Bytes) {
         match &self.config.encryption {
             Encryption::On { identity, suites } => {
-                match Responder::start(record, identity, suites, &mut self.entropy) {
+                match Responder::start(record, &identity.load(), suites, &mut self.entropy) {
                     Ok((responder, hello)) => {
                         self.outputs.push_back(ServerOutput::Transmit(hello.into()));
                         self.phase = Phase::AwaitingFinish { responder: Box::new(responder), deadline };
@@ -600,7 +602,9 @@ impl ServerEndpoint {
                     _ => None,
                 };
                 match auth {
-                    Some(auth) => self.decide(now, Link::Plain, Arrival { auth, suite: None, client_key: None }),
+                    Some(auth) => {
+                        self.decide(now, Link::Plain, Arrival { auth, suite: None, client_key: None, server_key: None })
+                    }
                     None => self.fail_handshake(HandshakeFailure::ClientHello),
                 }
             }

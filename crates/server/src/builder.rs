@@ -5,7 +5,6 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use bytes::Bytes;
 use moorline_protocol::{
     entropy::Entropy,
     frame::Epoch,
@@ -30,6 +29,7 @@ use crate::{
     internal::{self, Internal, Readiness},
     metrics::{Meter, Metrics},
     once::Once,
+    published::Published,
     router::{Router, Served},
     server::Summary,
     shared::Shared,
@@ -193,9 +193,10 @@ impl ServerBuilder {
         let mut epoch = [0; 8];
         getrandom::fill(&mut epoch).map_err(|_| Error::NoEntropy)?;
         let endpoint = endpoint_config(&config, encryption, Epoch(epoch));
-        let summary = summary(&config, &endpoint, &access, (address, internal_address), identity_origin);
+        let published = Published::new(&endpoint);
+        let summary = summary(&config, &published, &access, (address, internal_address), identity_origin);
         let shared = Shared {
-            document: identity_document(&endpoint),
+            published,
             endpoint: Arc::new(endpoint),
             router,
             states: Arc::new(states),
@@ -238,7 +239,7 @@ fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
 const BACKLOG: u32 = 1_024;
 
 fn sealed(config: &Config, identity: Identity) -> Encryption {
-    Encryption::On { identity, suites: config.server.suites.clone() }
+    Encryption::On { identity: identity.into(), suites: config.server.suites.clone() }
 }
 
 fn endpoint_config(config: &Config, encryption: Encryption, epoch: Epoch) -> ServerConfig {
@@ -255,37 +256,16 @@ fn endpoint_config(config: &Config, encryption: Encryption, epoch: Epoch) -> Ser
     endpoint
 }
 
-/// What a GET on the endpoint answers; see `docs/PROTOCOL.md` § Identity document.
-fn identity_document(endpoint: &ServerConfig) -> Bytes {
-    let (keys, suites) = names(endpoint);
-    let document = serde_json::json!({
-        "moorline": 1,
-        "versions": [moorline_protocol::record::VERSION],
-        "encryption": if matches!(endpoint.encryption, Encryption::On { .. }) { "on" } else { "off" },
-        "keys": keys.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "suites": suites,
-    });
-    Bytes::from(document.to_string())
-}
-
-fn names(endpoint: &ServerConfig) -> (Vec<moorline_protocol::key::ServerKey>, Vec<&'static str>) {
-    match &endpoint.encryption {
-        Encryption::On { identity, suites } => {
-            (identity.public_keys().collect(), suites.iter().map(|suite| suite.name()).collect())
-        }
-        Encryption::Off => (Vec::new(), Vec::new()),
-    }
-}
-
 fn summary(
     config: &Config,
-    endpoint: &ServerConfig,
+    published: &Published,
     access: &Access,
     (address, internal): (SocketAddr, Option<SocketAddr>),
     identity_origin: Option<identity::Origin>,
 ) -> Summary {
-    let (identity, suites) = names(endpoint);
-    let encryption = matches!(endpoint.encryption, Encryption::On { .. });
+    let identity = published.identity();
+    let encryption = identity.is_some();
+    let identity = identity.iter().flat_map(|keys| keys.keys().map(|(role, key)| (role, key.public()))).collect();
     let mut warnings = Vec::new();
     if !encryption {
         warnings.push(
@@ -306,7 +286,7 @@ fn summary(
         path: config.server.path.clone(),
         public_urls: config.server.public_urls.iter().map(ToString::to_string).collect(),
         encryption,
-        suites,
+        suites: published.suites().to_vec(),
         identity,
         identity_origin,
         origins: access.origins(),

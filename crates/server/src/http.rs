@@ -171,7 +171,7 @@ fn document(shared: &Shared) -> Response {
     if shared.connections.available_permits() == 0 {
         return refuse_for_lack_of_room();
     }
-    (JSON, shared.document.clone()).into_response()
+    (JSON, shared.published.document()).into_response()
 }
 
 /// Why a request gets nothing, and how it is told.

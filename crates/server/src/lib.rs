@@ -57,6 +57,7 @@ mod listener;
 mod metrics;
 mod once;
 mod peer;
+mod published;
 mod router;
 mod server;
 mod session;

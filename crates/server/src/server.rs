@@ -2,7 +2,7 @@
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
-use moorline_protocol::key::ServerKey;
+use moorline_protocol::key::{KeyRole, ServerKey};
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
@@ -41,8 +41,8 @@ pub struct Summary {
     pub encryption: bool,
     /// The suites that clients may choose.
     pub suites: Vec<&'static str>,
-    /// The server's keys, the current one first.
-    pub identity: Vec<ServerKey>,
+    /// The server's keys and what they are, the current one first.
+    pub identity: Vec<(KeyRole, ServerKey)>,
     /// Where the key comes from; `None` when the program gave it.
     pub identity_origin: Option<identity::Origin>,
     /// The origins whose pages may connect.

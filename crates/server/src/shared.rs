@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use moorline_protocol::{
     server::{Encryption, ServerConfig},
     session::Registry,
@@ -14,8 +13,8 @@ use moorline_protocol::{
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
-    Peers, access::Access, config::Config, handler::States, metrics::Metrics, once::Once, router::Router,
-    session::SessionHandle, tasks::Tasks,
+    Peers, access::Access, config::Config, handler::States, metrics::Metrics, once::Once, published::Published,
+    router::Router, session::SessionHandle, tasks::Tasks,
 };
 
 /// What every connection of a server shares.
@@ -30,8 +29,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) once: Once,
     pub(crate) access: Access,
-    /// The identity document, encoded once.
-    pub(crate) document: Bytes,
+    /// The keys that are accepted, and the identity document.
+    pub(crate) published: Published,
     /// Room for WebSockets.
     pub(crate) connections: Arc<Semaphore>,
     pub(crate) tasks: Tasks,

@@ -10,7 +10,7 @@ use crate::{
     error::Violation,
     frame::{Epoch, Ref, ResetReason, SessionId},
     heartbeat::HeartbeatConfig,
-    key::Identity,
+    key::{IdentityCell, KeyRole},
     limits::{Deadlines, Limits, RekeyPolicy},
     record::Suite,
     session::{PeerEvent, Proof},
@@ -23,8 +23,8 @@ use crate::{
 pub enum Encryption {
     /// Noise and sealed records, with this identity and these suites.
     On {
-        /// The server's keys.
-        identity: Identity,
+        /// The server's keys, which may change while it runs: a handshake takes those of its beginning.
+        identity: IdentityCell,
         /// The suites a client may choose.
         suites: Vec<Suite>,
     },
@@ -112,6 +112,8 @@ pub struct Arrival {
     pub suite: Option<Suite>,
     /// Its key, for as long as it lives; `None` without encryption.
     pub client_key: Option<[u8; 32]>,
+    /// Which of the server's keys it asked for; `None` without encryption.
+    pub server_key: Option<KeyRole>,
 }
 
 impl Arrival {
