@@ -27,6 +27,9 @@ impl Banner<'_> {
         if let Some(internal) = &summary.internal {
             line("internal", format!("http://{internal} (/metrics, /healthz, /readyz)"));
         }
+        if let Some(control) = &summary.control {
+            line("control", control.display().to_string());
+        }
         if let Some(public) = &self.config.server.public {
             line("pages", format!("{} from {}", self.urls("/").join("   "), public.display()));
         }
@@ -66,6 +69,7 @@ impl Banner<'_> {
             "config": { "file": config.source.file, "variables": config.source.variables },
             "listen": self.urls(&summary.path),
             "internal": summary.internal.map(|address| format!("http://{address}")),
+            "control": summary.control,
             "pages": config.server.public,
             "public": summary.public_urls,
             "identity": summary.identity.iter().map(|(_, key)| key.to_string()).collect::<Vec<_>>(),

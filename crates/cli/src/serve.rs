@@ -38,7 +38,7 @@ impl ServeFlags {
 async fn serve(config: Config) -> anyhow::Result<()> {
     // Before the banner: who reads it may send one at once.
     let mut signals = Signals::catch().context("cannot catch signals")?;
-    let server = Server::builder().config(config.clone()).build().await?;
+    let server = Server::builder().config(config.clone()).control().build().await?;
     let banner = Banner { config: &config, summary: server.summary() };
     eprint!("{}", if logging::is_pretty(config.log.format) { banner.pretty() } else { banner.json() });
 

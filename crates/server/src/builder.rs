@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use crate::{
-    Error, Handler, Peers, Server,
+    DataDir, DataDirError, Error, Handler, Peers, Server,
     access::Access,
     config::Config,
     handler::{BoxedHandler, Running, States},
@@ -45,6 +45,7 @@ pub struct ServerBuilder {
     config: Config,
     identity: Option<Identity>,
     internal: Option<SocketAddr>,
+    control: bool,
     states: States,
     router: Router,
     metrics: Arc<Metrics>,
@@ -74,6 +75,17 @@ impl ServerBuilder {
     #[must_use]
     pub fn internal_listen(mut self, address: SocketAddr) -> Self {
         self.internal = Some(address);
+        self
+    }
+
+    /// Takes commands on a socket in the data directory, as the program `moorline` gives them; see [`crate::control`].
+    /// The directory is then this server's alone. So it is without this, too, when the identity is kept in it.
+    ///
+    /// Where the directory cannot be used and nothing else needs it, or the system has no such sockets, the server starts
+    /// without and says so among its warnings.
+    #[must_use]
+    pub fn control(mut self) -> Self {
+        self.control = true;
         self
     }
 
@@ -166,7 +178,7 @@ impl ServerBuilder {
     /// # Errors
     /// What is wrong, with what to do about it.
     pub async fn build(self) -> Result<Server, Error> {
-        let Self { config, identity, internal, states, router, metrics, .. } = self;
+        let Self { config, identity, internal, control, states, router, metrics, .. } = self;
         router.check(&states)?;
         let address = config.server.listen;
         let access = Access::new(&config, address)?;
@@ -174,6 +186,18 @@ impl ServerBuilder {
         if internal == Some(address) && address.port() != 0 {
             return Err(Error::ListenTwice(address));
         }
+        let key = &config.identity;
+        let own = key.key.is_none() && key.key_file.is_none();
+        let needed = config.server.encryption && identity.is_none() && own;
+        let mut unavailable = None;
+        let data_dir = match DataDir::open_if(needed || control, &config.server.data_dir) {
+            Err(DataDirError::Unusable { path, source }) if !needed => {
+                let path = path.display();
+                unavailable = Some(format!("there is no control socket: the data directory {path}: {source}"));
+                None
+            }
+            opened => opened?,
+        };
         let (listener, address) = listen(address)?;
         let (internal, internal_address) = match internal {
             Some(address) => listen(address).map(|(tcp, address)| (Some(tcp), Some(address)))?,
@@ -217,7 +241,21 @@ impl ServerBuilder {
         let shared = Arc::new(shared);
         let readiness = watch::Sender::new(Readiness::Starting);
         let internal = internal.map(|tcp| Internal::start(tcp, &shared, readiness.subscribe()));
-        Ok(Server { listener, shared, summary, readiness, internal })
+        let mut server = Server {
+            listener,
+            shared,
+            summary,
+            readiness,
+            internal,
+            #[cfg(unix)]
+            control: None,
+            data_dir,
+        };
+        server.summary.warnings.extend(unavailable);
+        if control {
+            server.take_commands()?;
+        }
+        Ok(server)
     }
 }
 
@@ -283,6 +321,7 @@ fn summary(
     Summary {
         listen: vec![address],
         internal,
+        control: None,
         path: config.server.path.clone(),
         public_urls: config.server.public_urls.iter().map(ToString::to_string).collect(),
         encryption,

@@ -2,7 +2,7 @@
 
 use std::{fmt, io, net::SocketAddr};
 
-use crate::{config::ConfigError, identity::IdentityError};
+use crate::{DataDirError, config::ConfigError, identity::IdentityError};
 
 /// Why a server does not start or ends.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ pub enum Error {
     Config(ConfigError),
     /// The identity key cannot be read or made.
     Identity(IdentityError),
+    /// The data directory is another server's, or cannot be used.
+    DataDir(DataDirError),
     /// The address cannot be listened on.
     Listen {
         /// The address.
@@ -56,6 +58,7 @@ impl fmt::Display for Error {
         match self {
             Self::Config(error) => error.fmt(formatter),
             Self::Identity(error) => error.fmt(formatter),
+            Self::DataDir(error) => error.fmt(formatter),
             Self::Listen { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
                 write!(
                     formatter,
@@ -96,6 +99,7 @@ impl std::error::Error for Error {
         match self {
             Self::Config(error) => error.source(),
             Self::Identity(error) => error.source(),
+            Self::DataDir(error) => error.source(),
             Self::Listen { source, .. } => Some(source),
             Self::ListenTwice(_)
             | Self::OpenToOthers { .. }
@@ -110,6 +114,12 @@ impl std::error::Error for Error {
 impl From<ConfigError> for Error {
     fn from(error: ConfigError) -> Self {
         Self::Config(error)
+    }
+}
+
+impl From<DataDirError> for Error {
+    fn from(error: DataDirError) -> Self {
+        Self::DataDir(error)
     }
 }
 

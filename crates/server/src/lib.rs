@@ -4,6 +4,7 @@
 //! listener ─▶ http ──▶ access (Host, Origin) ──▶ upgrade ──▶ connection ──▶ router ──▶ your handlers
 //!               └─▶ identity document, static files             │ one task a socket, around protocol's ServerEndpoint
 //!                                                               └─▶ Peer, Peers: calls and notifications outward
+//! control socket ─▶ the operator's commands: keys, reload, status
 //! internal listener ─▶ metrics, health, readiness: for those who run the server, and nothing else
 //! ```
 //!
@@ -47,6 +48,7 @@ mod access;
 mod builder;
 pub mod config;
 mod connection;
+pub mod control;
 mod data_dir;
 mod error;
 mod fail;
