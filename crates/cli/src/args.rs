@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// A realtime server for web pages: sealed connections, calls and notifications over WebSocket.
 #[derive(Debug, Parser)]
@@ -56,6 +56,11 @@ pub(crate) struct ServeFlags {
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
 
+    /// Speak TLS with a certificate that nobody has signed, made once and kept in the data directory. For a real one see
+    /// [tls] in the configuration
+    #[arg(long, value_name = "WAY")]
+    pub(crate) tls: Option<Tls>,
+
     /// Directory of static files to serve beside the WebSocket
     #[arg(long, value_name = "DIR")]
     pub(crate) public: Option<PathBuf>,
@@ -88,6 +93,11 @@ pub(crate) enum IdentityCommand {
 
     /// Print a new private key, for a secret that is kept elsewhere; nothing is changed
     Generate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tls {
+    SelfSigned,
 }
 
 fn address(text: &str) -> Result<SocketAddr, &'static str> {

@@ -1,6 +1,6 @@
 //! What an operator sees at the start: what listens where, with which key, for whom, and what to look at.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::Path};
 
 use moorline_server::{Config, Summary, identity::Origin, protocol::key::KeyRole};
 use serde_json::json;
@@ -29,6 +29,12 @@ impl Banner<'_> {
         }
         if let Some(control) = &summary.control {
             line("control", control.display().to_string());
+        }
+        if let Some(certificate) = &summary.certificate {
+            line("tls", certificate.to_string());
+        }
+        if let Some(file) = &summary.self_signed {
+            line("", self_signed(file));
         }
         if let Some(public) = &self.config.server.public {
             line("pages", format!("{} from {}", self.urls("/").join("   "), public.display()));
@@ -70,6 +76,15 @@ impl Banner<'_> {
             "listen": self.urls(&summary.path),
             "internal": summary.internal.map(|address| format!("http://{address}")),
             "control": summary.control,
+            "tls": summary.certificate.as_ref().map(|certificate| json!({
+                "common_name": certificate.common_name,
+                "names": certificate.names,
+                "not_before": certificate.not_before(),
+                "not_after": certificate.not_after(),
+                "days_left": certificate.days_left(std::time::SystemTime::now()),
+                "sha256": certificate.fingerprint,
+                "self_signed": summary.self_signed,
+            })),
             "pages": config.server.public,
             "public": summary.public_urls,
             "identity": summary.identity.iter().map(|(_, key)| key.to_string()).collect::<Vec<_>>(),
@@ -97,7 +112,8 @@ impl Banner<'_> {
     }
 
     fn urls(&self, path: &str) -> Vec<String> {
-        self.summary.listen.iter().map(|address| format!("http://{address}{path}")).collect()
+        let scheme = if self.summary.tls { "https" } else { "http" };
+        self.summary.listen.iter().map(|address| format!("{scheme}://{address}{path}")).collect()
     }
 
     fn origin(&self) -> String {
@@ -131,4 +147,13 @@ impl Banner<'_> {
         let named = self.summary.origins.join(", ");
         if named.is_empty() { "only pages of the server's own host".to_owned() } else { named }
     }
+}
+
+/// How to get along with a certificate that nobody has signed.
+fn self_signed(file: &Path) -> String {
+    let file = file.display();
+    format!(
+        "self-signed: add {file} to what your browser or system trusts (curl --cacert {file}, NODE_EXTRA_CA_CERTS={file}); \
+         not for the internet"
+    )
 }

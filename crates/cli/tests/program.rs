@@ -128,6 +128,8 @@ fn the_internal_listener_answers_what_the_public_one_never_does() -> TestResult 
     assert!(server.text("/internal").starts_with("http://127.0.0.1:"), "{}", server.banner);
     assert_eq!(server.banner.pointer("/warnings"), Some(&Value::Array(Vec::new())));
     assert_eq!(server.internal("GET", "/healthz")?, (200, "ok\n".into()));
+    // The banner comes just before it serves.
+    while server.internal("GET", "/readyz")? == (503, "starting\n".into()) {}
     assert_eq!(server.internal("GET", "/readyz")?, (200, "ready\n".into()));
     assert_eq!(server.internal("POST", "/readyz")?.0, 405);
     assert_eq!(server.internal("POST", "/metrics")?.0, 405);

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    path::Path,
     sync::{Arc, Mutex},
 };
 
@@ -20,12 +21,14 @@ use tokio::{
     time::Instant,
 };
 
+#[cfg(feature = "tls")]
+use crate::tls::Tls;
 use crate::{
     DataDir, DataDirError, Error, Handler, Peers, Server,
     access::Access,
     config::Config,
     handler::{BoxedHandler, Running, States},
-    identity,
+    headers, identity,
     internal::{self, Internal, Readiness},
     metrics::{Meter, Metrics},
     once::Once,
@@ -173,12 +176,24 @@ impl ServerBuilder {
         BoxedHandler::new(handler, Meter::of_listener(&self.metrics))
     }
 
+    /// Whether this server's own port speaks TLS.
+    fn ends_tls(&self) -> bool {
+        #[cfg(feature = "tls")]
+        let given = self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        let given = false;
+        given || self.config.tls.cert_file.is_some() || self.config.tls.self_signed
+    }
+
     /// Checks everything, reads or makes the identity, and begins to listen.
     ///
     /// # Errors
     /// What is wrong, with what to do about it.
     pub async fn build(self) -> Result<Server, Error> {
+        let ends_tls = self.ends_tls();
         let Self { config, identity, internal, control, states, router, metrics, .. } = self;
+        #[cfg(feature = "tls")]
+        let tls = self.tls;
         router.check(&states)?;
         let address = config.server.listen;
         let access = Access::new(&config, address)?;
@@ -188,8 +203,13 @@ impl ServerBuilder {
         }
         let key = &config.identity;
         let own = key.key.is_none() && key.key_file.is_none();
+        #[cfg(not(feature = "tls"))]
+        if config.tls.cert_file.is_some() || config.tls.key_file.is_some() || config.tls.self_signed {
+            return Err(Error::TlsNotBuilt);
+        }
         let needed = config.server.encryption && identity.is_none() && own;
         let mut unavailable = None;
+        let needed = needed || config.tls.self_signed;
         let data_dir = match DataDir::open_if(needed || control, &config.server.data_dir) {
             Err(DataDirError::Unusable { path, source }) if !needed => {
                 let path = path.display();
@@ -198,6 +218,12 @@ impl ServerBuilder {
             }
             opened => opened?,
         };
+        #[cfg(feature = "tls")]
+        let certificate = match &tls {
+            Some(_) => None,
+            None => Tls::open(&config.tls, data_dir.as_ref(), address.ip())?.map(Arc::new),
+        };
+        let headers = headers::of(&config, ends_tls)?;
         let (listener, address) = listen(address)?;
         let (internal, internal_address) = match internal {
             Some(address) => listen(address).map(|(tcp, address)| (Some(tcp), Some(address)))?,
@@ -218,7 +244,14 @@ impl ServerBuilder {
         getrandom::fill(&mut epoch).map_err(|_| Error::NoEntropy)?;
         let endpoint = endpoint_config(&config, encryption, Epoch(epoch));
         let published = Published::new(&endpoint);
-        let summary = summary(&config, &published, &access, (address, internal_address), identity_origin);
+        let mut summary = summary(&config, &published, &access, (address, internal_address), identity_origin);
+        summary.tls = ends_tls;
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &certificate {
+            summary.certificate = Some(tls.certificate());
+            summary.self_signed = tls.self_signed().map(Path::to_owned);
+            summary.warnings.extend(tls.warnings());
+        }
         let shared = Shared {
             published,
             endpoint: Arc::new(endpoint),
@@ -232,7 +265,10 @@ impl ServerBuilder {
             connections: Arc::new(Semaphore::new(config.limits.connections)),
             tasks: Tasks::default(),
             #[cfg(feature = "tls")]
-            tls: self.tls.map(tokio_rustls::TlsAcceptor::from),
+            tls: tls.map(tokio_rustls::TlsAcceptor::from).or(certificate.as_deref().map(Tls::acceptor)),
+            #[cfg(feature = "tls")]
+            certificate,
+            headers: headers.sent,
             #[cfg(feature = "testing")]
             echo: self.echo,
             origin: Instant::now(),
@@ -251,7 +287,7 @@ impl ServerBuilder {
             control: None,
             data_dir,
         };
-        server.summary.warnings.extend(unavailable);
+        server.summary.warnings.extend(unavailable.into_iter().chain(headers.warning));
         if control {
             server.take_commands()?;
         }
@@ -322,6 +358,10 @@ fn summary(
         listen: vec![address],
         internal,
         control: None,
+        tls: false,
+        #[cfg(feature = "tls")]
+        certificate: None,
+        self_signed: None,
         path: config.server.path.clone(),
         public_urls: config.server.public_urls.iter().map(ToString::to_string).collect(),
         encryption,

@@ -161,6 +161,9 @@ pub struct Status {
     pub connections: usize,
     /// Sessions, those of clients that are away among them.
     pub sessions: usize,
+    /// The TLS certificate, in words, where the configuration names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
     /// The identity keys that are accepted; none without encryption.
     pub keys: Vec<NamedKey>,
 }

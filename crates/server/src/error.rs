@@ -14,6 +14,13 @@ pub enum Error {
     Identity(IdentityError),
     /// The data directory is another server's, or cannot be used.
     DataDir(DataDirError),
+    /// The certificate or its key do not do.
+    #[cfg(feature = "tls")]
+    Tls(crate::tls::TlsError),
+    /// `[tls]` asks for what this program was built without.
+    TlsNotBuilt,
+    /// A header of `[headers]` that the program set has what no header can have.
+    Header(&'static str),
     /// The address cannot be listened on.
     Listen {
         /// The address.
@@ -59,6 +66,13 @@ impl fmt::Display for Error {
             Self::Config(error) => error.fmt(formatter),
             Self::Identity(error) => error.fmt(formatter),
             Self::DataDir(error) => error.fmt(formatter),
+            #[cfg(feature = "tls")]
+            Self::Tls(error) => error.fmt(formatter),
+            Self::TlsNotBuilt => formatter.write_str(
+                "[tls] is set, but this program was built without TLS: build moorline-server with its feature tls, or \
+                 let a proxy end TLS",
+            ),
+            Self::Header(name) => write!(formatter, "the text for the header {name} cannot stand in a header"),
             Self::Listen { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
                 write!(
                     formatter,
@@ -100,9 +114,13 @@ impl std::error::Error for Error {
             Self::Config(error) => error.source(),
             Self::Identity(error) => error.source(),
             Self::DataDir(error) => error.source(),
+            #[cfg(feature = "tls")]
+            Self::Tls(error) => error.source(),
             Self::Listen { source, .. } => Some(source),
             Self::ListenTwice(_)
             | Self::OpenToOthers { .. }
+            | Self::TlsNotBuilt
+            | Self::Header(_)
             | Self::NoEntropy
             | Self::DuplicateName(_)
             | Self::InvalidName(_)
@@ -120,6 +138,13 @@ impl From<ConfigError> for Error {
 impl From<DataDirError> for Error {
     fn from(error: DataDirError) -> Self {
         Self::DataDir(error)
+    }
+}
+
+#[cfg(feature = "tls")]
+impl From<crate::tls::TlsError> for Error {
+    fn from(error: crate::tls::TlsError) -> Self {
+        Self::Tls(error)
     }
 }
 

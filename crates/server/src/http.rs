@@ -74,7 +74,19 @@ fn routes(shared: Arc<Shared>, path: &str, files: Option<&Path>) -> Router {
         let files = ServeDir::new(files).precompressed_br().precompressed_gzip();
         router = router.fallback_service(static_files(files));
     }
-    router.layer(middleware::from_fn_with_state(shared.clone(), check_host)).with_state(shared)
+    router
+        .layer(middleware::from_fn_with_state(shared.clone(), check_host))
+        .layer(middleware::from_fn_with_state(shared.clone(), headers))
+        .with_state(shared)
+}
+
+/// What browsers are told with every page, document and refusal. A WebSocket has no use for it.
+async fn headers(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().extend(shared.headers.iter().cloned());
+    }
+    response
 }
 
 /// Static files, compressed where the client takes it, cached where the name says that the content never changes.

@@ -53,6 +53,7 @@ mod data_dir;
 mod error;
 mod fail;
 pub mod handler;
+mod headers;
 mod http;
 pub mod identity;
 mod internal;
@@ -70,6 +71,8 @@ mod tasks;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub mod testing;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 pub use access::Principal;
 pub use builder::ServerBuilder;

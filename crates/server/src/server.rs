@@ -44,6 +44,13 @@ pub struct Summary {
     pub internal: Option<SocketAddr>,
     /// The socket for the operator's commands, if there is one.
     pub control: Option<PathBuf>,
+    /// Whether this server ends TLS itself.
+    pub tls: bool,
+    /// The certificate, where the configuration names one.
+    #[cfg(feature = "tls")]
+    pub certificate: Option<crate::tls::Certificate>,
+    /// The file of a certificate that the server made itself: what people have to trust.
+    pub self_signed: Option<PathBuf>,
     /// The path of the WebSocket and of the identity document.
     pub path: String,
     /// The addresses that clients use.
@@ -99,6 +106,10 @@ impl Server {
         let Self { listener, shared, readiness, internal, data_dir, .. } = self;
         #[cfg(unix)]
         let control = self.control;
+        #[cfg(feature = "tls")]
+        if let Some(certificate) = &shared.certificate {
+            certificate.follow(&shared.tasks);
+        }
         readiness.send_replace(Readiness::Ready);
         listener::accept(listener, http::terms(&shared), shutdown).await;
         readiness.send_replace(Readiness::Draining);

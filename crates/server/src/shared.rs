@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use axum::http::{HeaderName, HeaderValue};
 use moorline_protocol::{
     server::{Encryption, ServerConfig},
     session::Registry,
@@ -36,6 +37,11 @@ pub(crate) struct Shared {
     pub(crate) tasks: Tasks,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<tokio_rustls::TlsAcceptor>,
+    /// The certificate of `[tls]`, which follows its files.
+    #[cfg(feature = "tls")]
+    pub(crate) certificate: Option<Arc<crate::tls::Tls>>,
+    /// What browsers are told with every answer.
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     #[cfg(feature = "testing")]
     pub(crate) echo: Option<crate::testing::Echo>,
     /// The zero of every [`Timestamp`].

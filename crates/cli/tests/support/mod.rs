@@ -57,7 +57,7 @@ impl Running {
 
     /// The address it listens on.
     pub(crate) fn authority(&self) -> &str {
-        self.text("/listen/0").trim_start_matches("http://").split('/').next().unwrap_or_default()
+        self.text("/listen/0").split('/').nth(2).unwrap_or_default()
     }
 
     /// Asks for a path and leaves the answer to be read.

@@ -115,6 +115,16 @@ mod tests {
             suites = ["chacha20-poly1305"]
             [internal]
             listen = "127.0.0.1:2668"
+            [tls]
+            cert_file = "cert.pem"
+            key_file = "/run/key.pem"
+            self_signed = true
+            [headers]
+            strict_transport_security = "max-age=60"
+            content_security_policy = "default-src 'self'"
+            cross_origin_opener_policy = "same-origin"
+            cross_origin_embedder_policy = "require-corp"
+            cross_origin_resource_policy = "same-site"
             [identity]
             key_file = "/run/key"
             [auth]
@@ -151,6 +161,14 @@ mod tests {
         assert_eq!(config.internal.listen, Some(([127, 0, 0, 1], 2668).into()));
         assert_eq!(config.key_file(), Path::new("/run/key"));
         assert!(!server.encryption && config.auth.anonymous);
+        let tls = (config.tls.cert_file.as_deref(), config.tls.key_file.as_deref(), config.tls.self_signed);
+        assert_eq!(tls, (Some(Path::new("/etc/moorline/cert.pem")), Some(Path::new("/run/key.pem")), true));
+        let headers = &config.headers;
+        assert_eq!(headers.strict_transport_security.as_deref(), Some("max-age=60"));
+        assert_eq!(headers.content_security_policy.as_deref(), Some("default-src 'self'"));
+        assert_eq!(headers.cross_origin_opener_policy.as_deref(), Some("same-origin"));
+        assert_eq!(headers.cross_origin_embedder_policy.as_deref(), Some("require-corp"));
+        assert_eq!(headers.cross_origin_resource_policy.as_deref(), Some("same-site"));
         assert_eq!(server.suites, [Suite::ChaCha20Poly1305]);
         let limits = &config.limits;
         assert_eq!((limits.connections, limits.max_message), (1_000, 1_024));
@@ -194,10 +212,9 @@ mod tests {
             "moorline.toml:2:1: unknown key lisen in [internal]; did you mean listen?"
         );
         assert_eq!(error("[sever]\n"), "moorline.toml:1:2: unknown section [sever]; did you mean [server]?");
-        assert!(
-            error("[colours]\n")
-                .ends_with("known are server, internal, identity, auth, limits, timeouts, heartbeat, session, log")
-        );
+        assert!(error("[colours]\n").ends_with(
+            "known are server, internal, tls, headers, identity, auth, limits, timeouts, heartbeat, session, log"
+        ));
         assert!(error("colour = 1").starts_with("moorline.toml:1:1: colour stands outside all sections"));
         assert!(error("[server.listen]\nport = 1").starts_with("moorline.toml:1:"));
     }
@@ -225,6 +242,8 @@ mod tests {
             ("[server]\nallowed_origins = ['*']", "2:20: [server] allowed_origins: \"*\" does not do: patterns"),
             ("[server]\nsuites = []", "[server] suites: must have at least one element"),
             ("server = 1", "1:1: server is a section; write [server] on a line of its own"),
+            ("[headers]\ncross_origin_opener_policy = 'same-orgin'", "did you mean \"same-origin\"?"),
+            ("[headers]\ncontent_security_policy = \"a\\nb\"", "must be a text such as"),
             ("[log]\nlevel = 'inof'", "did you mean \"info\"?"),
         ] {
             let error = error(text);

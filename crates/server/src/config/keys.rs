@@ -30,6 +30,22 @@ pub(super) const KEYS: &[Key] = &[
     key("server", "encryption", |config| Slot::Switch(&mut config.server.encryption)),
     key("server", "suites", |config| Slot::Suites(&mut config.server.suites)),
     key("internal", "listen", |config| Slot::AddressOrNone(&mut config.internal.listen)),
+    key("tls", "cert_file", |config| Slot::PathOrNone(&mut config.tls.cert_file)),
+    key("tls", "key_file", |config| Slot::PathOrNone(&mut config.tls.key_file)),
+    key("tls", "self_signed", |config| Slot::Flag(&mut config.tls.self_signed)),
+    key("headers", "strict_transport_security", |config| {
+        Slot::Header(&mut config.headers.strict_transport_security, HSTS)
+    }),
+    key("headers", "content_security_policy", |config| Slot::Header(&mut config.headers.content_security_policy, CSP)),
+    key("headers", "cross_origin_opener_policy", |config| {
+        Slot::WordOrNone(&mut config.headers.cross_origin_opener_policy, OPENER)
+    }),
+    key("headers", "cross_origin_embedder_policy", |config| {
+        Slot::WordOrNone(&mut config.headers.cross_origin_embedder_policy, EMBEDDER)
+    }),
+    key("headers", "cross_origin_resource_policy", |config| {
+        Slot::WordOrNone(&mut config.headers.cross_origin_resource_policy, RESOURCE)
+    }),
     key("identity", "key_file", |config| Slot::PathOrNone(&mut config.identity.key_file)),
     key("identity", "key", |config| Slot::Secret(&mut config.identity.key)),
     key("auth", "anonymous", |config| Slot::Flag(&mut config.auth.anonymous)),
@@ -49,6 +65,16 @@ pub(super) const KEYS: &[Key] = &[
     key("log", "format", |config| Slot::LogFormat(&mut config.log.format)),
     key("log", "level", |config| Slot::LogFilter(&mut config.log.level)),
 ];
+
+/// Examples of headers that are free text.
+const HSTS: &str = "a text such as \"max-age=31536000\"";
+const CSP: &str = "a text such as \"script-src 'self' 'wasm-unsafe-eval'\"";
+
+/// What browsers know of each of these (HTML § Cross-origin opener policies, § Cross-origin embedder policies, Fetch §
+/// Cross-Origin-Resource-Policy).
+const OPENER: &[&str] = &["same-origin", "same-origin-allow-popups", "noopener-allow-popups", "unsafe-none"];
+const EMBEDDER: &[&str] = &["require-corp", "credentialless", "unsafe-none"];
+const RESOURCE: &[&str] = &["same-origin", "same-site", "cross-origin"];
 
 /// Settings that exclude each other within one file, and within one environment.
 pub(super) const IDENTITY_KEY: KeyName = KeyName { section: "identity", name: "key" };

@@ -81,6 +81,10 @@ pub(super) enum Slot<'a> {
     /// `"on"` or `"off"`.
     Switch(&'a mut bool),
     Flag(&'a mut bool),
+    /// The value of a header, shown by an example; an empty text is none.
+    Header(&'a mut Option<String>, &'static str),
+    /// One of these words; an empty text is none.
+    WordOrNone(&'a mut Option<String>, &'static [&'static str]),
     Suites(&'a mut Vec<Suite>),
     Secret(&'a mut Option<Secret>),
     Count(&'a mut usize, RangeInclusive<usize>),
@@ -223,6 +227,19 @@ pub(super) fn fill(slot: Slot<'_>, value: Value<'_>, base_dir: &Path, place: Pla
         }
         Slot::Switch(field) => *field = value.word("\"on\" or \"off\"", &["on", "off"], &[true, false])?,
         Slot::Flag(field) => *field = value.flag()?,
+        Slot::Header(field, example) => {
+            *field = value.parsed(example, |text| match text {
+                "" => Some(None),
+                text => text.bytes().all(|byte| matches!(byte, b' '..=b'~')).then(|| Some(text.to_owned())),
+            })?;
+        }
+        Slot::WordOrNone(field, words) => {
+            let text = value.text("a word")?;
+            if !text.is_empty() && !words.contains(&text) {
+                return Err(value.misfit(Problem::UnknownWord { found: text.to_owned(), choices: words }));
+            }
+            *field = (!text.is_empty()).then(|| text.to_owned());
+        }
         Slot::Suites(field) => *field = suites(value)?,
         Slot::Secret(field) => {
             let wanted = "a private key (mlsec_…)";

@@ -84,6 +84,8 @@ impl Commands {
         let _alone = self.changing.lock().await;
         let mut parts = Vec::new();
         parts.extend(self.reload_identity().await?);
+        #[cfg(feature = "tls")]
+        parts.extend(self.reload_certificate().await?);
         answer(Reloaded { parts })
     }
 
@@ -106,6 +108,25 @@ impl Commands {
         Ok(Some(Part { name: "identity".to_owned(), outcome, problem }))
     }
 
+    #[cfg(feature = "tls")]
+    async fn reload_certificate(&self) -> Result<Option<Part>, Refusal> {
+        let Some(certificate) = self.shared.certificate.clone() else { return Ok(None) };
+        let reloading = certificate.clone();
+        let (outcome, problem) = match blocking(move || reloading.reload()).await? {
+            Ok(true) => {
+                tracing::info!(certificate = %certificate.certificate(), "a new TLS certificate is served");
+                (Outcome::Changed, None)
+            }
+            Ok(false) => (Outcome::Unchanged, None),
+            Err(error) => {
+                let problem = error.with_cause();
+                tracing::warn!(error = problem, "the TLS certificate does not do; the one before is still served");
+                (Outcome::Kept, Some(problem))
+            }
+        };
+        Ok(Some(Part { name: "certificate".to_owned(), outcome, problem }))
+    }
+
     fn status(&self) -> Status {
         let shared = &self.shared;
         Status {
@@ -116,6 +137,10 @@ impl Commands {
             listen: self.listen.clone(),
             connections: shared.config.limits.connections.saturating_sub(shared.connections.available_permits()),
             sessions: shared.peers.count(),
+            #[cfg(feature = "tls")]
+            certificate: shared.certificate.as_ref().map(|tls| tls.certificate().to_string()),
+            #[cfg(not(feature = "tls"))]
+            certificate: None,
             keys: shared.published.identity().map_or_else(Vec::new, |identity| Keys::of(&identity).keys),
         }
     }
