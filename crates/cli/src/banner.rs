@@ -42,6 +42,9 @@ impl Banner<'_> {
         if !summary.public_urls.is_empty() {
             line("public", summary.public_urls.join("   "));
         }
+        if let Some(proxies) = self.proxies() {
+            line("proxies", proxies);
+        }
         for (role, key) in &summary.identity {
             let what = match role {
                 KeyRole::Current => self.origin(),
@@ -87,6 +90,8 @@ impl Banner<'_> {
             })),
             "pages": config.server.public,
             "public": summary.public_urls,
+            "trusted_proxies": config.server.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "proxy_protocol": config.server.proxy_protocol,
             "identity": summary.identity.iter().map(|(_, key)| key.to_string()).collect::<Vec<_>>(),
             "identity_origin": summary.identity_origin.map(|origin| origin.to_string()),
             "trust": self.trust(),
@@ -114,6 +119,14 @@ impl Banner<'_> {
     fn urls(&self, path: &str) -> Vec<String> {
         let scheme = if self.summary.tls { "https" } else { "http" };
         self.summary.listen.iter().map(|address| format!("{scheme}://{address}{path}")).collect()
+    }
+
+    /// Who is believed when he speaks for others.
+    fn proxies(&self) -> Option<String> {
+        let server = &self.config.server;
+        let named: Vec<String> = server.trusted_proxies.iter().map(ToString::to_string).collect();
+        let how = if server.proxy_protocol { " (PROXY protocol)" } else { "" };
+        (!named.is_empty()).then(|| format!("trusted: {}{how}", named.join(", ")))
     }
 
     fn origin(&self) -> String {

@@ -2,7 +2,6 @@
 
 use std::{
     net::SocketAddr,
-    path::Path,
     sync::{Arc, Mutex},
 };
 
@@ -25,7 +24,7 @@ use tokio::{
 use crate::tls::Tls;
 use crate::{
     DataDir, DataDirError, Error, Handler, Peers, Server,
-    access::Access,
+    access::{Access, Callers},
     config::Config,
     handler::{BoxedHandler, Running, States},
     headers, identity,
@@ -197,6 +196,9 @@ impl ServerBuilder {
         router.check(&states)?;
         let address = config.server.listen;
         let access = Access::new(&config, address)?;
+        if config.server.proxy_protocol && config.server.trusted_proxies.is_empty() {
+            return Err(Error::NoTrustedProxies);
+        }
         let internal = internal.or(config.internal.listen);
         if internal == Some(address) && address.port() != 0 {
             return Err(Error::ListenTwice(address));
@@ -249,7 +251,7 @@ impl ServerBuilder {
         #[cfg(feature = "tls")]
         if let Some(tls) = &certificate {
             summary.certificate = Some(tls.certificate());
-            summary.self_signed = tls.self_signed().map(Path::to_owned);
+            summary.self_signed = tls.self_signed().map(std::path::Path::to_owned);
             summary.warnings.extend(tls.warnings());
         }
         let shared = Shared {
@@ -261,6 +263,7 @@ impl ServerBuilder {
             sessions: Mutex::new(Registry::new(Epoch(epoch), config.limits.parked_sessions)),
             metrics,
             once: Once::default(),
+            callers: Callers::new(config.server.trusted_proxies.clone()),
             access,
             connections: Arc::new(Semaphore::new(config.limits.connections)),
             tasks: Tasks::default(),

@@ -20,6 +20,7 @@ mod environment;
 mod error;
 mod file;
 mod keys;
+mod network;
 mod origin;
 mod quantity;
 mod secret;
@@ -43,6 +44,7 @@ use moorline_protocol::{
 };
 
 pub use error::{ConfigError, KeyName, Place, Problem, Quantity, SyntaxError};
+pub use network::{InvalidNetwork, Network};
 pub use origin::{InvalidOrigin, WebOrigin};
 pub use secret::Secret;
 pub use value::{LogFilter, LogFormat};
@@ -94,6 +96,13 @@ pub struct ServerSection {
     pub public_urls: Vec<DialUrl>,
     /// Origins of pages that may connect, beside the hosts of `public_urls`. Default none.
     pub allowed_origins: Vec<WebOrigin>,
+    /// The proxies whose word on where a request comes from is believed, as addresses and networks
+    /// (`["127.0.0.1", "10.0.0.0/8"]`): the client's address for limits and logs is the right-most one in
+    /// `X-Forwarded-For` or `Forwarded` that is none of them. Default none: nobody's.
+    pub trusted_proxies: Vec<Network>,
+    /// Whether trusted proxies begin every connection with a header of the PROXY protocol, version 1 or 2. One that does
+    /// not, within `timeouts.upgrade`, is not answered. Default no.
+    pub proxy_protocol: bool,
     /// Where the server keeps what outlives it. Default `$STATE_DIRECTORY`, otherwise `./moorline-data`.
     pub data_dir: PathBuf,
     /// A directory of static files to serve beside the WebSocket. Default none.
@@ -251,6 +260,8 @@ impl Default for ServerSection {
             path: "/moorline".to_owned(),
             public_urls: Vec::new(),
             allowed_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            proxy_protocol: false,
             data_dir: PathBuf::from("moorline-data"),
             public: None,
             encryption: true,

@@ -35,6 +35,8 @@ pub enum Error {
         /// What reaches beyond this machine.
         because: OpenTo,
     },
+    /// The PROXY protocol is on, and nobody may speak it.
+    NoTrustedProxies,
     /// The system gives no random bytes.
     NoEntropy,
     /// Two handlers, or two listeners, have one name.
@@ -58,6 +60,8 @@ pub enum OpenTo {
     Listener(SocketAddr),
     /// There are public addresses.
     PublicUrls,
+    /// There are proxies, who come for others.
+    Proxies,
 }
 
 impl fmt::Display for Error {
@@ -90,12 +94,16 @@ impl fmt::Display for Error {
                 match because {
                     OpenTo::Listener(address) => write!(formatter, "{address} can be reached from other machines")?,
                     OpenTo::PublicUrls => formatter.write_str("public_urls is set")?,
+                    OpenTo::Proxies => formatter.write_str("trusted_proxies is set")?,
                 }
                 formatter.write_str(
                     ", but nothing says who may come in. Either let everybody in:\n\n    [auth] anonymous = true\n\n\
-                     or keep to this machine: listen = \"127.0.0.1:2667\" and no public_urls",
+                     or keep to this machine: listen = \"127.0.0.1:2667\", no public_urls and no proxies",
                 )
             }
+            Self::NoTrustedProxies => formatter.write_str(
+                "[server] proxy_protocol is on, but no proxy is trusted; name it: [server] trusted_proxies = [\"10.0.0.1\"]",
+            ),
             Self::NoEntropy => formatter.write_str("the system gives no random bytes"),
             Self::DuplicateName(name) => write!(formatter, "two handlers or listeners are called {name:?}"),
             Self::InvalidName(name) => {
@@ -120,6 +128,7 @@ impl std::error::Error for Error {
             Self::ListenTwice(_)
             | Self::OpenToOthers { .. }
             | Self::TlsNotBuilt
+            | Self::NoTrustedProxies
             | Self::Header(_)
             | Self::NoEntropy
             | Self::DuplicateName(_)

@@ -60,6 +60,7 @@ impl Internal {
             sockets: SOCKETS,
             head: shared.config.timeouts.upgrade,
             tasks: tasks.clone(),
+            proxies: None,
             #[cfg(feature = "tls")]
             tls: None,
         };

@@ -61,6 +61,7 @@ mod listener;
 mod metrics;
 mod once;
 mod peer;
+mod proxy_protocol;
 mod published;
 mod router;
 mod server;

@@ -14,8 +14,16 @@ use moorline_protocol::{
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
-    Peers, access::Access, config::Config, handler::States, metrics::Metrics, once::Once, published::Published,
-    router::Router, session::SessionHandle, tasks::Tasks,
+    Peers,
+    access::{Access, Callers},
+    config::Config,
+    handler::States,
+    metrics::Metrics,
+    once::Once,
+    published::Published,
+    router::Router,
+    session::SessionHandle,
+    tasks::Tasks,
 };
 
 /// What every connection of a server shares.
@@ -30,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) once: Once,
     pub(crate) access: Access,
+    pub(crate) callers: Callers,
     /// The keys that are accepted, and the identity document.
     pub(crate) published: Published,
     /// Room for WebSockets.

@@ -78,10 +78,18 @@ impl Running {
     }
 
     /// Waits until a log line has these words.
-    #[cfg(unix)]
     pub(crate) fn wait_for(&self, words: &str) -> TestResult {
-        while !self.lines.recv_timeout(PATIENCE)?.contains(words) {}
-        Ok(())
+        self.next_with(&[words]).map(drop)
+    }
+
+    /// Waits for a log line that has one of these words, and gives it.
+    pub(crate) fn next_with(&self, words: &[&str]) -> TestResult<String> {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE)?;
+            if words.iter().any(|word| line.contains(word)) {
+                return Ok(line);
+            }
+        }
     }
 
     /// Waits for the end: stderr ends with the program.

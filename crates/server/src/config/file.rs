@@ -109,6 +109,8 @@ mod tests {
             path = "/live"
             public_urls = ["https://App.example.com/live"]
             allowed_origins = ["https://App.example.com:443"]
+            trusted_proxies = ["127.0.0.1", "10.0.0.0/8"]
+            proxy_protocol = true
             data_dir = "data"
             public = "dist"
             encryption = "off"
@@ -156,6 +158,8 @@ mod tests {
         assert_eq!((server.listen.to_string().as_str(), server.path.as_str()), ("[::1]:1", "/live"));
         assert_eq!(format!("{:?}", server.public_urls), r#"["wss://app.example.com/live"]"#);
         assert_eq!(format!("{:?}", server.allowed_origins), r#"["https://app.example.com"]"#);
+        let proxies: Vec<_> = server.trusted_proxies.iter().map(ToString::to_string).collect();
+        assert_eq!((proxies.join(" ").as_str(), server.proxy_protocol), ("127.0.0.1/32 10.0.0.0/8", true));
         assert_eq!(server.data_dir, Path::new("/etc/moorline/data"));
         assert_eq!(server.public.as_deref(), Some(Path::new("/etc/moorline/dist")));
         assert_eq!(config.internal.listen, Some(([127, 0, 0, 1], 2668).into()));
@@ -242,6 +246,10 @@ mod tests {
             ("[server]\nallowed_origins = ['*']", "2:20: [server] allowed_origins: \"*\" does not do: patterns"),
             ("[server]\nsuites = []", "[server] suites: must have at least one element"),
             ("server = 1", "1:1: server is a section; write [server] on a line of its own"),
+            (
+                "[server]\ntrusted_proxies = ['10.1.2.3/8']",
+                "2:20: [server] trusted_proxies: \"10.1.2.3/8\" does not do",
+            ),
             ("[headers]\ncross_origin_opener_policy = 'same-orgin'", "did you mean \"same-origin\"?"),
             ("[headers]\ncontent_security_policy = \"a\\nb\"", "must be a text such as"),
             ("[log]\nlevel = 'inof'", "did you mean \"info\"?"),

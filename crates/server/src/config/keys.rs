@@ -22,6 +22,8 @@ pub(super) const KEYS: &[Key] = &[
     key("server", "path", |config| Slot::UrlPath(&mut config.server.path)),
     key("server", "public_urls", |config| Slot::Urls(&mut config.server.public_urls)),
     key("server", "allowed_origins", |config| Slot::Origins(&mut config.server.allowed_origins)),
+    key("server", "trusted_proxies", |config| Slot::Networks(&mut config.server.trusted_proxies)),
+    key("server", "proxy_protocol", |config| Slot::Flag(&mut config.server.proxy_protocol)),
     key("server", "data_dir", |config| {
         config.source.data_dir_given = true;
         Slot::Path(&mut config.server.data_dir)

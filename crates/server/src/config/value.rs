@@ -13,6 +13,7 @@ use toml::{Spanned, de::DeValue};
 
 use super::{
     error::{Place, Problem, Quantity},
+    network::Network,
     origin::WebOrigin,
     quantity,
     secret::Secret,
@@ -75,6 +76,7 @@ pub(super) enum Slot<'a> {
     UrlPath(&'a mut String),
     Urls(&'a mut Vec<DialUrl>),
     Origins(&'a mut Vec<WebOrigin>),
+    Networks(&'a mut Vec<Network>),
     Path(&'a mut PathBuf),
     /// An empty text is none, so that the environment can take back what the file says.
     PathOrNone(&'a mut Option<PathBuf>),
@@ -216,6 +218,11 @@ pub(super) fn fill(slot: Slot<'_>, value: Value<'_>, base_dir: &Path, place: Pla
         Slot::Origins(field) => {
             *field = value.list("a list such as [\"https://app.example.com\"]", |text| {
                 WebOrigin::parse(text).map_err(|error| Problem::Origin { text: text.to_owned(), error })
+            })?;
+        }
+        Slot::Networks(field) => {
+            *field = value.list("a list such as [\"127.0.0.1\", \"10.0.0.0/8\"]", |text| {
+                text.parse().map_err(|error| Problem::Network { text: text.to_owned(), error })
             })?;
         }
         Slot::Path(field) => {
