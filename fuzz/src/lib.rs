@@ -57,7 +57,7 @@ impl Ends {
         let mut config = ClientConfig::new(DialUrl::parse("ws://localhost/m").expect("a URL"));
         config.server_keys = identity.public_keys().collect();
         let encryption = if sealed {
-            Encryption::On { identity, suites: Suite::ALL.to_vec() }
+            Encryption::On { identity: identity.into(), suites: Suite::ALL.to_vec() }
         } else {
             config.suite = None;
             Encryption::Off

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// A realtime server for web pages: sealed connections, calls and notifications over WebSocket.
 #[derive(Debug, Parser)]
@@ -24,9 +24,26 @@ pub(crate) enum Command {
     /// file, that before the defaults.
     Serve(ServeFlags),
 
-    /// Look after the key that tells this server from another
+    /// Look after the keys that tell this server from another
+    ///
+    /// A running server is told over the socket control.sock in its data directory, and has the new keys at once.
+    /// Where none runs, the key file is changed for the next start.
     #[command(subcommand)]
     Identity(IdentityCommand),
+
+    /// Let the running server read its TLS certificate and its identity keys again
+    Reload(Place),
+
+    /// Print how the running server is, as one line of JSON
+    Status(Place),
+}
+
+/// Where the running server is found.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Place {
+    /// The server's data directory [default: as configured]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -39,6 +56,11 @@ pub(crate) struct ServeFlags {
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
 
+    /// Speak TLS with a certificate that nobody has signed, made once and kept in the data directory. For a real one see
+    /// [tls] in the configuration
+    #[arg(long, value_name = "WAY")]
+    pub(crate) tls: Option<Tls>,
+
     /// Directory of static files to serve beside the WebSocket
     #[arg(long, value_name = "DIR")]
     pub(crate) public: Option<PathBuf>,
@@ -46,12 +68,36 @@ pub(crate) struct ServeFlags {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum IdentityCommand {
-    /// Print the public keys (mlpub_…) that pages pin, the current one first
+    /// Print the public keys (mlpub_…) that are accepted, the current one first
     Show {
+        #[command(flatten)]
+        place: Place,
+
         /// Read this key file instead of the configured key
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", conflicts_with = "data_dir")]
         file: Option<PathBuf>,
+
+        /// Print behind each key what it is: current, next or previous
+        #[arg(long)]
+        label: bool,
     },
+
+    /// Make a next key, published and accepted beside the current one
+    Next(Place),
+
+    /// Make the next key the current one; the current one stays accepted as the previous
+    Promote(Place),
+
+    /// Accept the previous key no longer
+    Retire(Place),
+
+    /// Print a new private key, for a secret that is kept elsewhere; nothing is changed
+    Generate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tls {
+    SelfSigned,
 }
 
 fn address(text: &str) -> Result<SocketAddr, &'static str> {

@@ -1,8 +1,8 @@
 //! What an operator sees at the start: what listens where, with which key, for whom, and what to look at.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::Path};
 
-use moorline_server::{Config, Summary, identity::Origin};
+use moorline_server::{Config, Summary, identity::Origin, protocol::key::KeyRole};
 use serde_json::json;
 use tracing_subscriber::fmt::{
     format::Writer,
@@ -27,17 +27,31 @@ impl Banner<'_> {
         if let Some(internal) = &summary.internal {
             line("internal", format!("http://{internal} (/metrics, /healthz, /readyz)"));
         }
+        if let Some(control) = &summary.control {
+            line("control", control.display().to_string());
+        }
+        if let Some(certificate) = &summary.certificate {
+            line("tls", certificate.to_string());
+        }
+        if let Some(file) = &summary.self_signed {
+            line("", self_signed(file));
+        }
         if let Some(public) = &self.config.server.public {
             line("pages", format!("{} from {}", self.urls("/").join("   "), public.display()));
         }
         if !summary.public_urls.is_empty() {
             line("public", summary.public_urls.join("   "));
         }
-        for (place, key) in summary.identity.iter().enumerate() {
-            line(
-                "identity",
-                format!("{key} ({})", if place == 0 { self.origin() } else { "also accepted".to_owned() }),
-            );
+        if let Some(proxies) = self.proxies() {
+            line("proxies", proxies);
+        }
+        for (role, key) in &summary.identity {
+            let what = match role {
+                KeyRole::Current => self.origin(),
+                KeyRole::Next => "next, accepted already".to_owned(),
+                KeyRole::Previous => "previous, still accepted".to_owned(),
+            };
+            line("identity", format!("{key} ({what})"));
         }
         line("trust", self.trust().to_owned());
         line("auth", self.auth().to_owned());
@@ -64,9 +78,21 @@ impl Banner<'_> {
             "config": { "file": config.source.file, "variables": config.source.variables },
             "listen": self.urls(&summary.path),
             "internal": summary.internal.map(|address| format!("http://{address}")),
+            "control": summary.control,
+            "tls": summary.certificate.as_ref().map(|certificate| json!({
+                "common_name": certificate.common_name,
+                "names": certificate.names,
+                "not_before": certificate.not_before(),
+                "not_after": certificate.not_after(),
+                "days_left": certificate.days_left(std::time::SystemTime::now()),
+                "sha256": certificate.fingerprint,
+                "self_signed": summary.self_signed,
+            })),
             "pages": config.server.public,
             "public": summary.public_urls,
-            "identity": summary.identity.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "trusted_proxies": config.server.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "proxy_protocol": config.server.proxy_protocol,
+            "identity": summary.identity.iter().map(|(_, key)| key.to_string()).collect::<Vec<_>>(),
             "identity_origin": summary.identity_origin.map(|origin| origin.to_string()),
             "trust": self.trust(),
             "auth": summary.auth,
@@ -91,7 +117,16 @@ impl Banner<'_> {
     }
 
     fn urls(&self, path: &str) -> Vec<String> {
-        self.summary.listen.iter().map(|address| format!("http://{address}{path}")).collect()
+        let scheme = if self.summary.tls { "https" } else { "http" };
+        self.summary.listen.iter().map(|address| format!("{scheme}://{address}{path}")).collect()
+    }
+
+    /// Who is believed when he speaks for others.
+    fn proxies(&self) -> Option<String> {
+        let server = &self.config.server;
+        let named: Vec<String> = server.trusted_proxies.iter().map(ToString::to_string).collect();
+        let how = if server.proxy_protocol { " (PROXY protocol)" } else { "" };
+        (!named.is_empty()).then(|| format!("trusted: {}{how}", named.join(", ")))
     }
 
     fn origin(&self) -> String {
@@ -125,4 +160,13 @@ impl Banner<'_> {
         let named = self.summary.origins.join(", ");
         if named.is_empty() { "only pages of the server's own host".to_owned() } else { named }
     }
+}
+
+/// How to get along with a certificate that nobody has signed.
+fn self_signed(file: &Path) -> String {
+    let file = file.display();
+    format!(
+        "self-signed: add {file} to what your browser or system trusts (curl --cacert {file}, NODE_EXTRA_CA_CERTS={file}); \
+         not for the internet"
+    )
 }

@@ -6,6 +6,7 @@
 
 mod args;
 mod banner;
+mod control;
 mod identity;
 mod logging;
 mod serve;
@@ -15,13 +16,15 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use args::{Arguments, Command, IdentityCommand};
+use args::{Arguments, Command};
 
 fn main() -> ExitCode {
     let Arguments { config, command } = Arguments::parse();
     let done = match command {
         Command::Serve(flags) => serve::run(config.as_deref(), flags),
-        Command::Identity(IdentityCommand::Show { file }) => identity::show(config.as_deref(), file.as_deref()),
+        Command::Identity(command) => identity::run(config.as_deref(), command),
+        Command::Reload(place) => control::reload(config.as_deref(), place),
+        Command::Status(place) => control::status(config.as_deref(), place),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

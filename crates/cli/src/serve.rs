@@ -6,7 +6,12 @@ use anyhow::{Context as _, bail};
 use moorline_server::{Config, Server};
 use tokio::{runtime, sync::oneshot};
 
-use crate::{args::ServeFlags, banner::Banner, logging, signals::Signals};
+use crate::{
+    args::{ServeFlags, Tls},
+    banner::Banner,
+    logging,
+    signals::Signals,
+};
 
 /// Runs the server until a signal ends it.
 pub(crate) fn run(config: Option<&Path>, flags: ServeFlags) -> anyhow::Result<()> {
@@ -25,7 +30,8 @@ pub(crate) fn run(config: Option<&Path>, flags: ServeFlags) -> anyhow::Result<()
 
 impl ServeFlags {
     fn apply(self, config: &mut Config) {
-        let Self { listen, data_dir, public } = self;
+        let Self { listen, data_dir, tls, public } = self;
+        config.tls.self_signed |= tls == Some(Tls::SelfSigned);
         let server = &mut config.server;
         server.listen = listen.unwrap_or(server.listen);
         server.public = public.or(server.public.take());
@@ -38,7 +44,7 @@ impl ServeFlags {
 async fn serve(config: Config) -> anyhow::Result<()> {
     // Before the banner: who reads it may send one at once.
     let mut signals = Signals::catch().context("cannot catch signals")?;
-    let server = Server::builder().config(config.clone()).build().await?;
+    let server = Server::builder().config(config.clone()).control().build().await?;
     let banner = Banner { config: &config, summary: server.summary() };
     eprint!("{}", if logging::is_pretty(config.log.format) { banner.pretty() } else { banner.json() });
 

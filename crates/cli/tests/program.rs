@@ -1,121 +1,19 @@
 //! The built program as its users meet it: what it prints, how it ends. Every test has its own directory and port 0.
 
+mod support;
+
 use std::{
-    error::Error,
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
     path::Path,
-    process::{Child, Command, Stdio},
-    sync::mpsc::{Receiver, channel},
-    thread,
-    time::Duration,
+    process::Stdio,
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-type TestResult<T = ()> = Result<T, Box<dyn Error>>;
-
-/// Longer than any of this takes: what fails is to fail, not to hang.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The program in this directory, with nothing of this process's environment.
-fn moorline(dir: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_moorline"));
-    command.current_dir(dir).args(arguments).env_clear();
-    command
-}
-
-/// What it prints when it ends by itself.
-fn finished(command: &mut Command) -> TestResult<(Option<i32>, String, String)> {
-    let output = command.output()?;
-    Ok((output.status.code(), String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?))
-}
-
-/// A server that runs; it is killed when the test is over.
-struct Running {
-    child: Child,
-    lines: Receiver<String>,
-    banner: Value,
-}
-
-impl Running {
-    /// Starts the program and waits for its banner, the first line on stderr.
-    fn start(command: &mut Command) -> TestResult<Self> {
-        let mut child = command.stderr(Stdio::piped()).spawn()?;
-        let stderr = BufReader::new(child.stderr.take().ok_or("no stderr")?);
-        let (sender, lines) = channel();
-        thread::spawn(move || stderr.lines().map_while(Result::ok).all(|line| sender.send(line).is_ok()));
-        let first = lines.recv_timeout(PATIENCE)?;
-        let banner = serde_json::from_str(&first).map_err(|_| first)?;
-        Ok(Self { child, lines, banner })
-    }
-
-    fn text(&self, pointer: &str) -> &str {
-        self.banner.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
-    }
-
-    /// The address it listens on.
-    fn authority(&self) -> &str {
-        self.text("/listen/0").trim_start_matches("http://").split('/').next().unwrap_or_default()
-    }
-
-    /// Asks for a path and leaves the answer to be read.
-    fn request(&self, path: &str) -> TestResult<TcpStream> {
-        send(self.authority(), "GET", path)
-    }
-
-    /// Asks the internal listener, and gives the status and the body.
-    fn internal(&self, method: &str, path: &str) -> TestResult<(u16, String)> {
-        answer(send(self.text("/internal").trim_start_matches("http://"), method, path)?)
-    }
-
-    /// Sends a signal by its name. There is no safe way to without a program or a crate for it.
-    #[cfg(unix)]
-    fn signal(&self, name: &str) -> TestResult {
-        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status()?;
-        if sent.success() { Ok(()) } else { Err("kill failed".into()) }
-    }
-
-    /// Waits until a log line has these words.
-    #[cfg(unix)]
-    fn wait_for(&self, words: &str) -> TestResult {
-        while !self.lines.recv_timeout(PATIENCE)?.contains(words) {}
-        Ok(())
-    }
-
-    /// Waits for the end: stderr ends with the program.
-    #[cfg(unix)]
-    fn wait(mut self) -> TestResult<std::process::ExitStatus> {
-        while self.lines.recv_timeout(PATIENCE).is_ok() {}
-        Ok(self.child.wait()?)
-    }
-}
-
-fn send(authority: &str, method: &str, path: &str) -> TestResult<TcpStream> {
-    let mut socket = TcpStream::connect(authority)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    write!(socket, "{method} {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n")?;
-    Ok(socket)
-}
-
-fn answer(mut socket: TcpStream) -> TestResult<(u16, String)> {
-    let mut text = String::new();
-    socket.read_to_string(&mut text)?;
-    let (head, body) = text.split_once("\r\n\r\n").ok_or("no answer")?;
-    Ok((head.split(' ').nth(1).ok_or("no status")?.parse()?, body.to_owned()))
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-const SERVE: &[&str] = &["serve", "--listen", "127.0.0.1:0"];
+use support::{Running, SERVE, TestResult, answer, finished, moorline};
 
 #[test]
 fn it_starts_without_any_configuration_and_tells_what_it_does() -> TestResult {
@@ -141,14 +39,15 @@ fn people_get_the_banner_as_lines() -> TestResult {
     command.env("MOORLINE__LOG__FORMAT", "pretty").env("MOORLINE__INTERNAL__LISTEN", "127.0.0.1:0");
     let mut child = command.stderr(Stdio::piped()).spawn()?;
     let stderr = BufReader::new(child.stderr.take().ok_or("no stderr")?);
-    let lines: Vec<String> = stderr.lines().map_while(Result::ok).take(8).collect();
+    let lines: Vec<String> = stderr.lines().map_while(Result::ok).take(9).collect();
     child.kill()?;
     child.wait()?;
     assert_eq!(lines[0], format!("moorline {}   defaults + 2 environment variables", env!("CARGO_PKG_VERSION")));
     let names: Vec<_> = lines[1..].iter().filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(names, ["listen", "internal", "identity", "trust", "auth", "origins", "sealed"]);
+    assert_eq!(names, ["listen", "internal", "control", "identity", "trust", "auth", "origins", "sealed"]);
     assert!(lines[2].starts_with("internal  http://127.0.0.1:"), "{}", lines[2]);
-    assert!(lines[3].ends_with("(made now, kept in moorline-data/identity)"), "{}", lines[3]);
+    assert!(lines[3].ends_with("moorline-data/control.sock"), "{}", lines[3]);
+    assert!(lines[4].ends_with("(made now, kept in moorline-data/identity)"), "{}", lines[4]);
     Ok(())
 }
 
@@ -229,6 +128,8 @@ fn the_internal_listener_answers_what_the_public_one_never_does() -> TestResult 
     assert!(server.text("/internal").starts_with("http://127.0.0.1:"), "{}", server.banner);
     assert_eq!(server.banner.pointer("/warnings"), Some(&Value::Array(Vec::new())));
     assert_eq!(server.internal("GET", "/healthz")?, (200, "ok\n".into()));
+    // The banner comes just before it serves.
+    while server.internal("GET", "/readyz")? == (503, "starting\n".into()) {}
     assert_eq!(server.internal("GET", "/readyz")?, (200, "ready\n".into()));
     assert_eq!(server.internal("POST", "/readyz")?.0, 405);
     assert_eq!(server.internal("POST", "/metrics")?.0, 405);

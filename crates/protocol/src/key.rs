@@ -2,7 +2,11 @@
 //!
 //! Implements `docs/PROTOCOL.md` § Keys as text.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use curve25519_dalek::constants::X25519_BASEPOINT;
 use sha2::{Digest, Sha256};
@@ -266,30 +270,109 @@ impl StaticKey {
     }
 }
 
-/// The keys that a server answers with, the current one first.
+/// What a key is among those of a server. All are accepted alike; they differ in what becomes of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KeyRole {
+    /// The one that a client discovers.
+    Current,
+    /// It is published and accepted already, and will be the current one.
+    Next,
+    /// It was the current one, and is accepted until nobody pins it any more.
+    Previous,
+}
+
+impl KeyRole {
+    /// All of them, in the order in which keys are published.
+    pub const ALL: [Self; 3] = [Self::Current, Self::Next, Self::Previous];
+
+    /// The name that people and programs read.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::Next => "next",
+            Self::Previous => "previous",
+        }
+    }
+}
+
+impl fmt::Display for KeyRole {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// The keys that a server answers with: the current one, and during a rotation the next, the previous, or both.
 #[derive(Clone)]
-pub struct Identity(Vec<StaticKey>);
+pub struct Identity {
+    current: StaticKey,
+    next: Option<StaticKey>,
+    previous: Option<StaticKey>,
+}
 
 impl Identity {
     /// An identity of one key.
     pub fn new(current: StaticKey) -> Self {
-        Self(vec![current])
+        Self { current, next: None, previous: None }
     }
 
-    /// Adds a key that is accepted beside the current one, for a rotation.
+    /// With this key as the next one, or without any.
     #[must_use]
-    pub fn also(mut self, key: StaticKey) -> Self {
-        self.0.push(key);
+    pub fn with_next(mut self, next: impl Into<Option<StaticKey>>) -> Self {
+        self.next = next.into();
         self
+    }
+
+    /// With this key as the previous one, or without any.
+    #[must_use]
+    pub fn with_previous(mut self, previous: impl Into<Option<StaticKey>>) -> Self {
+        self.previous = previous.into();
+        self
+    }
+
+    /// The key of this role.
+    pub fn key(&self, role: KeyRole) -> Option<&StaticKey> {
+        match role {
+            KeyRole::Current => Some(&self.current),
+            KeyRole::Next => self.next.as_ref(),
+            KeyRole::Previous => self.previous.as_ref(),
+        }
+    }
+
+    /// The keys that there are, in the order of [`KeyRole::ALL`].
+    pub fn keys(&self) -> impl Iterator<Item = (KeyRole, &StaticKey)> {
+        KeyRole::ALL.into_iter().filter_map(|role| Some((role, self.key(role)?)))
     }
 
     /// The public keys, the current one first.
     pub fn public_keys(&self) -> impl Iterator<Item = ServerKey> {
-        self.0.iter().map(StaticKey::public)
+        self.keys().map(|(_, key)| key.public())
     }
 
-    pub(crate) fn find(&self, kid: [u8; 4]) -> Option<&StaticKey> {
-        self.0.iter().find(|key| key.public.kid() == kid)
+    pub(crate) fn find(&self, kid: [u8; 4]) -> Option<(KeyRole, &StaticKey)> {
+        self.keys().find(|(_, key)| key.public.kid() == kid)
+    }
+}
+
+/// The identity that a server has just now. Clones are the same cell: who replaces it in one replaces it for every
+/// handshake that begins from then on, and for none that has begun.
+#[derive(Clone)]
+pub struct IdentityCell(Arc<RwLock<Arc<Identity>>>);
+
+impl IdentityCell {
+    /// What is in it.
+    pub fn load(&self) -> Arc<Identity> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts another in its place.
+    pub fn replace(&self, identity: Identity) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(identity);
+    }
+}
+
+impl From<Identity> for IdentityCell {
+    fn from(identity: Identity) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(identity))))
     }
 }
 
@@ -334,6 +417,28 @@ mod tests {
         let public = StaticKey::from_private([3; 32]).public().to_string();
         assert_eq!(public.parse::<SharedKey>(), Err(InvalidSharedKey::ServerKey));
         assert_eq!("hunter2".parse::<SharedKey>(), Err(InvalidSharedKey::NotAKey));
+    }
+
+    #[test]
+    fn a_key_is_found_by_its_kid_with_its_role_and_the_current_one_is_published_first() {
+        let [current, next, previous] = [[1; 32], [2; 32], [3; 32]].map(StaticKey::from_private);
+        let keys = [current.public(), next.public(), previous.public()];
+        let identity = Identity::new(current).with_previous(previous).with_next(next);
+        assert_eq!(identity.public_keys().collect::<Vec<_>>(), keys);
+        for (role, key) in KeyRole::ALL.into_iter().zip(keys) {
+            let found = identity.find(key.kid()).map(|(role, key)| (role, key.public()));
+            assert_eq!(found, Some((role, key)));
+        }
+        assert!(identity.with_previous(None).find(keys[2].kid()).is_none());
+    }
+
+    #[test]
+    fn clones_of_a_cell_see_what_one_of_them_is_given() {
+        let cell = IdentityCell::from(Identity::new(StaticKey::from_private([1; 32])));
+        let (other, before) = (cell.clone(), cell.load());
+        cell.replace(Identity::new(StaticKey::from_private([2; 32])));
+        assert_eq!(other.load().public_keys().next(), Some(StaticKey::from_private([2; 32]).public()));
+        assert_eq!(before.public_keys().next(), Some(StaticKey::from_private([1; 32]).public()));
     }
 
     #[test]

@@ -40,7 +40,7 @@
 //! let mut config = ClientConfig::new(DialUrl::parse("ws://localhost:2667/moorline")?);
 //! config.server_keys = identity.public_keys().collect();
 //! let suites = moorline_protocol::record::Suite::ALL.to_vec();
-//! let server_config = Arc::new(ServerConfig::new(Encryption::On { identity, suites }, Epoch([4; 8])));
+//! let server_config = Arc::new(ServerConfig::new(Encryption::On { identity: identity.into(), suites }, Epoch([4; 8])));
 //!
 //! let now = Timestamp::from_millis(0);
 //! let mut client = ClientEndpoint::new(config, [2; 32]);

@@ -20,7 +20,7 @@ use self::primitives::Primitives;
 use crate::{
     cipher::SplitKeys,
     entropy::Entropy,
-    key::{Identity, ServerKey, SharedKey, SharedKeyId, StaticKey},
+    key::{Identity, KeyRole, ServerKey, SharedKey, SharedKeyId, StaticKey},
     limits::{MAX_RECORD_BEFORE_AUTH, TAG},
     record::{self, CLIENT_HELLO_HEADER, ClientHello, Suite, kind},
 };
@@ -147,6 +147,8 @@ pub(crate) struct Responder {
     pub(crate) suite: Suite,
     /// The shared key that the client says it has. Only HS3 shows whether it has it.
     pub(crate) shared_key: Option<SharedKeyId>,
+    /// Which of the server's keys the client asked for.
+    pub(crate) key: KeyRole,
 }
 
 /// What a server knows when HS3 has opened.
@@ -171,11 +173,11 @@ impl Responder {
         if !suites.contains(&suite) || message.len() != DH + TAG {
             return Err(HandshakeFailed);
         }
-        let key = identity.find(client_hello.server_kid).ok_or(HandshakeFailed)?;
+        let (role, key) = identity.find(client_hello.server_kid).ok_or(HandshakeFailed)?;
         #[cfg(feature = "testing")]
         if suite == Suite::Traced {
             let (handshake, hello) = traced::Handshake::answer(message, entropy)?;
-            return Ok((Self { state: State::Traced(handshake), suite, shared_key: None }, hello));
+            return Ok((Self { state: State::Traced(handshake), suite, shared_key: None, key: role }, hello));
         }
         let header: &[u8; CLIENT_HELLO_HEADER] = hello.first_chunk().ok_or(HandshakeFailed)?;
         let prologue = record::prologue(header);
@@ -191,7 +193,7 @@ impl Responder {
             .build_responder()?;
         read(&mut noise, message)?;
         let hello = write(&mut noise, &[kind::SERVER_HELLO], &[])?;
-        Ok((Self { state: State::Noise(noise), suite, shared_key }, hello))
+        Ok((Self { state: State::Noise(noise), suite, shared_key, key: role }, hello))
     }
 
     /// Takes HS3.

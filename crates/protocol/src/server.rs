@@ -591,7 +591,7 @@ impl ServerEndpoint {
             }
             Phase::AwaitingHello { deadline } => self.handle_hello(now, deadline, &record),
             Phase::AwaitingFinish { responder, .. } => {
-                let (suite, shared_key) = (responder.suite, responder.shared_key);
+                let (suite, shared_key, key) = (responder.suite, responder.shared_key, responder.key);
                 let Ok(finished) = responder.finish(&record) else {
                     return self.fail_handshake(HandshakeFailure::ClientFinish);
                 };
@@ -601,7 +601,8 @@ impl ServerEndpoint {
                 let (sealer, opener) = finished.keys.for_server(suite, self.config.rekey);
                 let link = Link::Sealed { sealer, opener };
                 let client_key = Some(finished.client_key);
-                self.decide(now, link, Arrival { auth, suite: Some(suite), client_key, shared_key });
+                let (suite, server_key) = (Some(suite), Some(key));
+                self.decide(now, link, Arrival { auth, suite, client_key, shared_key, server_key });
             }
             // A client speaks again only after Welcome, so that nothing of it is kept for somebody unknown. It may go.
             Phase::Deciding { link: Some(mut link), arrival, deadline } => match link.open(record) {
@@ -660,7 +661,7 @@ impl ServerEndpoint {
         match &self.config.encryption {
             Encryption::On { identity, suites } => {
                 let shared_keys = &self.config.shared_keys;
-                match Responder::start(record, identity, suites, shared_keys, &mut self.entropy) {
+                match Responder::start(record, &identity.load(), suites, shared_keys, &mut self.entropy) {
                     Ok((responder, _)) if self.config.requires_shared_key && responder.shared_key.is_none() => {
                         self.fail_handshake(HandshakeFailure::ClientHello);
                     }
@@ -678,11 +679,8 @@ impl ServerEndpoint {
                 };
                 match auth {
                     Some(auth) => {
-                        self.decide(
-                            now,
-                            Link::Plain,
-                            Arrival { auth, suite: None, client_key: None, shared_key: None },
-                        );
+                        let (suite, client_key, shared_key, server_key) = (None, None, None, None);
+                        self.decide(now, Link::Plain, Arrival { auth, suite, client_key, shared_key, server_key });
                     }
                     None => self.fail_handshake(HandshakeFailure::ClientHello),
                 }

@@ -5,7 +5,6 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use bytes::Bytes;
 use moorline_protocol::{
     entropy::Entropy,
     frame::Epoch,
@@ -21,15 +20,18 @@ use tokio::{
     time::Instant,
 };
 
+#[cfg(feature = "tls")]
+use crate::tls::Tls;
 use crate::{
-    Error, Handler, Peers, Server,
-    access::{Access, jwt::TokenVerifier},
+    DataDir, DataDirError, Error, Handler, Peers, Server,
+    access::{Access, Callers, jwt::TokenVerifier},
     config::Config,
     handler::{BoxedHandler, Running, States},
-    identity,
+    headers, identity,
     internal::{self, Internal, Readiness},
     metrics::{Meter, Metrics},
     once::Once,
+    published::Published,
     router::{Router, Served},
     server::Summary,
     shared::Shared,
@@ -45,6 +47,7 @@ pub struct ServerBuilder {
     config: Config,
     identity: Option<Identity>,
     internal: Option<SocketAddr>,
+    control: bool,
     states: States,
     router: Router,
     metrics: Arc<Metrics>,
@@ -74,6 +77,17 @@ impl ServerBuilder {
     #[must_use]
     pub fn internal_listen(mut self, address: SocketAddr) -> Self {
         self.internal = Some(address);
+        self
+    }
+
+    /// Takes commands on a socket in the data directory, as the program `moorline` gives them; see [`crate::control`].
+    /// The directory is then this server's alone. So it is without this, too, when the identity is kept in it.
+    ///
+    /// Where the directory cannot be used and nothing else needs it, or the system has no such sockets, the server starts
+    /// without and says so among its warnings.
+    #[must_use]
+    pub fn control(mut self) -> Self {
+        self.control = true;
         self
     }
 
@@ -161,20 +175,58 @@ impl ServerBuilder {
         BoxedHandler::new(handler, Meter::of_listener(&self.metrics))
     }
 
+    /// Whether this server's own port speaks TLS.
+    fn ends_tls(&self) -> bool {
+        #[cfg(feature = "tls")]
+        let given = self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        let given = false;
+        given || self.config.tls.cert_file.is_some() || self.config.tls.self_signed
+    }
+
     /// Checks everything, reads or makes the identity, and begins to listen.
     ///
     /// # Errors
     /// What is wrong, with what to do about it.
     pub async fn build(self) -> Result<Server, Error> {
-        let Self { config, identity, internal, states, router, metrics, .. } = self;
+        let ends_tls = self.ends_tls();
+        let Self { config, identity, internal, control, states, router, metrics, .. } = self;
+        #[cfg(feature = "tls")]
+        let tls = self.tls;
         router.check(&states)?;
         let address = config.server.listen;
         let access = Access::new(&config, address)?;
+        if config.server.proxy_protocol && config.server.trusted_proxies.is_empty() {
+            return Err(Error::NoTrustedProxies);
+        }
         let tokens = TokenVerifier::new(&config)?.map(Arc::new);
         let internal = internal.or(config.internal.listen);
         if internal == Some(address) && address.port() != 0 {
             return Err(Error::ListenTwice(address));
         }
+        let key = &config.identity;
+        let own = key.key.is_none() && key.key_file.is_none();
+        #[cfg(not(feature = "tls"))]
+        if config.tls.cert_file.is_some() || config.tls.key_file.is_some() || config.tls.self_signed {
+            return Err(Error::TlsNotBuilt);
+        }
+        let needed = config.server.encryption && identity.is_none() && own;
+        let mut unavailable = None;
+        let needed = needed || config.tls.self_signed;
+        let data_dir = match DataDir::open_if(needed || control, &config.server.data_dir) {
+            Err(DataDirError::Unusable { path, source }) if !needed => {
+                let path = path.display();
+                unavailable = Some(format!("there is no control socket: the data directory {path}: {source}"));
+                None
+            }
+            opened => opened?,
+        };
+        #[cfg(feature = "tls")]
+        let certificate = match &tls {
+            Some(_) => None,
+            None => Tls::open(&config.tls, data_dir.as_ref(), address.ip())?.map(Arc::new),
+        };
+        let headers = headers::of(&config, ends_tls)?;
         let (listener, address) = listen(address)?;
         let (internal, internal_address) = match internal {
             Some(address) => listen(address).map(|(tcp, address)| (Some(tcp), Some(address)))?,
@@ -205,9 +257,17 @@ impl ServerBuilder {
         let mut epoch = [0; 8];
         getrandom::fill(&mut epoch).map_err(|_| Error::NoEntropy)?;
         let endpoint = endpoint_config(&config, encryption, Epoch(epoch));
-        let summary = summary(&config, &endpoint, &access, (address, internal_address), identity_origin);
+        let published = Published::new(&endpoint);
+        let mut summary = summary(&config, &published, &access, (address, internal_address), identity_origin);
+        summary.tls = ends_tls;
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &certificate {
+            summary.certificate = Some(tls.certificate());
+            summary.self_signed = tls.self_signed().map(std::path::Path::to_owned);
+            summary.warnings.extend(tls.warnings());
+        }
         let shared = Shared {
-            document: identity_document(&endpoint),
+            published,
             endpoint: Arc::new(endpoint),
             router,
             states: Arc::new(states),
@@ -215,12 +275,16 @@ impl ServerBuilder {
             sessions: Mutex::new(Registry::new(Epoch(epoch), config.limits.parked_sessions)),
             metrics,
             once: Once::default(),
+            callers: Callers::new(config.server.trusted_proxies.clone()),
             access,
             tokens,
             connections: Arc::new(Semaphore::new(config.limits.connections)),
             tasks,
             #[cfg(feature = "tls")]
-            tls: self.tls.map(tokio_rustls::TlsAcceptor::from),
+            tls: tls.map(tokio_rustls::TlsAcceptor::from).or(certificate.as_deref().map(Tls::acceptor)),
+            #[cfg(feature = "tls")]
+            certificate,
+            headers: headers.sent,
             #[cfg(feature = "testing")]
             echo: self.echo,
             origin: Instant::now(),
@@ -229,7 +293,21 @@ impl ServerBuilder {
         let shared = Arc::new(shared);
         let readiness = watch::Sender::new(Readiness::Starting);
         let internal = internal.map(|tcp| Internal::start(tcp, &shared, readiness.subscribe()));
-        Ok(Server { listener, shared, summary, readiness, internal })
+        let mut server = Server {
+            listener,
+            shared,
+            summary,
+            readiness,
+            internal,
+            #[cfg(unix)]
+            control: None,
+            data_dir,
+        };
+        server.summary.warnings.extend(unavailable.into_iter().chain(headers.warning));
+        if control {
+            server.take_commands()?;
+        }
+        Ok(server)
     }
 }
 
@@ -251,7 +329,7 @@ fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
 const BACKLOG: u32 = 1_024;
 
 fn sealed(config: &Config, identity: Identity) -> Encryption {
-    Encryption::On { identity, suites: config.server.suites.clone() }
+    Encryption::On { identity: identity.into(), suites: config.server.suites.clone() }
 }
 
 fn endpoint_config(config: &Config, encryption: Encryption, epoch: Epoch) -> ServerConfig {
@@ -268,37 +346,16 @@ fn endpoint_config(config: &Config, encryption: Encryption, epoch: Epoch) -> Ser
     endpoint
 }
 
-/// What a GET on the endpoint answers; see `docs/PROTOCOL.md` § Identity document.
-fn identity_document(endpoint: &ServerConfig) -> Bytes {
-    let (keys, suites) = names(endpoint);
-    let document = serde_json::json!({
-        "moorline": 1,
-        "versions": [moorline_protocol::record::VERSION],
-        "encryption": if matches!(endpoint.encryption, Encryption::On { .. }) { "on" } else { "off" },
-        "keys": keys.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "suites": suites,
-    });
-    Bytes::from(document.to_string())
-}
-
-fn names(endpoint: &ServerConfig) -> (Vec<moorline_protocol::key::ServerKey>, Vec<&'static str>) {
-    match &endpoint.encryption {
-        Encryption::On { identity, suites } => {
-            (identity.public_keys().collect(), suites.iter().map(|suite| suite.name()).collect())
-        }
-        Encryption::Off => (Vec::new(), Vec::new()),
-    }
-}
-
 fn summary(
     config: &Config,
-    endpoint: &ServerConfig,
+    published: &Published,
     access: &Access,
     (address, internal): (SocketAddr, Option<SocketAddr>),
     identity_origin: Option<identity::Origin>,
 ) -> Summary {
-    let (identity, suites) = names(endpoint);
-    let encryption = matches!(endpoint.encryption, Encryption::On { .. });
+    let identity = published.identity();
+    let encryption = identity.is_some();
+    let identity = identity.iter().flat_map(|keys| keys.keys().map(|(role, key)| (role, key.public()))).collect();
     let mut warnings = Vec::new();
     if !encryption {
         warnings.push(
@@ -316,10 +373,15 @@ fn summary(
     Summary {
         listen: vec![address],
         internal,
+        control: None,
+        tls: false,
+        #[cfg(feature = "tls")]
+        certificate: None,
+        self_signed: None,
         path: config.server.path.clone(),
         public_urls: config.server.public_urls.iter().map(ToString::to_string).collect(),
         encryption,
-        suites,
+        suites: published.suites().to_vec(),
         identity,
         identity_origin,
         origins: access.origins(),

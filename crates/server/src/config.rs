@@ -22,6 +22,7 @@ mod environment;
 mod error;
 mod file;
 mod keys;
+mod network;
 mod origin;
 mod quantity;
 mod secret;
@@ -46,6 +47,7 @@ use moorline_protocol::{
 
 pub use auth::{AuthSection, IssueSection, JwksUrl, JwtAlgorithm, JwtSection};
 pub use error::{ConfigError, KeyName, Place, Problem, Quantity, SyntaxError};
+pub use network::{InvalidNetwork, Network};
 pub use origin::{InvalidOrigin, WebOrigin};
 pub use secret::Secret;
 pub use value::{LogFilter, LogFormat};
@@ -61,6 +63,10 @@ pub struct Config {
     pub server: ServerSection,
     /// `[internal]`: the listener for those who run the server.
     pub internal: InternalSection,
+    /// `[tls]`: the certificate, where the server ends TLS itself.
+    pub tls: TlsSection,
+    /// `[headers]`: what browsers are told about pages and documents.
+    pub headers: HeadersSection,
     /// `[identity]`: the key that tells this server from another.
     pub identity: IdentitySection,
     /// `[auth]`: who may come in.
@@ -93,6 +99,13 @@ pub struct ServerSection {
     pub public_urls: Vec<DialUrl>,
     /// Origins of pages that may connect, beside the hosts of `public_urls`. Default none.
     pub allowed_origins: Vec<WebOrigin>,
+    /// The proxies whose word on where a request comes from is believed, as addresses and networks
+    /// (`["127.0.0.1", "10.0.0.0/8"]`): the client's address for limits and logs is the right-most one in
+    /// `X-Forwarded-For` or `Forwarded` that is none of them. Default none: nobody's.
+    pub trusted_proxies: Vec<Network>,
+    /// Whether trusted proxies begin every connection with a header of the PROXY protocol, version 1 or 2. One that does
+    /// not, within `timeouts.upgrade`, is not answered. Default no.
+    pub proxy_protocol: bool,
     /// Where the server keeps what outlives it. Default `$STATE_DIRECTORY`, otherwise `./moorline-data`.
     pub data_dir: PathBuf,
     /// A directory of static files to serve beside the WebSocket. Default none.
@@ -109,6 +122,38 @@ pub struct ServerSection {
 pub struct InternalSection {
     /// The address and port of plain HTTP without sign-in; port 0 takes a free one. Default none: no such listener.
     pub listen: Option<SocketAddr>,
+}
+
+/// `[tls]`: the certificate, where the server ends TLS itself. Without any of these it does not.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct TlsSection {
+    /// The certificate and those between it and its authority, as PEM, the server's own first. Read again when it
+    /// changes. Default none.
+    pub cert_file: Option<PathBuf>,
+    /// The private key of the certificate, as PEM. Default none.
+    pub key_file: Option<PathBuf>,
+    /// Whether to make a certificate that nobody has signed, once, in the data directory: for tests on one's own
+    /// machines. Excludes the files. Default no.
+    pub self_signed: bool,
+}
+
+/// `[headers]`: what browsers are told about pages and documents, each as the header has it. Default none of them: every
+/// one can break a page that was not made for it. `X-Content-Type-Options: nosniff` is always sent.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct HeadersSection {
+    /// `Strict-Transport-Security`, as `"max-age=31536000"`: browsers come to this host by https alone from then on. Only
+    /// sent where the server ends TLS itself, or a public URL is `wss:` or `https:`.
+    pub strict_transport_security: Option<String>,
+    /// `Content-Security-Policy`.
+    pub content_security_policy: Option<String>,
+    /// `Cross-Origin-Opener-Policy`.
+    pub cross_origin_opener_policy: Option<String>,
+    /// `Cross-Origin-Embedder-Policy`.
+    pub cross_origin_embedder_policy: Option<String>,
+    /// `Cross-Origin-Resource-Policy`.
+    pub cross_origin_resource_policy: Option<String>,
 }
 
 /// `[identity]`: the key that tells this server from another. The file and the text exclude each other.
@@ -209,6 +254,8 @@ impl Default for ServerSection {
             path: "/moorline".to_owned(),
             public_urls: Vec::new(),
             allowed_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            proxy_protocol: false,
             data_dir: PathBuf::from("moorline-data"),
             public: None,
             encryption: true,

@@ -2,7 +2,7 @@
 
 use std::{fmt, io, net::SocketAddr};
 
-use crate::{config::ConfigError, identity::IdentityError, token::TokenSettingError};
+use crate::{DataDirError, config::ConfigError, identity::IdentityError, token::TokenSettingError};
 
 /// Why a server does not start or ends.
 #[derive(Debug)]
@@ -14,6 +14,15 @@ pub enum Error {
     Identity(IdentityError),
     /// The settings of tokens do not do.
     Token(TokenSettingError),
+    /// The data directory is another server's, or cannot be used.
+    DataDir(DataDirError),
+    /// The certificate or its key do not do.
+    #[cfg(feature = "tls")]
+    Tls(crate::tls::TlsError),
+    /// `[tls]` asks for what this program was built without.
+    TlsNotBuilt,
+    /// A header of `[headers]` that the program set has what no header can have.
+    Header(&'static str),
     /// The address cannot be listened on.
     Listen {
         /// The address.
@@ -28,6 +37,8 @@ pub enum Error {
         /// What reaches beyond this machine.
         because: OpenTo,
     },
+    /// The PROXY protocol is on, and nobody may speak it.
+    NoTrustedProxies,
     /// The system gives no random bytes.
     NoEntropy,
     /// Two handlers, or two listeners, have one name.
@@ -51,6 +62,8 @@ pub enum OpenTo {
     Listener(SocketAddr),
     /// There are public addresses.
     PublicUrls,
+    /// There are proxies, who come for others.
+    Proxies,
 }
 
 impl fmt::Display for Error {
@@ -59,6 +72,14 @@ impl fmt::Display for Error {
             Self::Config(error) => error.fmt(formatter),
             Self::Identity(error) => error.fmt(formatter),
             Self::Token(error) => error.fmt(formatter),
+            Self::DataDir(error) => error.fmt(formatter),
+            #[cfg(feature = "tls")]
+            Self::Tls(error) => error.fmt(formatter),
+            Self::TlsNotBuilt => formatter.write_str(
+                "[tls] is set, but this program was built without TLS: build moorline-server with its feature tls, or \
+                 let a proxy end TLS",
+            ),
+            Self::Header(name) => write!(formatter, "the text for the header {name} cannot stand in a header"),
             Self::Listen { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
                 write!(
                     formatter,
@@ -76,12 +97,16 @@ impl fmt::Display for Error {
                 match because {
                     OpenTo::Listener(address) => write!(formatter, "{address} can be reached from other machines")?,
                     OpenTo::PublicUrls => formatter.write_str("public_urls is set")?,
+                    OpenTo::Proxies => formatter.write_str("trusted_proxies is set")?,
                 }
                 formatter.write_str(
                     ", but nothing says who may come in. Either let everybody in:\n\n    [auth] anonymous = true\n\n\
-                     or keep to this machine: listen = \"127.0.0.1:2667\" and no public_urls",
+                     or keep to this machine: listen = \"127.0.0.1:2667\", no public_urls and no proxies",
                 )
             }
+            Self::NoTrustedProxies => formatter.write_str(
+                "[server] proxy_protocol is on, but no proxy is trusted; name it: [server] trusted_proxies = [\"10.0.0.1\"]",
+            ),
             Self::NoEntropy => formatter.write_str("the system gives no random bytes"),
             Self::DuplicateName(name) => write!(formatter, "two handlers or listeners are called {name:?}"),
             Self::InvalidName(name) => {
@@ -100,9 +125,15 @@ impl std::error::Error for Error {
             Self::Config(error) => error.source(),
             Self::Identity(error) => error.source(),
             Self::Token(error) => error.source(),
+            Self::DataDir(error) => error.source(),
+            #[cfg(feature = "tls")]
+            Self::Tls(error) => error.source(),
             Self::Listen { source, .. } => Some(source),
             Self::ListenTwice(_)
             | Self::OpenToOthers { .. }
+            | Self::TlsNotBuilt
+            | Self::NoTrustedProxies
+            | Self::Header(_)
             | Self::NoEntropy
             | Self::DuplicateName(_)
             | Self::InvalidName(_)
@@ -114,6 +145,19 @@ impl std::error::Error for Error {
 impl From<ConfigError> for Error {
     fn from(error: ConfigError) -> Self {
         Self::Config(error)
+    }
+}
+
+impl From<DataDirError> for Error {
+    fn from(error: DataDirError) -> Self {
+        Self::DataDir(error)
+    }
+}
+
+#[cfg(feature = "tls")]
+impl From<crate::tls::TlsError> for Error {
+    fn from(error: crate::tls::TlsError) -> Self {
+        Self::Tls(error)
     }
 }
 

@@ -27,6 +27,7 @@ use crate::{
     connection::{self, Io, Place},
     listener::Terms,
     metrics::RefusedUpgrade,
+    proxy_protocol::ProxyProtocol,
     shared::Shared,
 };
 
@@ -43,7 +44,7 @@ const JSON: [(header::HeaderName, &str); 3] = [
     (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
 ];
 
-/// Where the TCP connection comes from.
+/// Where a request comes from: at first the TCP connection, or what a proxy says of it.
 #[derive(Clone, Copy)]
 pub(crate) struct Remote(pub(crate) SocketAddr);
 
@@ -55,6 +56,10 @@ pub(crate) fn terms(shared: &Arc<Shared>) -> Terms {
         sockets: config.limits.connections + SPARE_SOCKETS,
         head: config.timeouts.upgrade,
         tasks: shared.tasks.clone(),
+        proxies: config.server.proxy_protocol.then(|| ProxyProtocol {
+            trusted: config.server.trusted_proxies.clone(),
+            deadline: config.timeouts.upgrade,
+        }),
         #[cfg(feature = "tls")]
         tls: shared.tls.clone().map(|tls| (tls, config.timeouts.tls_accept)),
     }
@@ -74,7 +79,19 @@ fn routes(shared: Arc<Shared>, path: &str, files: Option<&Path>) -> Router {
         let files = ServeDir::new(files).precompressed_br().precompressed_gzip();
         router = router.fallback_service(static_files(files));
     }
-    router.layer(middleware::from_fn_with_state(shared.clone(), check_host)).with_state(shared)
+    router
+        .layer(middleware::from_fn_with_state(shared.clone(), check_host))
+        .layer(middleware::from_fn_with_state(shared.clone(), headers))
+        .with_state(shared)
+}
+
+/// What browsers are told with every page, document and refusal. A WebSocket has no use for it.
+async fn headers(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().extend(shared.headers.iter().cloned());
+    }
+    response
 }
 
 /// Static files, compressed where the client takes it, cached where the name says that the content never changes.
@@ -100,14 +117,19 @@ fn is_hashed(path: &str) -> bool {
     stem.split_once('-').is_some_and(|(_, hash)| hash.len() >= 8)
 }
 
-async fn check_host(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+async fn check_host(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+    // From here on it is the client's address, not that of a proxy.
+    if let Some(Remote(peer)) = request.extensions().get::<Remote>().copied() {
+        let client = shared.callers.address(peer, request.headers());
+        request.extensions_mut().insert(Remote(client));
+    }
     // RFC 9112 § 3.2: of several the proxy in front may have believed another one than we would.
     let refusal = if request.headers().get_all(header::HOST).iter().nth(1).is_some() {
         Refusal::bad_request()
     } else {
         match shared.access.check_host(request.headers()) {
             Ok(()) => return next.run(request).await,
-            Err(denied) => Refusal::denied(denied),
+            Err(denied) => Refusal::denied(denied, &request),
         }
     };
     if wants_upgrade(request.headers()) { refusal.of_upgrade(&shared) } else { refusal.response }
@@ -125,7 +147,7 @@ async fn endpoint(State(shared): State<Arc<Shared>>, request: Request) -> Respon
         None => query(&request, "origin"),
     };
     if let Err(denied) = shared.access.check_origin(headers, origin.as_deref()) {
-        let refusal = Refusal::denied(denied);
+        let refusal = Refusal::denied(denied, &request);
         return if upgrading { refusal.of_upgrade(&shared) } else { refusal.response };
     }
     if !upgrading {
@@ -171,7 +193,7 @@ fn document(shared: &Shared) -> Response {
     if shared.connections.available_permits() == 0 {
         return refuse_for_lack_of_room();
     }
-    (JSON, shared.document.clone()).into_response()
+    (JSON, shared.published.document()).into_response()
 }
 
 /// Why a request gets nothing, and how it is told.
@@ -189,13 +211,14 @@ impl Refusal {
         Self::new(RefusedUpgrade::Request, StatusCode::BAD_REQUEST)
     }
 
-    fn denied(denied: Denied) -> Self {
+    fn denied(denied: Denied, request: &Request) -> Self {
         let (status, reason) = match denied {
             Denied::HostInOpenMode | Denied::Host => (StatusCode::MISDIRECTED_REQUEST, RefusedUpgrade::Host),
             Denied::ProxyInOpenMode => (StatusCode::MISDIRECTED_REQUEST, RefusedUpgrade::Proxy),
             Denied::Origin => (StatusCode::FORBIDDEN, RefusedUpgrade::Origin),
         };
-        tracing::warn!(reason = ?denied, remedy = denied.remedy(), "a request was refused");
+        let address = request.extensions().get::<Remote>().map(|remote| tracing::field::display(remote.0));
+        tracing::warn!(address, reason = ?denied, remedy = denied.remedy(), "a request was refused");
         Self::new(reason, refuse(status, denied.code(), denied.remedy()))
     }
 

@@ -1,16 +1,22 @@
-//! The server's identity: the private key that makes it this server, in a file or handed in by the environment.
+//! The server's identity: the private keys that make it this server, in a file or handed in by the environment.
 //!
-//! It owns the key's text form and its file. It never logs a private key, never replaces one that is there, and never
-//! takes a file of the server's own that others can read.
+//! It owns the keys' text form, their file, and the order of a rotation. It never logs a private key, never takes a file
+//! of the server's own that others can read, and never replaces one but by a step of a rotation, which keeps the file
+//! that was there beside it.
 //!
 //! The text form is `mlsec_` and 48 characters of base64url: the 32 bytes of the X25519 private key, and the first four
-//! bytes of SHA-256 over the prefix and the key, as in `mlpub_`. The file is UTF-8 text of one line with it; lines that
-//! are empty or begin with `#` are passed over.
+//! bytes of SHA-256 over the prefix and the key, as in `mlpub_`. The file is UTF-8 text of one line with it. During a
+//! rotation there are more, with their role and a space before the key: `next mlsec_…`, `previous mlsec_…`. Lines that
+//! are empty or begin with `#` are passed over. A variable of the environment holds the same lines.
 
 mod file;
+mod rotation;
 mod text;
 
-use std::{error, fmt, io, path::PathBuf};
+use std::{
+    error, fmt, io,
+    path::{Path, PathBuf},
+};
 
 use moorline_protocol::{
     entropy::Entropy,
@@ -20,6 +26,7 @@ use moorline_protocol::{
 use crate::config::{Config, Place, Secret};
 
 pub use file::read_file;
+pub use rotation::{Rotation, RotationError};
 pub use text::{InvalidPrivateKey, from_text, to_text};
 
 /// Where an identity comes from.
@@ -98,6 +105,13 @@ pub enum IdentityError {
         /// What the system says.
         source: io::Error,
     },
+    /// The step of the rotation cannot be made now.
+    Rotation(RotationError),
+    /// The keys are not in the server's own file, so they are not ours to change.
+    NotOurs {
+        /// Where they were found.
+        place: Place,
+    },
 }
 
 impl fmt::Display for IdentityError {
@@ -130,6 +144,13 @@ impl fmt::Display for IdentityError {
             Self::Write { path, .. } => {
                 write!(formatter, "the identity key {} cannot be written; {ELSEWHERE}", path.display())
             }
+            Self::Rotation(error) => error.fmt(formatter),
+            Self::NotOurs { place } => write!(
+                formatter,
+                "the identity key comes from {place} and is changed there: write all keys, one a line, with \"next \" or \
+                 \"previous \" before those that are not the current one (a new one: moorline identity generate); then \
+                 moorline reload where it is a file, otherwise restart"
+            ),
         }
     }
 }
@@ -141,7 +162,9 @@ impl error::Error for IdentityError {
             Self::Missing { .. }
             | Self::ReadableByOthers { .. }
             | Self::InvalidFile { .. }
-            | Self::InvalidSetting { .. } => None,
+            | Self::InvalidSetting { .. }
+            | Self::Rotation(_)
+            | Self::NotOurs { .. } => None,
         }
     }
 }
@@ -169,6 +192,41 @@ pub fn load(config: &Config) -> Result<(Identity, Origin), IdentityError> {
     }
 }
 
+/// Makes a step of a rotation in the server's own file, and gives the keys that are in it now. Nothing is changed when
+/// it cannot be made.
+///
+/// Two that do this at once lose one of the steps, so hold the data directory
+/// ([`DataDir`](crate::DataDir)) meanwhile.
+///
+/// # Errors
+/// When the step is out of order, the keys are not in a file of the server's own, or the file cannot be read or written.
+pub fn rotate(config: &Config, rotation: Rotation, entropy: &mut Entropy) -> Result<Identity, IdentityError> {
+    if let Some(secret) = &config.identity.key {
+        return Err(IdentityError::NotOurs { place: secret.place().clone() });
+    }
+    let path = config.key_file();
+    let identity = rotation.apply(&file::read_own(&path)?, entropy).map_err(IdentityError::Rotation)?;
+    file::replace(&path, &identity, entropy)?;
+    Ok(identity)
+}
+
+/// The file that a rotation leaves beside the key file: the keys before its last step.
+pub fn backup_of(key_file: &Path) -> PathBuf {
+    file::backup(key_file)
+}
+
+/// The identity as it is now where it was read from; `None` when that cannot have changed while this process runs.
+///
+/// # Errors
+/// As [`load`].
+pub fn reload(config: &Config) -> Result<Option<Identity>, IdentityError> {
+    match config.identity.key.as_ref().map(Secret::place) {
+        None => file::read_own(&config.key_file()).map(Some),
+        Some(Place::VariableFile { path, .. }) => file::read_file(path).map(Some),
+        Some(Place::Variable { .. } | Place::File { .. } | Place::Program) => Ok(None),
+    }
+}
+
 /// What was handed in is not the server's own file: who mounts a secret, or checks out one for a test, has his reasons
 /// for its permissions, and cannot always choose them.
 fn of_setting(secret: &Secret) -> Result<(Identity, Origin), IdentityError> {
@@ -176,9 +234,9 @@ fn of_setting(secret: &Secret) -> Result<(Identity, Origin), IdentityError> {
         Place::Variable { .. } | Place::VariableFile { .. } => Origin::Environment,
         Place::File { .. } | Place::Program => Origin::Configuration,
     };
-    let key = text::from_lines(secret.expose())
+    let identity = text::from_lines(secret.expose())
         .map_err(|error| IdentityError::InvalidSetting { place: secret.place().clone(), error })?;
-    Ok((Identity::new(key), origin))
+    Ok((identity, origin))
 }
 
 #[cfg(test)]
@@ -229,6 +287,37 @@ mod tests {
         config.apply_env([("MOORLINE__IDENTITY__KEY", text)])?;
         let error = load(&config).err().map(|error| error.to_string()).unwrap_or_default();
         assert!(error.starts_with("MOORLINE__IDENTITY__KEY: "), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_setting_has_the_keys_of_a_rotation_in_its_lines_and_is_not_ours_to_change() -> TestResult {
+        let [current, next] = [[1; 32], [2; 32]].map(StaticKey::from_private);
+        let mut config = Config::default();
+        let text = format!("{}\nnext {}", *to_text(&current), *to_text(&next));
+        config.apply_env([("MOORLINE__IDENTITY__KEY", text)])?;
+        let (identity, _) = load(&config)?;
+        assert!(identity.public_keys().eq([current.public(), next.public()]));
+        let refused = rotate(&config, Rotation::Promote, &mut Entropy::new([1; 32])).err().ok_or("it was changed")?;
+        assert!(
+            refused.to_string().starts_with("the identity key comes from MOORLINE__IDENTITY__KEY and"),
+            "{refused}"
+        );
+        assert!(reload(&config)?.is_none(), "an environment does not change");
+        Ok(())
+    }
+
+    #[test]
+    fn what_a_mounted_file_has_now_is_read_again() -> TestResult {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("secret");
+        let [old, new] = [[1; 32], [2; 32]].map(StaticKey::from_private);
+        std::fs::write(&path, to_text(&old).as_str())?;
+        let mut config = Config::default();
+        config.apply_env([("MOORLINE__IDENTITY__KEY_FILE", &path)])?;
+        std::fs::write(&path, format!("{}\nprevious {}", *to_text(&new), *to_text(&old)))?;
+        let identity = reload(&config)?.ok_or("it was not read")?;
+        assert!(identity.public_keys().eq([new.public(), old.public()]));
         Ok(())
     }
 

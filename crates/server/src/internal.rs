@@ -37,6 +37,17 @@ pub(crate) enum Readiness {
     Draining,
 }
 
+impl Readiness {
+    /// The word for it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+        }
+    }
+}
+
 /// The internal listener at work. Dropping it ends it.
 pub(crate) struct Internal(Tasks);
 
@@ -49,6 +60,7 @@ impl Internal {
             sockets: SOCKETS,
             head: shared.config.timeouts.upgrade,
             tasks: tasks.clone(),
+            proxies: None,
             #[cfg(feature = "tls")]
             tls: None,
         };
@@ -118,12 +130,12 @@ async fn health() -> impl IntoResponse {
 }
 
 async fn ready(State(readiness): State<watch::Receiver<Readiness>>) -> impl IntoResponse {
-    let (status, word) = match *readiness.borrow() {
-        Readiness::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
-        Readiness::Ready => (StatusCode::OK, "ready\n"),
-        Readiness::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+    let readiness = *readiness.borrow();
+    let status = match readiness {
+        Readiness::Ready => StatusCode::OK,
+        Readiness::Starting | Readiness::Draining => StatusCode::SERVICE_UNAVAILABLE,
     };
-    (status, [(header::CACHE_CONTROL, "no-store")], word)
+    (status, [(header::CACHE_CONTROL, "no-store")], format!("{}\n", readiness.name()))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! listener ─▶ http ──▶ access (Host, Origin) ──▶ upgrade ──▶ connection ──▶ router ──▶ your handlers
 //!               └─▶ identity document, static files             │ one task a socket, around protocol's ServerEndpoint
 //!                                                               └─▶ Peer, Peers: calls and notifications outward
+//! control socket ─▶ the operator's commands: keys, reload, status
 //! internal listener ─▶ metrics, health, readiness: for those who run the server, and nothing else
 //! ```
 //!
@@ -47,9 +48,12 @@ mod access;
 mod builder;
 pub mod config;
 mod connection;
+pub mod control;
+mod data_dir;
 mod error;
 mod fail;
 pub mod handler;
+mod headers;
 mod http;
 pub mod identity;
 mod internal;
@@ -57,6 +61,8 @@ mod listener;
 mod metrics;
 mod once;
 mod peer;
+mod proxy_protocol;
+mod published;
 mod router;
 mod server;
 mod session;
@@ -66,11 +72,14 @@ mod tasks;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub mod testing;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod token;
 
 pub use access::Principal;
 pub use builder::ServerBuilder;
 pub use config::Config;
+pub use data_dir::{DataDir, DataDirError};
 pub use error::{Error, OpenTo};
 pub use fail::Fail;
 pub use handler::{CallName, Handler, Json, State};

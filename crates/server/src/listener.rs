@@ -17,7 +17,7 @@ use tokio::{
 #[cfg(feature = "tls")]
 use tokio::time::timeout;
 
-use crate::{http::Remote, tasks::Tasks};
+use crate::{http::Remote, proxy_protocol::ProxyProtocol, tasks::Tasks};
 
 /// How long to wait after the system refused a socket, usually for the lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -31,6 +31,8 @@ pub(crate) struct Terms {
     pub(crate) head: Duration,
     /// Own the connections, and end them.
     pub(crate) tasks: Tasks,
+    /// Who tells of others by the PROXY protocol.
+    pub(crate) proxies: Option<ProxyProtocol>,
     /// How to end TLS, and how long its handshake may take.
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<(tokio_rustls::TlsAcceptor, Duration)>,
@@ -75,6 +77,17 @@ fn serve(socket: TcpStream, address: SocketAddr, terms: &Arc<Terms>, permit: Own
     let _ = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(MOST_UNSENT);
     let serving = terms.clone();
     terms.tasks.spawn(async move {
+        let mut socket = socket;
+        let address = match &serving.proxies {
+            None => address,
+            Some(proxies) => match proxies.read(&mut socket, address).await {
+                Ok(client) => client,
+                Err(error) => {
+                    tracing::debug!(%error, %address, "a trusted proxy sent no PROXY header, and is not answered");
+                    return drop(permit);
+                }
+            },
+        };
         #[cfg(feature = "tls")]
         if let Some((acceptor, most)) = &serving.tls {
             match timeout(*most, acceptor.accept(socket)).await {

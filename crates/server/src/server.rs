@@ -1,15 +1,20 @@
 //! A server that is ready to serve.
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use moorline_protocol::key::ServerKey;
+use moorline_protocol::key::{KeyRole, ServerKey};
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
-    Error, Peers, ServerBuilder, http, identity,
+    DataDir, Error, Peers, ServerBuilder, http, identity,
     internal::{Internal, Readiness},
     listener,
     shared::Shared,
+};
+#[cfg(unix)]
+use crate::{
+    DataDirError,
+    control::{self, Commands, Control},
 };
 
 /// How much longer a good-bye to everybody takes for one client more, so that they do not come back all at once.
@@ -23,6 +28,10 @@ pub struct Server {
     pub(crate) summary: Summary,
     pub(crate) readiness: watch::Sender<Readiness>,
     pub(crate) internal: Option<Internal>,
+    #[cfg(unix)]
+    pub(crate) control: Option<Control>,
+    /// Behind what is in it, so that it is ours until the last of that is gone.
+    pub(crate) data_dir: Option<DataDir>,
 }
 
 /// What an operator wants to know of a server at its start.
@@ -33,6 +42,15 @@ pub struct Summary {
     pub listen: Vec<SocketAddr>,
     /// The address of the internal listener, if there is one.
     pub internal: Option<SocketAddr>,
+    /// The socket for the operator's commands, if there is one.
+    pub control: Option<PathBuf>,
+    /// Whether this server ends TLS itself.
+    pub tls: bool,
+    /// The certificate, where the configuration names one.
+    #[cfg(feature = "tls")]
+    pub certificate: Option<crate::tls::Certificate>,
+    /// The file of a certificate that the server made itself: what people have to trust.
+    pub self_signed: Option<PathBuf>,
     /// The path of the WebSocket and of the identity document.
     pub path: String,
     /// The addresses that clients use.
@@ -41,8 +59,8 @@ pub struct Summary {
     pub encryption: bool,
     /// The suites that clients may choose.
     pub suites: Vec<&'static str>,
-    /// The server's keys, the current one first.
-    pub identity: Vec<ServerKey>,
+    /// The server's keys and what they are, the current one first.
+    pub identity: Vec<(KeyRole, ServerKey)>,
     /// Where the key comes from; `None` when the program gave it.
     pub identity_origin: Option<identity::Origin>,
     /// The origins whose pages may connect.
@@ -80,12 +98,18 @@ impl Server {
     }
 
     /// Serves until `shutdown` is ready, then says good-bye to every client and returns when they are gone or
-    /// `timeouts.shutdown` is over. The internal listener answers until then.
+    /// `timeouts.shutdown` is over. The internal listener and the control socket answer until then.
     ///
     /// # Errors
     /// None yet: a socket that cannot be accepted is logged and the next one tried.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-        let Self { listener, shared, readiness, internal, .. } = self;
+        let Self { listener, shared, readiness, internal, data_dir, .. } = self;
+        #[cfg(unix)]
+        let control = self.control;
+        #[cfg(feature = "tls")]
+        if let Some(certificate) = &shared.certificate {
+            certificate.follow(&shared.tasks);
+        }
         readiness.send_replace(Readiness::Ready);
         listener::accept(listener, http::terms(&shared), shutdown).await;
         readiness.send_replace(Readiness::Draining);
@@ -98,6 +122,39 @@ impl Server {
         if let Some(internal) = internal {
             internal.finish().await;
         }
+        #[cfg(unix)]
+        drop(control);
+        drop(data_dir);
+        Ok(())
+    }
+
+    /// Begins to listen on the control socket.
+    #[cfg(unix)]
+    pub(crate) fn take_commands(&mut self) -> Result<(), Error> {
+        let Some(dir) = &self.data_dir else { return Ok(()) };
+        match Control::bind(dir) {
+            Ok(bound) => {
+                let listen = self.summary.listen.iter().map(ToString::to_string).collect();
+                let configured = self.summary.identity_origin.is_some();
+                let commands = Commands::new(self.shared.clone(), self.readiness.subscribe(), listen, configured);
+                self.control = Some(Control::start(bound, commands));
+                self.summary.control = Some(control::socket_path(dir.path()));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                return Err(DataDirError::Taken { path: dir.path().to_owned(), pid: None }.into());
+            }
+            // A path that is too long for a socket, mostly, or a file system without them. The server is whole without.
+            Err(error) => {
+                let path = control::socket_path(dir.path());
+                self.summary.warnings.push(format!("there is no control socket {}: {error}", path.display()));
+            }
+        }
+        Ok(())
+    }
+
+    #[cfg(not(unix))]
+    pub(crate) fn take_commands(&mut self) -> Result<(), Error> {
+        self.summary.warnings.push("there is no control socket: this system has none in its file system".into());
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use axum::http::{HeaderName, HeaderValue};
 use moorline_protocol::{
     server::{Encryption, ServerConfig},
     session::Registry,
@@ -15,11 +15,12 @@ use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
     Peers,
-    access::{Access, jwt::TokenVerifier},
+    access::{Access, Callers, jwt::TokenVerifier},
     config::Config,
     handler::States,
     metrics::Metrics,
     once::Once,
+    published::Published,
     router::Router,
     session::SessionHandle,
     tasks::Tasks,
@@ -40,13 +41,19 @@ pub(crate) struct Shared {
     /// Who judges tokens; `None` where none are believed.
     #[expect(dead_code, reason = "connections do not show tokens yet")]
     pub(crate) tokens: Option<Arc<TokenVerifier>>,
-    /// The identity document, encoded once.
-    pub(crate) document: Bytes,
+    pub(crate) callers: Callers,
+    /// The keys that are accepted, and the identity document.
+    pub(crate) published: Published,
     /// Room for WebSockets.
     pub(crate) connections: Arc<Semaphore>,
     pub(crate) tasks: Tasks,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<tokio_rustls::TlsAcceptor>,
+    /// The certificate of `[tls]`, which follows its files.
+    #[cfg(feature = "tls")]
+    pub(crate) certificate: Option<Arc<crate::tls::Tls>>,
+    /// What browsers are told with every answer.
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     #[cfg(feature = "testing")]
     pub(crate) echo: Option<crate::testing::Echo>,
     /// The zero of every [`Timestamp`].

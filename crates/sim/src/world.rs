@@ -203,8 +203,10 @@ impl<'a> World<'a> {
         let setting = &script.setting;
         let encryption = match setting.cipher {
             Cipher::Plain => Encryption::Off,
-            Cipher::Traced => Encryption::On { identity: identity.clone(), suites: vec![Suite::Traced] },
-            Cipher::Aes | Cipher::ChaCha => Encryption::On { identity: identity.clone(), suites: Suite::ALL.to_vec() },
+            Cipher::Traced => Encryption::On { identity: identity.clone().into(), suites: vec![Suite::Traced] },
+            Cipher::Aes | Cipher::ChaCha => {
+                Encryption::On { identity: identity.clone().into(), suites: Suite::ALL.to_vec() }
+            }
         };
         let mut config = ServerConfig::new(encryption, Epoch(Rng::of(script.seed, 4, run).next().to_le_bytes()));
         config.limits = limits(&setting.server);

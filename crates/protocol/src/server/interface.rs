@@ -10,7 +10,7 @@ use crate::{
     error::Violation,
     frame::{Authenticate, Epoch, Ref, ResetReason, SessionId},
     heartbeat::HeartbeatConfig,
-    key::{Identity, SharedKey, SharedKeyId},
+    key::{IdentityCell, KeyRole, SharedKey, SharedKeyId},
     limits::{Deadlines, Limits, RekeyPolicy},
     record::Suite,
     session::{PeerEvent, Proof},
@@ -23,8 +23,8 @@ use crate::{
 pub enum Encryption {
     /// Noise and sealed records, with this identity and these suites.
     On {
-        /// The server's keys.
-        identity: Identity,
+        /// The server's keys, which may change while it runs: a handshake takes those of its beginning.
+        identity: IdentityCell,
         /// The suites a client may choose.
         suites: Vec<Suite>,
     },
@@ -120,6 +120,8 @@ pub struct Arrival {
     pub client_key: Option<[u8; 32]>,
     /// The shared key that it has.
     pub shared_key: Option<SharedKeyId>,
+    /// Which of the server's keys it asked for; `None` without encryption.
+    pub server_key: Option<KeyRole>,
 }
 
 impl Arrival {

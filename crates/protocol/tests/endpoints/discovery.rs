@@ -128,8 +128,10 @@ fn a_socket_that_does_not_open_is_explained_by_the_identity_document() {
 #[test]
 fn a_changed_key_is_named_and_retried_but_never_trusted() {
     let mut setup = Setup::default();
-    setup.server.encryption =
-        Encryption::On { identity: Identity::new(StaticKey::from_private([9; 32])), suites: Suite::ALL.to_vec() };
+    setup.server.encryption = Encryption::On {
+        identity: Identity::new(StaticKey::from_private([9; 32])).into(),
+        suites: Suite::ALL.to_vec(),
+    };
     let other = StaticKey::from_private([9; 32]).public().to_string();
     let mut pair = discovering(setup, Discovery::document([other.as_str()], ["aes-256-gcm"], "on"));
     assert_eq!(pair.failure().map(|failure| failure.code), Some(Code::SERVER_KEY_CHANGED));
@@ -159,7 +161,7 @@ fn a_discovered_key_that_no_longer_fits_is_asked_for_anew() {
     let mut setup = unpinned("ws://localhost/m");
     let new = StaticKey::from_private([9; 32]);
     let discovery = Discovery::document([new.public().to_string().as_str()], ["aes-256-gcm"], "on");
-    setup.server.encryption = Encryption::On { identity: Identity::new(new), suites: Suite::ALL.to_vec() };
+    setup.server.encryption = Encryption::On { identity: Identity::new(new).into(), suites: Suite::ALL.to_vec() };
     let mut pair = discovering(setup, document("on"));
     assert!(!pair.is_connected());
     pair.discovery = discovery;

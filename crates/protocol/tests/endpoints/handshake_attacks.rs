@@ -2,7 +2,7 @@
 
 use moorline_protocol::{
     code::Code,
-    key::{Identity, StaticKey},
+    key::{Identity, IdentityCell, StaticKey},
     record::Suite,
     server::{Encryption, HandshakeFailure, ServerEvent},
 };
@@ -175,7 +175,7 @@ fn a_suite_that_the_server_does_not_have_is_refused_alike() {
     for (has, asked) in [(Suite::Aes256Gcm, Suite::ChaCha20Poly1305), (Suite::ChaCha20Poly1305, Suite::Aes256Gcm)] {
         let mut setup = Setup::suite(asked);
         let identity = Identity::new(StaticKey::from_private(SERVER_PRIVATE));
-        setup.server.encryption = Encryption::On { identity, suites: vec![has] };
+        setup.server.encryption = Encryption::On { identity: identity.into(), suites: vec![has] };
         assert_refused_alike(&setup.start(), Hello::Hs1, "another suite");
     }
 }
@@ -209,10 +209,44 @@ fn a_previous_and_a_next_key_of_the_server_are_accepted_beside_the_current_one()
     for private in [[7; 32], [8; 32], [9; 32]] {
         let keys = [[7; 32], [8; 32], [9; 32]].map(StaticKey::from_private);
         let [current, previous, next] = keys;
-        let identity = Identity::new(current).also(previous).also(next);
+        let identity = Identity::new(current).with_previous(previous).with_next(next);
         let mut setup = Setup::default();
-        setup.server.encryption = Encryption::On { identity, suites: Suite::ALL.to_vec() };
+        setup.server.encryption = Encryption::On { identity: identity.into(), suites: Suite::ALL.to_vec() };
         setup.client.server_keys = vec![StaticKey::from_private(private).public()];
         setup.connect();
+    }
+}
+
+/// A rotation lets nobody in who could not come in before, and cuts nobody off who is in the middle of it.
+#[test]
+fn keys_that_change_are_those_of_handshakes_that_begin_later() {
+    let [old, new] = [[7; 32], [8; 32]].map(StaticKey::from_private);
+    let cell = IdentityCell::from(Identity::new(old.clone()));
+    let pinning = |key: &StaticKey| {
+        let mut setup = Setup::default();
+        setup.server.encryption = Encryption::On { identity: cell.clone(), suites: Suite::ALL.to_vec() };
+        setup.client.server_keys = vec![key.public()];
+        Pair::new(setup)
+    };
+
+    // Replaced between HS2 and HS3: this one goes on.
+    let mut pair = pinning(&old);
+    let (other, replaced) = (cell.clone(), new.clone());
+    pair.bend = Box::new(move |direction, _, record| {
+        if direction == Down {
+            other.replace(Identity::new(replaced.clone()));
+        }
+        vec![record]
+    });
+    pair.client.start(pair.now);
+    pair.run();
+    assert!(pair.is_connected());
+
+    // From then on the old key is that of somebody else, and the new one is the server's.
+    for (key, connects) in [(&old, false), (&new, true)] {
+        let mut late = pinning(key);
+        late.client.start(late.now);
+        late.run();
+        assert_eq!(late.is_connected(), connects);
     }
 }

@@ -67,6 +67,8 @@ impl Access {
         let loopback_listener = listening.ip().is_loopback();
         let because = if !config.server.public_urls.is_empty() {
             Some(OpenTo::PublicUrls)
+        } else if !config.server.trusted_proxies.is_empty() || config.server.proxy_protocol {
+            Some(OpenTo::Proxies)
         } else if loopback_listener {
             None
         } else {
@@ -177,6 +179,8 @@ mod tests {
         assert!(matches!(access("0.0.0.0:2667", |_| {}), Err(Error::OpenToOthers { .. })));
         let public = |config: &mut Config| config.server.public_urls = urls(&["wss://a.example/m"]);
         assert!(matches!(access("127.0.0.1:2667", public), Err(Error::OpenToOthers { because: OpenTo::PublicUrls })));
+        let proxied = |config: &mut Config| config.server.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+        assert!(matches!(access("127.0.0.1:2667", proxied), Err(Error::OpenToOthers { because: OpenTo::Proxies })));
         let anonymous = |config: &mut Config| config.auth.anonymous = true;
         assert!(access("0.0.0.0:2667", anonymous).is_ok());
     }
@@ -208,6 +212,9 @@ mod tests {
         assert_eq!(access.check_host(&host("app.example.com:443")), Ok(()));
         assert_eq!(access.check_host(&host("app.example.com:80")), Err(Denied::Host));
         assert_eq!(access.check_host(&host("127.0.0.1:2667")), Err(Denied::Host));
+        // Whatever a proxy, or whoever says that he is one, says of it.
+        let claimed = headers(&[("host", "evil.example"), ("x-forwarded-host", "app.example.com")]);
+        assert_eq!(access.check_host(&claimed), Err(Denied::Host));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use moorline_protocol::url::InvalidUrl;
 
 use super::{
     keys,
+    network::InvalidNetwork,
     origin::InvalidOrigin,
     quantity::{self, Amount},
 };
@@ -218,6 +219,13 @@ pub enum Problem {
         /// What is wrong with it.
         error: InvalidOrigin,
     },
+    /// It is no network.
+    Network {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        error: InvalidNetwork,
+    },
 }
 
 /// What is wrong with the syntax of a file.
@@ -274,6 +282,7 @@ impl fmt::Display for Problem {
             Self::EmptyList => formatter.write_str("must have at least one element"),
             Self::Url { text, error } => write!(formatter, "{text:?} does not do: {error}"),
             Self::Origin { text, error } => write!(formatter, "{text:?} does not do: {error}"),
+            Self::Network { text, error } => write!(formatter, "{text:?} does not do: {error}"),
         }
     }
 }

@@ -148,12 +148,24 @@ mod tests {
             path = "/live"
             public_urls = ["https://App.example.com/live"]
             allowed_origins = ["https://App.example.com:443"]
+            trusted_proxies = ["127.0.0.1", "10.0.0.0/8"]
+            proxy_protocol = true
             data_dir = "data"
             public = "dist"
             encryption = "off"
             suites = ["chacha20-poly1305"]
             [internal]
             listen = "127.0.0.1:2668"
+            [tls]
+            cert_file = "cert.pem"
+            key_file = "/run/key.pem"
+            self_signed = true
+            [headers]
+            strict_transport_security = "max-age=60"
+            content_security_policy = "default-src 'self'"
+            cross_origin_opener_policy = "same-origin"
+            cross_origin_embedder_policy = "require-corp"
+            cross_origin_resource_policy = "same-site"
             [identity]
             key_file = "/run/key"
             [auth]
@@ -208,11 +220,21 @@ mod tests {
         assert_eq!((server.listen.to_string().as_str(), server.path.as_str()), ("[::1]:1", "/live"));
         assert_eq!(format!("{:?}", server.public_urls), r#"["wss://app.example.com/live"]"#);
         assert_eq!(format!("{:?}", server.allowed_origins), r#"["https://app.example.com"]"#);
+        let proxies: Vec<_> = server.trusted_proxies.iter().map(ToString::to_string).collect();
+        assert_eq!((proxies.join(" ").as_str(), server.proxy_protocol), ("127.0.0.1/32 10.0.0.0/8", true));
         assert_eq!(server.data_dir, Path::new("/etc/moorline/data"));
         assert_eq!(server.public.as_deref(), Some(Path::new("/etc/moorline/dist")));
         assert_eq!(config.internal.listen, Some(([127, 0, 0, 1], 2668).into()));
         assert_eq!(config.key_file(), Path::new("/run/key"));
         assert!(!server.encryption && config.auth.anonymous);
+        let tls = (config.tls.cert_file.as_deref(), config.tls.key_file.as_deref(), config.tls.self_signed);
+        assert_eq!(tls, (Some(Path::new("/etc/moorline/cert.pem")), Some(Path::new("/run/key.pem")), true));
+        let headers = &config.headers;
+        assert_eq!(headers.strict_transport_security.as_deref(), Some("max-age=60"));
+        assert_eq!(headers.content_security_policy.as_deref(), Some("default-src 'self'"));
+        assert_eq!(headers.cross_origin_opener_policy.as_deref(), Some("same-origin"));
+        assert_eq!(headers.cross_origin_embedder_policy.as_deref(), Some("require-corp"));
+        assert_eq!(headers.cross_origin_resource_policy.as_deref(), Some("same-site"));
         assert_eq!(server.suites, [Suite::ChaCha20Poly1305]);
         let (jwt, issue) = (&config.auth.jwt, &config.auth.issue);
         assert_eq!(jwt.secret.as_ref().map(|secret| secret.expose()), Some("canary"));
@@ -276,10 +298,10 @@ mod tests {
             "moorline.toml:2:1: unknown key secrt in [auth.jwt]; did you mean secret?"
         );
         assert_eq!(error("[sever]\n"), "moorline.toml:1:2: unknown section [sever]; did you mean [server]?");
-        assert!(
-            error("[colours]\n")
-                .ends_with("known are server, internal, identity, auth, auth.jwt, auth.issue, limits, timeouts, heartbeat, session, log")
-        );
+        assert!(error("[colours]\n").ends_with(
+            "known are server, internal, tls, headers, identity, auth, auth.jwt, auth.issue, limits, timeouts, heartbeat, \
+             session, log"
+        ));
         assert!(error("colour = 1").starts_with("moorline.toml:1:1: colour stands outside all sections"));
         assert!(error("[server.listen]\nport = 1").starts_with("moorline.toml:1:"));
     }
@@ -308,6 +330,12 @@ mod tests {
             ("[server]\nallowed_origins = ['*']", "2:20: [server] allowed_origins: \"*\" does not do: patterns"),
             ("[server]\nsuites = []", "[server] suites: must have at least one element"),
             ("server = 1", "1:1: server is a section; write [server] on a line of its own"),
+            (
+                "[server]\ntrusted_proxies = ['10.1.2.3/8']",
+                "2:20: [server] trusted_proxies: \"10.1.2.3/8\" does not do",
+            ),
+            ("[headers]\ncross_origin_opener_policy = 'same-orgin'", "did you mean \"same-origin\"?"),
+            ("[headers]\ncontent_security_policy = \"a\\nb\"", "must be a text such as"),
             ("[log]\nlevel = 'inof'", "did you mean \"info\"?"),
             ("[auth.jwt]\nalgorithm = 'none'", "2:13: [auth.jwt] algorithm: must be \"HS256\", \"RS256\""),
             ("[auth.jwt]\nalgorithm = 'hs256'", "did you mean \"HS256\"?"),

@@ -22,6 +22,8 @@ pub(super) const KEYS: &[Key] = &[
     key("server", "path", |config| Slot::UrlPath(&mut config.server.path)),
     key("server", "public_urls", |config| Slot::Urls(&mut config.server.public_urls)),
     key("server", "allowed_origins", |config| Slot::Origins(&mut config.server.allowed_origins)),
+    key("server", "trusted_proxies", |config| Slot::Networks(&mut config.server.trusted_proxies)),
+    key("server", "proxy_protocol", |config| Slot::Flag(&mut config.server.proxy_protocol)),
     key("server", "data_dir", |config| {
         config.source.data_dir_given = true;
         Slot::Path(&mut config.server.data_dir)
@@ -30,6 +32,22 @@ pub(super) const KEYS: &[Key] = &[
     key("server", "encryption", |config| Slot::Switch(&mut config.server.encryption)),
     key("server", "suites", |config| Slot::Suites(&mut config.server.suites)),
     key("internal", "listen", |config| Slot::AddressOrNone(&mut config.internal.listen)),
+    key("tls", "cert_file", |config| Slot::PathOrNone(&mut config.tls.cert_file)),
+    key("tls", "key_file", |config| Slot::PathOrNone(&mut config.tls.key_file)),
+    key("tls", "self_signed", |config| Slot::Flag(&mut config.tls.self_signed)),
+    key("headers", "strict_transport_security", |config| {
+        Slot::Header(&mut config.headers.strict_transport_security, HSTS)
+    }),
+    key("headers", "content_security_policy", |config| Slot::Header(&mut config.headers.content_security_policy, CSP)),
+    key("headers", "cross_origin_opener_policy", |config| {
+        Slot::WordOrNone(&mut config.headers.cross_origin_opener_policy, OPENER)
+    }),
+    key("headers", "cross_origin_embedder_policy", |config| {
+        Slot::WordOrNone(&mut config.headers.cross_origin_embedder_policy, EMBEDDER)
+    }),
+    key("headers", "cross_origin_resource_policy", |config| {
+        Slot::WordOrNone(&mut config.headers.cross_origin_resource_policy, RESOURCE)
+    }),
     key("identity", "key_file", |config| Slot::PathOrNone(&mut config.identity.key_file)),
     key("identity", "key", |config| Slot::Secret(&mut config.identity.key, "a private key (mlsec_…)")),
     key("auth", "anonymous", |config| Slot::Flag(&mut config.auth.anonymous)),
@@ -74,6 +92,16 @@ pub(super) const KEYS: &[Key] = &[
     key("log", "format", |config| Slot::LogFormat(&mut config.log.format)),
     key("log", "level", |config| Slot::LogFilter(&mut config.log.level)),
 ];
+
+/// Examples of headers that are free text.
+const HSTS: &str = "a text such as \"max-age=31536000\"";
+const CSP: &str = "a text such as \"script-src 'self' 'wasm-unsafe-eval'\"";
+
+/// What browsers know of each of these (HTML § Cross-origin opener policies, § Cross-origin embedder policies, Fetch §
+/// Cross-Origin-Resource-Policy).
+const OPENER: &[&str] = &["same-origin", "same-origin-allow-popups", "noopener-allow-popups", "unsafe-none"];
+const EMBEDDER: &[&str] = &["require-corp", "credentialless", "unsafe-none"];
+const RESOURCE: &[&str] = &["same-origin", "same-site", "cross-origin"];
 
 const JWT_SECRET: &str = "a secret of at least 32 bytes";
 

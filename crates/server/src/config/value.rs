@@ -15,6 +15,7 @@ use super::{
     auth::{JwksUrl, JwtAlgorithm},
     date,
     error::{Place, Problem, Quantity},
+    network::Network,
     origin::WebOrigin,
     quantity,
     secret::Secret,
@@ -77,12 +78,17 @@ pub(super) enum Slot<'a> {
     UrlPath(&'a mut String),
     Urls(&'a mut Vec<DialUrl>),
     Origins(&'a mut Vec<WebOrigin>),
+    Networks(&'a mut Vec<Network>),
     Path(&'a mut PathBuf),
     /// An empty text is none, so that the environment can take back what the file says.
     PathOrNone(&'a mut Option<PathBuf>),
     /// `"on"` or `"off"`.
     Switch(&'a mut bool),
     Flag(&'a mut bool),
+    /// The value of a header, shown by an example; an empty text is none.
+    Header(&'a mut Option<String>, &'static str),
+    /// One of these words; an empty text is none.
+    WordOrNone(&'a mut Option<String>, &'static [&'static str]),
     Suites(&'a mut Vec<Suite>),
     /// Also what it must be, for messages.
     Secret(&'a mut Option<Secret>, &'static str),
@@ -241,6 +247,11 @@ pub(super) fn fill(slot: Slot<'_>, value: Value<'_>, base_dir: &Path, place: Pla
                 WebOrigin::parse(text).map_err(|error| Problem::Origin { text: text.to_owned(), error })
             })?;
         }
+        Slot::Networks(field) => {
+            *field = value.list("a list such as [\"127.0.0.1\", \"10.0.0.0/8\"]", |text| {
+                text.parse().map_err(|error| Problem::Network { text: text.to_owned(), error })
+            })?;
+        }
         Slot::Path(field) => {
             *field = value.parsed("a path", |text| (!text.is_empty()).then(|| base_dir.join(text)))?;
         }
@@ -250,6 +261,19 @@ pub(super) fn fill(slot: Slot<'_>, value: Value<'_>, base_dir: &Path, place: Pla
         }
         Slot::Switch(field) => *field = value.word("\"on\" or \"off\"", &["on", "off"], &[true, false])?,
         Slot::Flag(field) => *field = value.flag()?,
+        Slot::Header(field, example) => {
+            *field = value.parsed(example, |text| match text {
+                "" => Some(None),
+                text => text.bytes().all(|byte| matches!(byte, b' '..=b'~')).then(|| Some(text.to_owned())),
+            })?;
+        }
+        Slot::WordOrNone(field, words) => {
+            let text = value.text("a word")?;
+            if !text.is_empty() && !words.contains(&text) {
+                return Err(value.misfit(Problem::UnknownWord { found: text.to_owned(), choices: words }));
+            }
+            *field = (!text.is_empty()).then(|| text.to_owned());
+        }
         Slot::Suites(field) => *field = suites(value)?,
         Slot::Text(field) => *field = value.parsed(WORD, |text| (!text.is_empty()).then(|| text.to_owned()))?,
         Slot::TextOrNone(field) => {

@@ -1,7 +1,7 @@
-//! The file of the private key.
+//! The file of the private keys.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
 };
@@ -13,12 +13,14 @@ use moorline_protocol::{
 use zeroize::Zeroizing;
 
 use super::{IdentityError, InvalidPrivateKey, Origin, text};
+use crate::data_dir;
 
 /// What is read of a file that should be one short line: enough for comments, not for a wrong path to a huge file.
 const MOST: u64 = 64 * 1024;
 
 const HEAD: &str = "# The private key of a Moorline server. Who has it can pose as the server. Keep it secret, and keep a\n\
-                    # copy: pages that pin its public half (moorline identity show) accept no other.\n";
+                    # copy: pages that pin its public half (moorline identity show) accept no other. During a rotation\n\
+                    # there are two or three; \"next\" and \"previous\" stand before those that are not the current one.\n";
 
 /// Reads the identity of a key file, whoever can read it: for a program that only shows its public half.
 ///
@@ -49,7 +51,7 @@ fn read(path: &Path, file: File) -> Result<Identity, IdentityError> {
     let read = file.take(MOST).read_to_end(&mut bytes);
     read.map_err(|source| IdentityError::Read { path: path.to_owned(), source })?;
     let lines = std::str::from_utf8(&bytes).map_err(|_| invalid(InvalidPrivateKey::NotText))?;
-    text::from_lines(lines).map(Identity::new).map_err(invalid)
+    text::from_lines(lines).map_err(invalid)
 }
 
 /// Asks the open file, so that what is checked is what is read.
@@ -74,9 +76,10 @@ fn refuse_readable_by_others(_: &Path, _: &File) -> Result<(), IdentityError> {
 /// faster, its key is taken.
 pub(super) fn create(path: &Path, key: &StaticKey, entropy: &mut Entropy) -> Result<(Identity, Origin), IdentityError> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    make_directory(directory).map_err(|source| IdentityError::Directory { path: directory.to_owned(), source })?;
+    data_dir::make(directory).map_err(|source| IdentityError::Directory { path: directory.to_owned(), source })?;
     let temporary = Temporary(directory.join(format!(".identity-{:016x}", u64::from_le_bytes(entropy.array()))));
-    let written = write(&temporary.0, key).and_then(|()| put_in_place(&temporary.0, path));
+    let identity = Identity::new(key.clone());
+    let written = write(&temporary.0, &identity).and_then(|()| put_in_place(&temporary.0, path));
     match written {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -84,9 +87,47 @@ pub(super) fn create(path: &Path, key: &StaticKey, entropy: &mut Entropy) -> Res
         }
         Err(source) => return Err(IdentityError::Write { path: path.to_owned(), source }),
     }
-    // The name is in the directory, which reaches the disk on its own. Not every system lets one ask for that.
+    sync(directory);
+    Ok((identity, Origin::Created))
+}
+
+/// Puts these keys in the place of those in the file, which is kept beside it as `….backup`. Whoever reads, and a machine
+/// that loses its power, finds the old file or the new one, whole.
+pub(super) fn replace(path: &Path, identity: &Identity, entropy: &mut Entropy) -> Result<(), IdentityError> {
+    let failed = |source| IdentityError::Write { path: path.to_owned(), source };
+    // Where the name is a link, the file behind it is what is meant.
+    let real = fs::canonicalize(path).map_err(failed)?;
+    let directory = real.parent().unwrap_or(Path::new("."));
+    let mut beside = || Temporary(directory.join(format!(".identity-{:016x}", u64::from_le_bytes(entropy.array()))));
+    let (new, old) = (beside(), beside());
+    write(&new.0, identity)
+        .and_then(|()| keep(&real, &old.0))
+        .and_then(|()| fs::rename(&old.0, backup(&real)))
+        .and_then(|()| fs::rename(&new.0, &real))
+        .map_err(failed)?;
+    sync(directory);
+    Ok(())
+}
+
+/// Where the file goes that is replaced.
+pub(super) fn backup(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".backup");
+    name.into()
+}
+
+/// The same file under another name; a copy of it where the file system has no hard links.
+fn keep(path: &Path, name: &Path) -> io::Result<()> {
+    fs::hard_link(path, name).or_else(|_| {
+        let mut text = Zeroizing::new(Vec::new());
+        File::open(path)?.take(MOST).read_to_end(&mut text)?;
+        write_new(name, &text)
+    })
+}
+
+/// A name is in its directory, which reaches the disk on its own. Not every system lets one ask for that.
+fn sync(directory: &Path) {
     let _ = File::open(directory).and_then(|directory| directory.sync_all());
-    Ok((Identity::new(key.clone()), Origin::Created))
 }
 
 /// A file that is gone at the end, whatever happens.
@@ -99,21 +140,16 @@ impl Drop for Temporary {
     }
 }
 
-fn make_directory(path: &Path) -> io::Result<()> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+fn write(path: &Path, identity: &Identity) -> io::Result<()> {
+    write_new(path, Zeroizing::new(format!("{HEAD}{}", *text::to_lines(identity))).as_bytes())
 }
 
-fn write(path: &Path, key: &StaticKey) -> io::Result<()> {
+fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    data_dir::private(&mut options);
     let mut file = options.open(path)?;
-    file.write_all(Zeroizing::new(format!("{HEAD}{}\n", *text::to_text(key))).as_bytes())?;
+    file.write_all(text)?;
     file.sync_all()
 }
 
@@ -131,7 +167,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Config,
-        identity::{load, load_or_create, to_text},
+        identity::{Rotation, backup_of, load, load_or_create, rotate, to_text},
     };
 
     type TestResult = Result<(), Box<dyn std::error::Error>>;
@@ -210,6 +246,59 @@ mod tests {
         assert!(text_of(load(&config).err()).contains("it is not text"));
         fs::write(config.key_file(), "")?;
         assert!(text_of(load(&config).err()).contains("it is empty"));
+        Ok(())
+    }
+
+    #[test]
+    fn a_rotation_replaces_the_file_whole_and_keeps_the_one_before() -> TestResult {
+        let dir = tempfile::tempdir()?;
+        let config = config(dir.path());
+        let mut entropy = Entropy::new([1; 32]);
+        let keys = |identity: &Identity| identity.public_keys().collect::<Vec<_>>();
+        let (first, _) = load_or_create(&config, &mut entropy)?;
+        for rotation in [Rotation::Next, Rotation::Promote, Rotation::Retire] {
+            let before = keys(&load(&config)?.0);
+            let after = rotate(&config, rotation, &mut entropy)?;
+            assert_eq!(keys(&load(&config)?.0), keys(&after));
+            // 0600 as well, or it would not be taken.
+            let backup = backup_of(&config.key_file());
+            assert_eq!(keys(&read_own(&backup)?), before, "{rotation:?}");
+            assert_eq!(fs::read_dir(dir.path())?.count(), 2, "nothing else is left");
+        }
+        assert_ne!(keys(&load(&config)?.0), keys(&first));
+        Ok(())
+    }
+
+    #[test]
+    fn a_step_that_is_out_of_order_or_meets_a_damaged_file_changes_nothing() -> TestResult {
+        let dir = tempfile::tempdir()?;
+        let config = config(dir.path());
+        let mut entropy = Entropy::new([1; 32]);
+        load_or_create(&config, &mut entropy)?;
+        let text = fs::read_to_string(config.key_file())?;
+        assert!(text_of(rotate(&config, Rotation::Retire, &mut entropy).err()).contains("no previous key"));
+        assert_eq!(fs::read_to_string(config.key_file())?, text);
+        fs::write(config.key_file(), &text[..text.len() - 3])?;
+        assert!(text_of(rotate(&config, Rotation::Next, &mut entropy).err()).contains("is not complete"));
+        assert_eq!(fs::read_to_string(config.key_file())?, text[..text.len() - 3]);
+        assert!(!backup_of(&config.key_file()).exists());
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn where_the_key_file_is_a_link_the_file_behind_it_is_replaced() -> TestResult {
+        let dir = tempfile::tempdir()?;
+        let mut config = config(dir.path());
+        let mut entropy = Entropy::new([1; 32]);
+        load_or_create(&config, &mut entropy)?;
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(config.key_file(), &link)?;
+        config.identity.key_file = Some(link.clone());
+        rotate(&config, Rotation::Next, &mut entropy)?;
+        assert!(link.is_symlink());
+        config.identity.key_file = None;
+        assert_eq!(load(&config)?.0.public_keys().count(), 2);
         Ok(())
     }
 

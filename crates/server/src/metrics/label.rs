@@ -3,6 +3,7 @@
 use moorline_protocol::{
     code::{self, Code},
     frame::ResetReason,
+    key::KeyRole,
     server::{Ended, HandshakeFailure},
 };
 
@@ -16,6 +17,14 @@ pub(crate) trait Label {
 
     /// The place of this value among them.
     fn place(self) -> usize;
+
+    /// The label with this value.
+    fn pair(self) -> (&'static str, &'static str)
+    where
+        Self: Sized,
+    {
+        (Self::NAME, Self::values()[self.place()])
+    }
 }
 
 macro_rules! label {
@@ -70,6 +79,34 @@ label! {
         Deadline "deadline"
         SocketClosed "socket_closed"
         WrongEndpoint "wrong_endpoint"
+    }
+}
+
+/// The value of a handshake that did not fail.
+pub(super) const COMPLETED: &str = "completed";
+
+/// The value of a handshake in which no key was found, or none was needed.
+pub(super) const NO_KEY: &str = "none";
+
+label! {
+    /// Which of the server's keys a client that came in had asked for.
+    HandshakeKey, "key" {
+        Current "current"
+        Next "next"
+        Previous "previous"
+        /// It did not come in, or nothing is encrypted.
+        None "none"
+    }
+}
+
+impl HandshakeKey {
+    pub(super) fn of(role: Option<KeyRole>) -> Self {
+        match role {
+            Some(KeyRole::Current) => Self::Current,
+            Some(KeyRole::Next) => Self::Next,
+            Some(KeyRole::Previous) => Self::Previous,
+            None => Self::None,
+        }
     }
 }
 
@@ -250,5 +287,9 @@ mod tests {
         assert_eq!((value(CallResult::Ok), value(CallResult::Unknown)), ("ok", "unknown"));
         assert_eq!(value(HandshakeResult::of(HandshakeFailure::Deadline)), "deadline");
         assert_eq!(value(RefusedUpgrade::Full), "full");
+        assert_eq!((value(HandshakeResult::Completed), value(HandshakeKey::None)), (COMPLETED, NO_KEY));
+        for role in KeyRole::ALL {
+            assert_eq!(value(HandshakeKey::of(Some(role))), role.name());
+        }
     }
 }

@@ -51,7 +51,8 @@ impl Default for Setup {
         let identity = Identity::new(StaticKey::from_private(SERVER_PRIVATE));
         let mut client = ClientConfig::new(url("ws://localhost:2667/moorline"));
         client.server_keys = identity.public_keys().collect();
-        let server = ServerConfig::new(Encryption::On { identity, suites: Suite::ALL.to_vec() }, EPOCH);
+        let server =
+            ServerConfig::new(Encryption::On { identity: identity.into(), suites: Suite::ALL.to_vec() }, EPOCH);
         Self { seed: 1, client, server }
     }
 }
