@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use gloo_timers::callback::Timeout;
-use js_sys::Array;
+use js_sys::{Array, Uint8Array};
 use moorline_protocol::{
     PeerEvent,
     client::{ClientEndpoint, ClientEvent, ClientInput, ClientOutput, Reset, SocketId, SocketInput, Status, Ticket},
@@ -115,6 +115,10 @@ impl Driver {
         self.act();
     }
 
+    pub(crate) fn client_key(&self) -> Uint8Array {
+        Uint8Array::from(&self.turn.borrow().endpoint().client_key()[..])
+    }
+
     pub(crate) fn stats(&self) -> JsValue {
         let (rtt, waiting) = {
             let turn = self.turn.borrow();
@@ -157,6 +161,11 @@ impl Driver {
                     }
                 }
                 ClientOutput::Discover(ticket, url) => self.discover(ticket, &url),
+                ClientOutput::Authorize { ticket, attempt, reason } => {
+                    if !self.abandoned.get() {
+                        check(self.host.authorize(ticket.0 as f64, attempt, reason.name()));
+                    }
+                }
                 // The turn keeps them apart.
                 ClientOutput::Event(_) => {}
                 ClientOutput::Wait(deadline) => return self.wait_until(deadline),
@@ -270,6 +279,11 @@ impl Driver {
             ClientEvent::Reset(Reset { reason, unconfirmed }) => {
                 host.on_reset(reason.name(), report::unconfirmed(&unconfirmed))
             }
+            ClientEvent::Authenticated(id, result) => match *result {
+                Ok(admission) => host.on_authenticated(id.0 as f64, report::admission(&admission), JsValue::UNDEFINED),
+                Err(denial) => host.on_authenticated(id.0 as f64, JsValue::UNDEFINED, report::denial(&denial)),
+            },
+            ClientEvent::Warned(code, message) => host.on_warning(report::thrown(code, &message)),
             ClientEvent::Refused(receipt, refusal) => host.on_refused(receipt.0 as f64, refused(refusal)),
             // The key is for a server, which sees the same call in several sessions.
             ClientEvent::Peer(PeerEvent::Call { id, name, credit, payload, key: _ }) => {

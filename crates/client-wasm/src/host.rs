@@ -21,6 +21,15 @@ extern "C" {
     #[wasm_bindgen(method, catch)]
     pub(crate) fn discover(this: &Host, ticket: f64, url: &str) -> Result<(), JsValue>;
 
+    #[wasm_bindgen(method, catch)]
+    pub(crate) fn authorize(this: &Host, ticket: f64, attempt: u32, reason: &str) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = onAuthenticated)]
+    pub(crate) fn on_authenticated(this: &Host, id: f64, admission: JsValue, failure: JsValue) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = onWarning)]
+    pub(crate) fn on_warning(this: &Host, warning: JsValue) -> Result<(), JsValue>;
+
     #[wasm_bindgen(method, catch, js_name = onStatus)]
     pub(crate) fn on_status(this: &Host, event: JsValue) -> Result<(), JsValue>;
 

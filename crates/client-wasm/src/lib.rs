@@ -45,7 +45,7 @@ use moorline_protocol::{
     client::{ClientEndpoint, ClientInput, Ticket},
     code::Code,
     error::Refused,
-    frame::{CallId, Failure},
+    frame::{CallId, Credentials, Failure},
     payload::{Name, Payload},
     session::CallOptions,
 };
@@ -194,6 +194,43 @@ impl Core {
         self.driver.take(input);
     }
 
+    /// The answer to `host.authorize`: what the client is to show, or that there is nothing.
+    ///
+    /// # Errors
+    /// A `CoreFailure` when `encoding` is not one.
+    pub fn authorized(
+        &self,
+        ticket: f64,
+        has: bool,
+        token: Option<String>,
+        encoding: Option<u8>,
+        data: Option<Uint8Array>,
+    ) -> Result<(), JsValue> {
+        let credentials = if has { Some(credentials(token, encoding, data)?) } else { None };
+        self.driver.take(ClientInput::Authorized(Ticket(ticket as u64), credentials));
+        Ok(())
+    }
+
+    /// Shows something else on the open connection; what comes of it is told by `onAuthenticated` with this number.
+    ///
+    /// # Errors
+    /// A `CoreFailure` when it is not shown.
+    pub fn authenticate(
+        &self,
+        token: Option<String>,
+        encoding: Option<u8>,
+        data: Option<Uint8Array>,
+    ) -> Result<f64, JsValue> {
+        let credentials = credentials(token, encoding, data)?;
+        self.driver.send(|endpoint, _| endpoint.authenticate(credentials)).map(|id| id.0 as f64)
+    }
+
+    /// The public half of the client's key, to which a token may be bound.
+    #[wasm_bindgen(js_name = clientKey)]
+    pub fn client_key(&self) -> Uint8Array {
+        self.driver.client_key()
+    }
+
     /// The network is back or the page is shown again: a wait for the next try ends now.
     #[wasm_bindgen(js_name = retryNow)]
     pub fn retry_now(&self) {
@@ -224,6 +261,14 @@ impl Drop for Core {
     fn drop(&mut self) {
         self.driver.abandon();
     }
+}
+
+fn credentials(token: Option<String>, encoding: Option<u8>, data: Option<Uint8Array>) -> Result<Credentials, JsValue> {
+    let data = match (encoding, data) {
+        (Some(encoding), Some(data)) => Some(payload(encoding, &data)?),
+        _ => None,
+    };
+    Ok(Credentials { token: token.map(Into::into), data })
 }
 
 fn message(name: &str, encoding: u8, body: &Uint8Array) -> Result<(Name, Payload), JsValue> {

@@ -5,7 +5,12 @@
 use std::time::Duration;
 
 use moorline_protocol::{
-    backoff::BackoffConfig, client::ClientConfig, code::Code, key::InvalidKey, record::Suite, url::DialUrl,
+    backoff::BackoffConfig,
+    client::ClientConfig,
+    code::Code,
+    key::{InvalidKey, InvalidSharedKey},
+    record::Suite,
+    url::DialUrl,
 };
 use wasm_bindgen::JsValue;
 
@@ -17,6 +22,9 @@ pub(crate) struct Options {
     encryption: String,
     server_keys: Vec<String>,
     allow_insecure_discovery: bool,
+    /// Empty for none.
+    shared_key: String,
+    asks_for_credentials: bool,
     connect_timeout: Duration,
     call_timeout: Duration,
     reconnect: bool,
@@ -77,6 +85,8 @@ impl Options {
             encryption: fields.text("encryption"),
             server_keys: fields.read("serverKeys", texts),
             allow_insecure_discovery: fields.flag("allowInsecureDiscovery"),
+            shared_key: fields.text("sharedKey"),
+            asks_for_credentials: fields.flag("asksForCredentials"),
             connect_timeout: fields.time("connectTimeoutMs"),
             call_timeout: fields.time("callTimeoutMs"),
             reconnect: fields.flag("reconnect"),
@@ -117,6 +127,15 @@ impl Options {
             let message = "the option serverKey protects nothing while encryption is \"off\"";
             return Err(Invalid::new(Code::INVALID_OPTION, message));
         }
+        if !self.shared_key.is_empty() {
+            if config.suite.is_none() {
+                let message = "the option sharedKey protects nothing while encryption is \"off\"";
+                return Err(Invalid::new(Code::INVALID_OPTION, message));
+            }
+            let invalid = |error: InvalidSharedKey| Invalid::new(Code::INVALID_SHARED_KEY, error.message());
+            config.shared_key = Some(self.shared_key.parse().map_err(invalid)?);
+        }
+        config.asks_for_credentials = self.asks_for_credentials;
         config.allow_insecure_discovery = self.allow_insecure_discovery;
         config.connect_timeout = self.connect_timeout;
         config.backoff = self.reconnect.then(|| BackoffConfig {
@@ -139,6 +158,8 @@ mod tests {
             encryption: "chacha20-poly1305".into(),
             server_keys: Vec::new(),
             allow_insecure_discovery: false,
+            shared_key: String::new(),
+            asks_for_credentials: false,
             connect_timeout: Duration::from_secs(3),
             call_timeout: Duration::from_secs(4),
             reconnect: true,
@@ -169,6 +190,16 @@ mod tests {
         assert_eq!(code(Options { encryption: "rot13".into(), ..options() }), Some(Code::INVALID_OPTION));
         let keys = vec!["mlpub_short".to_owned()];
         assert_eq!(code(Options { server_keys: keys, ..options() }), Some(Code::INVALID_SERVER_KEY));
+    }
+
+    #[test]
+    fn a_shared_key_is_read_and_protects_nothing_without_encryption() {
+        use moorline_protocol::key::{SharedKey, SharedKeyId};
+        let key = SharedKey::new(SharedKeyId([1; 4]), [2; 32]);
+        let with = |shared_key: &str| Options { shared_key: shared_key.into(), ..options() };
+        assert_eq!(with(&key.text()).config().unwrap().shared_key, Some(key.clone()));
+        assert_eq!(code(with("hunter2")), Some(Code::INVALID_SHARED_KEY));
+        assert_eq!(code(Options { encryption: "off".into(), ..with(&key.text()) }), Some(Code::INVALID_OPTION));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use js_sys::Array;
 use moorline_protocol::{
     client::{ConnectFailure, SessionInfo, Status},
     code::Code,
+    frame::{Admission, Denial},
     payload::Payload,
     session::{Outcome, Unconfirmed},
 };
@@ -149,7 +150,27 @@ pub(crate) fn session(info: &SessionInfo, url: &str) -> JsValue {
     session.number("serverTimeMs", welcome.server_time.0 as f64);
     session.text("url", url);
     session.put("resumed", Some(Value::Flag(info.resumed)));
+    session.put("admission", Some(Value::Object(admitted(&welcome.admission))));
     session.into_js()
+}
+
+/// Who the client is: `{ identity?, encoding?, data?, expiresInMs? }`, bytes as they came.
+fn admitted(admission: &Admission) -> Object<'_> {
+    let Admission { identity, data, expires_in_ms } = admission;
+    let mut object = Object::default();
+    object.put("identity", Some(identity).filter(|identity| !identity.is_empty()).map(|bytes| Value::Bytes(bytes)));
+    object.put("encoding", data.as_ref().map(|data| Value::Number(f64::from(data.encoding as u8))));
+    object.put("data", data.as_ref().map(|data| Value::Bytes(&data.bytes)));
+    object.put("expiresInMs", expires_in_ms.map(|ms| Value::Number(ms as f64)));
+    object
+}
+
+pub(crate) fn admission(admission: &Admission) -> JsValue {
+    admitted(admission).into_js()
+}
+
+pub(crate) fn denial(denial: &Denial) -> JsValue {
+    Object::failure(&denial.name(), &denial.message, None, None).into_js()
 }
 
 /// For each message its name and a number: -1 for a call, the receipt of a notification, 0 for one without. Flat,

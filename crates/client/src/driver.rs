@@ -19,7 +19,7 @@ use moorline_protocol::{
         ClientConfig, ClientEndpoint, ClientEvent, ClientInput, ClientOutput, Reset, SocketId, SocketInput, Status,
     },
     error::Refused,
-    frame::{CallId, Failure},
+    frame::{Admission, AuthenticateId, CallId, Credentials, Denial, Failure},
     payload::{Name, Payload},
     session::{CallOptions, Outcome, Receipt},
     time::Timestamp,
@@ -30,7 +30,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use crate::{View, discovery, handlers::Handlers, socket::Socket};
+use crate::{Provider, View, discovery, handlers::Handlers, socket::Socket};
 
 /// Stands for a deadline that is not there.
 const NEVER: Duration = Duration::from_secs(31_536_000);
@@ -65,6 +65,10 @@ pub(crate) enum Command {
         name: Name,
         payload: Payload,
         confirmed: oneshot::Sender<Result<bool, Refused>>,
+    },
+    Authenticate {
+        credentials: Credentials,
+        settled: oneshot::Sender<Result<Result<Admission, Denial>, Refused>>,
     },
     Ping,
     Close,
@@ -104,21 +108,22 @@ struct Driver {
     confirming: HashMap<Receipt, oneshot::Sender<Result<bool, Refused>>>,
     /// Who reads which stream. Credit bounds the queues.
     streams: HashMap<CallId, mpsc::UnboundedSender<Item>>,
-    resets: broadcast::Sender<Reset>,
-    view: watch::Sender<View>,
-    handlers: Arc<Handlers>,
+    /// Who waits for what comes of what was shown.
+    authenticating: HashMap<AuthenticateId, oneshot::Sender<Result<Result<Admission, Denial>, Refused>>>,
+    parts: Parts,
     origin: Instant,
 }
 
+/// What a driver shares with its [`Client`](crate::Client).
+pub(crate) struct Parts {
+    pub(crate) view: watch::Sender<View>,
+    pub(crate) resets: broadcast::Sender<Reset>,
+    pub(crate) handlers: Arc<Handlers>,
+    pub(crate) provider: Option<Provider>,
+}
+
 /// Runs a client until it is closed and its socket gone.
-pub(crate) async fn run(
-    config: ClientConfig,
-    seed: [u8; 32],
-    mut commands: mpsc::Receiver<Command>,
-    view: watch::Sender<View>,
-    resets: broadcast::Sender<Reset>,
-    handlers: Arc<Handlers>,
-) {
+pub(crate) async fn run(config: ClientConfig, seed: [u8; 32], mut commands: mpsc::Receiver<Command>, parts: Parts) {
     let mut driver = Driver {
         endpoint: ClientEndpoint::new(config, seed),
         opening: None,
@@ -127,16 +132,15 @@ pub(crate) async fn run(
         asked: HashMap::new(),
         confirming: HashMap::new(),
         streams: HashMap::new(),
-        resets,
-        view,
-        handlers,
+        authenticating: HashMap::new(),
+        parts,
         origin: Instant::now(),
     };
     driver.endpoint.start(driver.now());
     let mut timer = pin!(sleep(Duration::ZERO));
     loop {
         let deadline = driver.drain();
-        let open = !matches!(driver.view.borrow().status, Status::Closed(_));
+        let open = !matches!(driver.parts.view.borrow().status, Status::Closed(_));
         if !open && driver.running.is_empty() {
             return;
         }
@@ -208,6 +212,12 @@ impl Driver {
                 let _ = begun.send(id);
             }
             Step::Command(Some(Command::Grant { id, more })) => self.endpoint.grant(id, more),
+            Step::Command(Some(Command::Authenticate { credentials, settled })) => {
+                match self.endpoint.authenticate(credentials) {
+                    Ok(id) => drop(self.authenticating.insert(id, settled)),
+                    Err(refused) => drop(settled.send(Err(refused))),
+                }
+            }
             Step::Command(Some(Command::Ping)) => self.endpoint.ping(now),
             Step::Command(Some(Command::Close) | None) => self.endpoint.close(),
             // A socket that opens when it is no longer wanted is dropped.
@@ -281,10 +291,17 @@ impl Driver {
                     let Ok(url) = DialUrl::parse(&url) else { return Done::Nothing };
                     Done::Input(ClientInput::Discovered(ticket, discovery::discover(&url).await))
                 })),
+                ClientOutput::Authorize { ticket, reason, .. } => {
+                    if let Some(provider) = &self.parts.provider {
+                        let given = provider(reason);
+                        self.running
+                            .push(Box::pin(async move { Done::Input(ClientInput::Authorized(ticket, given.await)) }));
+                    }
+                }
                 ClientOutput::Event(event) => self.deliver(event),
                 ClientOutput::Wait(deadline) => {
                     let rtt = self.endpoint.rtt();
-                    self.view.send_if_modified(|view| std::mem::replace(&mut view.rtt, rtt) != rtt);
+                    self.parts.view.send_if_modified(|view| std::mem::replace(&mut view.rtt, rtt) != rtt);
                     return deadline;
                 }
             }
@@ -294,14 +311,26 @@ impl Driver {
     /// Starts what the program wants done; it runs when the drain is over.
     fn deliver(&mut self, event: ClientEvent) {
         match event {
-            ClientEvent::Status(status) => self.view.send_modify(|view| view.status = status),
-            ClientEvent::Session(session) => self.view.send_modify(|view| view.session = Some(*session)),
+            ClientEvent::Status(status) => self.parts.view.send_modify(|view| view.status = status),
+            ClientEvent::Session(session) => self.parts.view.send_modify(|view| {
+                view.admission = Some(session.welcome.admission.clone());
+                view.session = Some(*session);
+            }),
+            ClientEvent::Authenticated(id, result) => {
+                if let Ok(admission) = &*result {
+                    self.parts.view.send_modify(|view| view.admission = Some(admission.clone()));
+                }
+                if let Some(settled) = self.authenticating.remove(&id) {
+                    let _ = settled.send(Ok(*result));
+                }
+            }
+            ClientEvent::Warned(code, message) => tracing::warn!(%code, message, "the server warns"),
             ClientEvent::Reset(reset) => {
                 for receipt in reset.unconfirmed.iter().filter_map(|unconfirmed| unconfirmed.receipt) {
                     self.confirm(receipt, false);
                 }
                 // Nobody has to listen.
-                let _ = self.resets.send(reset);
+                let _ = self.parts.resets.send(reset);
             }
             ClientEvent::Refused(receipt, refused) => {
                 if let Some(confirmed) = self.confirming.remove(&receipt) {
@@ -310,11 +339,11 @@ impl Driver {
             }
             ClientEvent::Peer(PeerEvent::Confirmed(receipt)) => self.confirm(receipt, true),
             ClientEvent::Peer(PeerEvent::Call { id, name, payload, .. }) => {
-                let run = self.handlers.run(name.as_str(), payload);
+                let run = self.parts.handlers.run(name.as_str(), payload);
                 self.running.push(run.map(move |result| Done::Answer(id, result)).boxed());
             }
             ClientEvent::Peer(PeerEvent::Message { name, payload, .. }) => {
-                let listeners = self.handlers.hear(name.as_str(), &payload);
+                let listeners = self.parts.handlers.hear(name.as_str(), &payload);
                 self.running.extend(listeners.into_iter().map(|run| run.map(|()| Done::Nothing).boxed()));
             }
             ClientEvent::Peer(PeerEvent::Item { id, payload }) => {

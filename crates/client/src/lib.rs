@@ -28,12 +28,13 @@ mod stream;
 
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
+use futures_util::{FutureExt, future::BoxFuture};
 pub use moorline_protocol as protocol;
 use moorline_protocol::{
-    client::{ClientConfig, ConnectFailure, Reset, SessionInfo, Status},
+    client::{AuthorizeReason, ClientConfig, ConnectFailure, Reset, SessionInfo, Status},
     error::Refused,
-    frame::Failure,
-    key::{InvalidKey, ServerKey},
+    frame::{Admission, Credentials, Failure},
+    key::{InvalidKey, InvalidSharedKey, ServerKey},
     limits::DEFAULT_CREDIT,
     payload::{Name, Payload},
     record::Suite,
@@ -65,6 +66,10 @@ pub enum Error {
     TlsUnsupported,
     /// The server key is none.
     Key(InvalidKey),
+    /// The shared key is none.
+    SharedKey(InvalidSharedKey),
+    /// The server does not take what was shown on the open connection: its code or the application's, and its text.
+    Denied(String, String),
     /// The system gives no random bytes.
     NoEntropy,
     /// Nothing was sent.
@@ -87,6 +92,8 @@ impl fmt::Display for Error {
             Self::Url(error) => error.fmt(formatter),
             Self::TlsUnsupported => formatter.write_str("wss:// is not supported by this client yet: use ws://"),
             Self::Key(error) => error.fmt(formatter),
+            Self::SharedKey(error) => error.fmt(formatter),
+            Self::Denied(code, message) => write!(formatter, "{code}: {message}"),
             Self::NoEntropy => formatter.write_str("the system gives no random bytes"),
             Self::Refused(refused) => refused.fmt(formatter),
             Self::Json(error) => error.fmt(formatter),
@@ -116,9 +123,13 @@ impl From<serde_json::Error> for Error {
     }
 }
 
+/// Gives what a client is to show for itself: at first, and fresh whenever it is asked again.
+pub(crate) type Provider = Arc<dyn Fn(AuthorizeReason) -> BoxFuture<'static, Option<Credentials>> + Send + Sync>;
+
 /// Collects what a client is made of.
 pub struct ClientBuilder {
     config: ClientConfig,
+    provider: Option<Provider>,
 }
 
 impl ClientBuilder {
@@ -136,6 +147,43 @@ impl ClientBuilder {
     pub fn encryption(mut self, suite: Option<Suite>) -> Self {
         self.config.suite = suite;
         self
+    }
+
+    /// Shows this token, always the same. See [`Self::credentials`] for one that expires.
+    #[must_use]
+    pub fn token(self, token: &str) -> Self {
+        let credentials = Credentials::token(token);
+        self.credentials(move |_| std::future::ready(Some(credentials.clone())))
+    }
+
+    /// Shows this to the server's auth handler.
+    ///
+    /// # Errors
+    /// [`Error::Json`].
+    pub fn auth(self, data: &impl Serialize) -> Result<Self, Error> {
+        let credentials = Credentials::data(Payload::json(serde_json::to_vec(data)?));
+        Ok(self.credentials(move |_| std::future::ready(Some(credentials.clone()))))
+    }
+
+    /// Asks for what is to be shown before each connection, and again before it expires. `None` says that there is
+    /// nothing to be had now; the client tries again later.
+    #[must_use]
+    pub fn credentials<Fut>(mut self, provider: impl Fn(AuthorizeReason) -> Fut + Send + Sync + 'static) -> Self
+    where
+        Fut: Future<Output = Option<Credentials>> + Send + 'static,
+    {
+        self.config.asks_for_credentials = true;
+        self.provider = Some(Arc::new(move |reason| provider(reason).boxed()));
+        self
+    }
+
+    /// Has this key, which the server has, too (`mlkey_…`).
+    ///
+    /// # Errors
+    /// [`Error::SharedKey`].
+    pub fn shared_key(mut self, key: &str) -> Result<Self, Error> {
+        self.config.shared_key = Some(key.parse().map_err(Error::SharedKey)?);
+        Ok(self)
     }
 
     /// Changes whatever else the protocol's client can be told.
@@ -162,7 +210,8 @@ impl ClientBuilder {
         let (view, view_out) = watch::channel(View::default());
         let (resets, _) = broadcast::channel(RESETS);
         let handlers = Arc::new(Handlers::default());
-        tokio::spawn(driver::run(self.config, seed, commands_in, view, resets.clone(), handlers.clone()));
+        let parts = driver::Parts { view, resets: resets.clone(), handlers: handlers.clone(), provider: self.provider };
+        tokio::spawn(driver::run(self.config, seed, commands_in, parts));
         Ok(Client { commands, view: view_out, resets, handlers })
     }
 }
@@ -173,11 +222,21 @@ struct View {
     status: Status,
     session: Option<SessionInfo>,
     rtt: Option<Duration>,
+    admission: Option<Admission>,
+}
+
+fn identity_of(admission: &Admission) -> serde_json::Value {
+    serde_json::from_slice(&admission.identity).unwrap_or_default()
 }
 
 impl Default for View {
     fn default() -> Self {
-        Self { status: Status::Connecting { attempt: 1, retry_in: None, error: None }, session: None, rtt: None }
+        Self {
+            status: Status::Connecting { attempt: 1, retry_in: None, error: None },
+            session: None,
+            rtt: None,
+            admission: None,
+        }
     }
 }
 
@@ -196,7 +255,7 @@ impl Client {
     /// # Errors
     /// [`Error::Url`].
     pub fn builder(url: &str) -> Result<ClientBuilder, Error> {
-        Ok(ClientBuilder { config: ClientConfig::new(DialUrl::parse(url).map_err(Error::Url)?) })
+        Ok(ClientBuilder { config: ClientConfig::new(DialUrl::parse(url).map_err(Error::Url)?), provider: None })
     }
 
     /// Waits until it is connected.
@@ -354,6 +413,25 @@ impl Client {
         Fut: Future<Output = ()> + Send + 'static,
     {
         self.handlers.listen(name, listener);
+    }
+
+    /// Shows something else for itself on the open connection, and gives who the client is now: its identity as JSON.
+    ///
+    /// # Errors
+    /// [`Error::Denied`], [`Error::Refused`], [`Error::Closed`].
+    pub async fn authenticate(&self, credentials: Credentials) -> Result<serde_json::Value, Error> {
+        let (settled, outcome) = oneshot::channel();
+        self.command(Command::Authenticate { credentials, settled }).await?;
+        match outcome.await.map_err(|_| Error::Closed(None))?? {
+            Ok(admission) => Ok(identity_of(&admission)),
+            Err(denial) => Err(Error::Denied(denial.name(), denial.message)),
+        }
+    }
+
+    /// Who the client is, as the server says: `{ subject, tenant, role, scopes, meta }`; null before the first
+    /// connection.
+    pub fn identity(&self) -> serde_json::Value {
+        self.view.borrow().admission.as_ref().map_or(serde_json::Value::Null, identity_of)
     }
 
     /// Asks for a new measurement of the round trip.

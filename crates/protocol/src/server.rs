@@ -273,15 +273,16 @@ impl ServerEndpoint {
     }
 
     /// Answers [`ServerEvent::Authenticate`]: who the client is now, or why it is who it was. An answer that comes when
-    /// the connection is over is passed over.
-    pub fn authenticated(&mut self, now: Timestamp, id: AuthenticateId, result: Result<Admission, Denial>) {
+    /// the connection is over is passed over: `false`.
+    pub fn authenticated(&mut self, now: Timestamp, id: AuthenticateId, result: Result<Admission, Denial>) -> bool {
         if self.authenticating.take_if(|asked| *asked == id).is_none() {
-            return;
+            return false;
         }
         if let Ok(admission) = &result {
             self.expires = expiry(admission, now);
         }
         self.session.control(ServerFrame::Authenticated(Authenticated { id, result }).encode());
+        true
     }
 
     /// Tells the client what it ought to know.

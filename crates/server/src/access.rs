@@ -2,13 +2,20 @@
 //!
 //! `origin` judges the head of the HTTP request, before anything is known of who asks; `forwarded` finds out from where
 //! he does; `jwt` whom a token speaks of, in `principal`'s words; `revocation` which tokens are believed no more.
+//! `gate` puts the ways in together, and `guard` is what a declaration asks of who uses it.
 
 mod forwarded;
+pub(crate) mod gate;
+mod guard;
 pub(crate) mod jwt;
 mod origin;
 mod principal;
 pub(crate) mod revocation;
+pub(crate) mod shared_key;
 
 pub(crate) use forwarded::Callers;
+pub use gate::{Admit, Attempt, AuthHandler};
+pub use guard::Guard;
 pub(crate) use origin::{Access, Denied, text};
 pub use principal::Principal;
+pub use shared_key::SharedKeyError;

@@ -11,6 +11,7 @@ use moorline_protocol::{
     heartbeat::HeartbeatConfig,
     key::Identity,
     limits::{Deadlines, Limits},
+    scope::Scopes,
     server::{Encryption, ServerConfig},
     session::Registry,
 };
@@ -24,7 +25,7 @@ use tokio::{
 use crate::tls::Tls;
 use crate::{
     DataDir, DataDirError, Error, Handler, Peers, Server,
-    access::{Access, Callers, jwt::TokenVerifier},
+    access::{Access, AuthHandler, Callers, gate::Gate, jwt::TokenVerifier, shared_key},
     config::Config,
     handler::{BoxedHandler, Running, States},
     headers, identity,
@@ -50,6 +51,7 @@ pub struct ServerBuilder {
     control: bool,
     states: States,
     router: Router,
+    auth: Option<Arc<dyn AuthHandler>>,
     metrics: Arc<Metrics>,
     #[cfg(feature = "testing")]
     echo: Option<crate::testing::Echo>,
@@ -107,6 +109,15 @@ impl ServerBuilder {
     #[must_use]
     pub fn echo(mut self, echo: crate::testing::Echo) -> Self {
         self.echo = Some(echo);
+        self
+    }
+
+    /// Decides who somebody is who shows data of the application's own (`connect(url, { auth })` on a page): an async
+    /// function of an [`Attempt`](crate::Attempt) that gives a [`Principal`](crate::Principal) or a [`Fail`](crate::Fail).
+    /// A second one replaces it.
+    #[must_use]
+    pub fn auth(mut self, handler: impl AuthHandler) -> Self {
+        self.auth = Some(Arc::new(handler));
         self
     }
 
@@ -190,16 +201,25 @@ impl ServerBuilder {
     /// What is wrong, with what to do about it.
     pub async fn build(self) -> Result<Server, Error> {
         let ends_tls = self.ends_tls();
-        let Self { config, identity, internal, control, states, router, metrics, .. } = self;
+        let Self { config, identity, internal, control, states, router, auth, metrics, .. } = self;
         #[cfg(feature = "tls")]
         let tls = self.tls;
         router.check(&states)?;
         let address = config.server.listen;
-        let access = Access::new(&config, address)?;
+        let tokens = TokenVerifier::new(&config)?.map(Arc::new);
+        let (keys, shared_keys) = shared_key::load(&config).map_err(Error::SharedKey)?;
+        let asks = tokens.is_some() || auth.is_some() || !shared_keys.is_empty();
+        let access = Access::new(&config, address, asks)?;
         if config.server.proxy_protocol && config.server.trusted_proxies.is_empty() {
             return Err(Error::NoTrustedProxies);
         }
-        let tokens = TokenVerifier::new(&config)?.map(Arc::new);
+        let everybody = match (access.is_open(), config.auth.anonymous) {
+            (true, _) => Some(Scopes::All),
+            (false, true) => Some(shared_key::scopes(&config.auth.anonymous_scopes).map_err(Error::AnonymousScopes)?),
+            // Guests, who may use what skips all this.
+            (false, false) => router.lets_guests_in().then(|| Scopes::Listed(Vec::new())),
+        };
+        let gate = Gate { tokens: tokens.clone(), handler: auth, shared_keys, everybody };
         let internal = internal.or(config.internal.listen);
         if internal == Some(address) && address.port() != 0 {
             return Err(Error::ListenTwice(address));
@@ -256,7 +276,8 @@ impl ServerBuilder {
         }
         let mut epoch = [0; 8];
         getrandom::fill(&mut epoch).map_err(|_| Error::NoEntropy)?;
-        let endpoint = endpoint_config(&config, encryption, Epoch(epoch));
+        let mut endpoint = endpoint_config(&config, encryption, Epoch(epoch));
+        (endpoint.shared_keys, endpoint.requires_shared_key) = (keys, config.auth.shared_key.required);
         let published = Published::new(&endpoint);
         let mut summary = summary(&config, &published, &access, (address, internal_address), identity_origin);
         summary.tls = ends_tls;
@@ -277,7 +298,7 @@ impl ServerBuilder {
             once: Once::default(),
             callers: Callers::new(config.server.trusted_proxies.clone()),
             access,
-            tokens,
+            gate,
             connections: Arc::new(Semaphore::new(config.limits.connections)),
             tasks,
             #[cfg(feature = "tls")]

@@ -5,25 +5,41 @@
 
 mod greeting;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
+use futures_util::SinkExt;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use moorline_protocol::{
+    code::Code,
     frame::ResetReason,
     limits::{MAX_RECORD, MAX_RECORD_BEFORE_AUTH},
-    server::{Arrival, ServerEndpoint},
-    session::{Claim, Owner},
-    subject::{Subject, Tenant},
+    server::{Arrival, Rejection, ServerEndpoint, ServerOutput},
+    session::{Claim, Owner, Proof},
 };
-use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
-use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
+use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, time::timeout};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Message, protocol::Role},
+};
 use tokio_util::either::Either;
 
 pub(crate) use self::greeting::{close, input_of, open_websocket, wall_clock};
 use self::greeting::{greet, websocket_config};
-use crate::{metrics::Open, session, shared::Shared};
+use crate::{
+    access::{
+        Attempt,
+        gate::{Entry, TurnedAway},
+    },
+    metrics::Open,
+    session,
+    shared::Shared,
+};
 
 /// What a WebSocket runs over: plain TCP, or what is left of an HTTP connection inside TLS.
 pub(crate) type Io = Either<TcpStream, TokioIo<Upgraded>>;
@@ -33,6 +49,8 @@ pub(crate) struct Attachment {
     pub(crate) websocket: WebSocketStream<Io>,
     pub(crate) endpoint: ServerEndpoint,
     pub(crate) arrival: Box<Arrival>,
+    /// Who it is.
+    pub(crate) entry: Entry,
     pub(crate) address: SocketAddr,
     pub(crate) place: Place,
 }
@@ -57,15 +75,57 @@ pub(crate) async fn serve(socket: Io, read: Bytes, shared: Arc<Shared>, address:
         return;
     }
     let endpoint = ServerEndpoint::new(shared.endpoint.clone(), seed, shared.now());
-    let Some((websocket, endpoint, arrival)) = greet(websocket, endpoint, &shared, address).await else { return };
+    let greeted = greet(websocket, endpoint, &shared, address).await;
+    let Some((websocket, endpoint, arrival)) = greeted else { return };
+    let entry = match decide(&arrival, &shared, address).await {
+        Ok(entry) => entry,
+        Err(rejection) => return refuse(websocket, endpoint, rejection, &shared, address).await,
+    };
     // From here on full-sized messages may come. Nothing is lost with the old buffers: a client that is waiting for
     // Welcome has nothing to say, and what this side said before has been flushed, or there would be no HS3.
     let config = websocket_config(MAX_RECORD, 4 * shared.endpoint.limits.max_outgoing_bytes + MAX_RECORD);
     let websocket = WebSocketStream::from_raw_socket(websocket.into_inner(), Role::Server, Some(config)).await;
-    admit(Attachment { websocket, endpoint, arrival, address, place }, shared).await;
+    admit(Attachment { websocket, endpoint, arrival, entry, address, place }, shared).await;
 }
 
-/// Everybody is let in; the question is only with which session.
+/// Who it is.
+async fn decide(arrival: &Arrival, shared: &Shared, address: SocketAddr) -> Result<Entry, Rejection> {
+    let attempt = Attempt::new(address, arrival, arrival.auth.credentials.clone());
+    let decided = timeout(shared.config.timeouts.decision, shared.gate.decide(attempt, SystemTime::now())).await;
+    let TurnedAway { denial, reason } = match decided {
+        Ok(Ok(entry)) => return Ok(entry),
+        Ok(Err(refused)) => refused,
+        Err(_) => return Err(Rejection::of(Code::SERVER_FULL)),
+    };
+    tracing::info!(%address, code = %denial.code, reason, "a client is refused");
+    Err(Rejection { name: denial.name, message: denial.message, ..Rejection::of(denial.code) })
+}
+
+/// Does not let the client in, and says why where that may be said.
+async fn refuse(
+    mut websocket: WebSocketStream<Io>,
+    mut endpoint: ServerEndpoint,
+    rejection: Rejection,
+    shared: &Shared,
+    address: SocketAddr,
+) {
+    let reference = endpoint.reject(rejection);
+    tracing::info!(%address, ?reference, "it is told so");
+    loop {
+        match endpoint.poll_output() {
+            ServerOutput::Transmit(record) => {
+                if websocket.feed(Message::Binary(record)).await.is_err() {
+                    return;
+                }
+            }
+            ServerOutput::Event(event) => shared.metrics.greet(&event, Duration::ZERO),
+            ServerOutput::CloseSocket(code) => return close(&mut websocket, code).await,
+            ServerOutput::Wait(_) => return,
+        }
+    }
+}
+
+/// It is let in; the question is only with which session.
 async fn admit(attachment: Attachment, shared: Arc<Shared>) {
     match claim(&attachment, &shared) {
         Claim::New(reset) => session::begin(attachment, reset, shared).await,
@@ -79,16 +139,16 @@ async fn admit(attachment: Attachment, shared: Arc<Shared>) {
 }
 
 fn claim(attachment: &Attachment, shared: &Shared) -> Claim<session::SessionHandle> {
-    let Attachment { arrival, .. } = attachment;
+    let Attachment { arrival, entry, .. } = attachment;
     let resume = arrival.auth.resume.as_ref();
     match arrival.proof() {
-        Some(proof) => shared.sessions().claim(resume, &owner(proof)),
+        Some(proof) => shared.sessions().claim(resume, &owner(proof, entry)),
         // Nothing is shown that a session could be had for.
         None => Claim::New(resume.map(|_| ResetReason::Unknown)),
     }
 }
 
 /// Whose session it is that is proven so.
-pub(crate) fn owner(proof: moorline_protocol::session::Proof) -> Owner {
-    Owner { proof, subject: Subject::anonymous(Tenant::default()) }
+pub(crate) fn owner(proof: Proof, entry: &Entry) -> Owner {
+    Owner { proof, subject: entry.principal.subject.clone() }
 }

@@ -2,7 +2,11 @@
 
 use std::{fmt, io, net::SocketAddr};
 
-use crate::{DataDirError, config::ConfigError, identity::IdentityError, token::TokenSettingError};
+use moorline_protocol::scope::InvalidScopes;
+
+use crate::{
+    DataDirError, access::SharedKeyError, config::ConfigError, identity::IdentityError, token::TokenSettingError,
+};
 
 /// Why a server does not start or ends.
 #[derive(Debug)]
@@ -14,6 +18,17 @@ pub enum Error {
     Identity(IdentityError),
     /// The settings of tokens do not do.
     Token(TokenSettingError),
+    /// The shared keys do not do.
+    SharedKey(SharedKeyError),
+    /// `[auth] anonymous_scopes` has what is no scope.
+    AnonymousScopes(InvalidScopes),
+    /// The guard of a handler asks for what is no scope.
+    InvalidGuard {
+        /// The handler.
+        handler: String,
+        /// What is wrong.
+        error: String,
+    },
     /// The data directory is another server's, or cannot be used.
     DataDir(DataDirError),
     /// The certificate or its key do not do.
@@ -72,6 +87,9 @@ impl fmt::Display for Error {
             Self::Config(error) => error.fmt(formatter),
             Self::Identity(error) => error.fmt(formatter),
             Self::Token(error) => error.fmt(formatter),
+            Self::SharedKey(error) => error.fmt(formatter),
+            Self::AnonymousScopes(error) => write!(formatter, "[auth] anonymous_scopes: {error}"),
+            Self::InvalidGuard { handler, error } => write!(formatter, "the guard of {handler:?}: {error}"),
             Self::DataDir(error) => error.fmt(formatter),
             #[cfg(feature = "tls")]
             Self::Tls(error) => error.fmt(formatter),
@@ -125,6 +143,7 @@ impl std::error::Error for Error {
             Self::Config(error) => error.source(),
             Self::Identity(error) => error.source(),
             Self::Token(error) => error.source(),
+            Self::SharedKey(error) => error.source(),
             Self::DataDir(error) => error.source(),
             #[cfg(feature = "tls")]
             Self::Tls(error) => error.source(),
@@ -137,6 +156,8 @@ impl std::error::Error for Error {
             | Self::NoEntropy
             | Self::DuplicateName(_)
             | Self::InvalidName(_)
+            | Self::AnonymousScopes(_)
+            | Self::InvalidGuard { .. }
             | Self::MissingState { .. } => None,
         }
     }

@@ -22,7 +22,8 @@ use moorline_protocol::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Fail, Peer, Peers,
+    Fail, Guard, Peer, Peers, Principal,
+    access::gate::Entry,
     metrics::{CallResult, Meter},
 };
 
@@ -33,6 +34,7 @@ pub struct Context {
     pub(crate) peer: Peer,
     pub(crate) peers: Peers,
     pub(crate) states: Arc<States>,
+    pub(crate) entry: Entry,
 }
 
 /// The states that `with_state` was given, by type.
@@ -170,6 +172,28 @@ impl FromCall for Peers {
     }
 }
 
+impl FromCall for Principal {
+    /// Who the caller is, as of this call.
+    fn from_call(context: &Context) -> Result<Self, Fail> {
+        Ok((*context.entry.principal).clone())
+    }
+}
+
+/// What the caller's token says, read into a type of the application's; of who came in without a token, what there is of
+/// `sub`, `tenant`, `role` and, beside them, the members of `meta`.
+#[derive(Clone, Copy, Debug)]
+pub struct Auth<T>(pub T);
+
+impl<T: DeserializeOwned> FromCall for Auth<T> {
+    /// Fails with `forbidden` when it does not fit.
+    fn from_call(context: &Context) -> Result<Self, Fail> {
+        serde_json::from_value(context.entry.claims().into()).map(Self).map_err(|error| {
+            tracing::warn!(handler = &*context.name, %error, "the caller's claims do not fit the handler's type");
+            Fail::of(Code::FORBIDDEN)
+        })
+    }
+}
+
 /// The name that was called, for a handler that serves several.
 #[derive(Clone, Debug)]
 pub struct CallName(pub Arc<str>);
@@ -192,6 +216,11 @@ pub trait Handler<Args>: Clone + Send + Sync + 'static {
 
     /// The states that its parameters need.
     fn states() -> Vec<StateType>;
+
+    /// What it asks of its callers: see [`Restrict`](crate::Restrict).
+    fn guard(&self) -> Guard {
+        Guard::new()
+    }
 }
 
 /// A handler that runs.
@@ -234,11 +263,13 @@ pub(crate) struct BoxedHandler {
     run: Box<dyn Fn(Context) -> Running + Send + Sync>,
     meter: Meter,
     pub(crate) states: Vec<StateType>,
+    pub(crate) guard: Guard,
 }
 
 impl BoxedHandler {
     pub(crate) fn new<Args, H: Handler<Args, Future = Running>>(handler: H, meter: Meter) -> Self {
-        Self { run: Box::new(move |context| handler.clone().run(context)), meter, states: H::states() }
+        let guard = handler.guard();
+        Self { run: Box::new(move |context| handler.clone().run(context)), meter, states: H::states(), guard }
     }
 
     /// Runs it. An error is logged and becomes what the other side may hear of it, and so does a panic.

@@ -63,6 +63,7 @@ mod once;
 mod peer;
 mod proxy_protocol;
 mod published;
+mod restrict;
 mod router;
 mod server;
 mod session;
@@ -76,15 +77,16 @@ pub mod testing;
 pub mod tls;
 pub mod token;
 
-pub use access::Principal;
+pub use access::{Admit, Attempt, AuthHandler, Guard, Principal, SharedKeyError};
 pub use builder::ServerBuilder;
 pub use config::Config;
 pub use data_dir::{DataDir, DataDirError};
 pub use error::{Error, OpenTo};
 pub use fail::Fail;
-pub use handler::{CallName, Handler, Json, State};
+pub use handler::{Auth, CallName, Handler, Json, State};
 pub use moorline_protocol as protocol;
 pub use peer::{Items, Peer, Peers, SendError};
+pub use restrict::{Restrict, Restricted};
 pub use server::{Server, Summary};
 pub use session::Departure;
 pub use stream::StreamHandler;
@@ -95,5 +97,7 @@ pub use tokio_rustls::rustls;
 pub mod prelude {
     pub use bytes::Bytes;
 
-    pub use crate::{Config, Fail, Json, Peer, Peers, Server, ServerBuilder, State};
+    pub use crate::{
+        Attempt, Auth, Config, Fail, Json, Peer, Peers, Principal, Restrict, Server, ServerBuilder, State,
+    };
 }

@@ -265,7 +265,11 @@ impl Metrics {
             ServerEvent::Ended(ended, _) => {
                 self.closes.of(CloseCode::of(*ended)).inc();
             }
-            ServerEvent::Connected(_) | ServerEvent::Resumed | ServerEvent::Parked(_) | ServerEvent::Peer(_) => {}
+            ServerEvent::Connected(_)
+            | ServerEvent::Authenticate(_)
+            | ServerEvent::Resumed
+            | ServerEvent::Parked(_)
+            | ServerEvent::Peer(_) => {}
         }
     }
 
@@ -330,6 +334,7 @@ impl Metrics {
                 PeerEvent::Cancelled(_) | PeerEvent::Credit(_) | PeerEvent::Confirmed(_) | PeerEvent::Room,
             )
             | ServerEvent::Arrived(_)
+            | ServerEvent::Authenticate(_)
             | ServerEvent::HandshakeFailed(_) => {}
         }
     }

@@ -28,7 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::items::Item;
 pub use self::items::Items;
-use crate::metrics::Metrics;
+use crate::{Principal, access::gate::Entry, metrics::Metrics};
 
 /// How long a client has to answer a call of the server, unless [`Peer::call_within`] says otherwise.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -92,6 +92,7 @@ struct Inner {
     /// That of the newest connection.
     address: Mutex<SocketAddr>,
     is_connected: AtomicBool,
+    entry: Mutex<Entry>,
     commands: mpsc::UnboundedSender<Command>,
     room: Room,
     /// Taken by whoever closes first.
@@ -205,13 +206,20 @@ fn message(name: &str, data: &impl Serialize, volatile: bool) -> Result<Broadcas
 
 impl Peer {
     #[expect(clippy::disallowed_methods, reason = "Room bounds what is in the queue")]
-    pub(crate) fn new(id: SessionId, address: SocketAddr, limits: &Limits, metrics: Arc<Metrics>) -> (Self, Mailbox) {
+    pub(crate) fn new(
+        id: SessionId,
+        address: SocketAddr,
+        entry: Entry,
+        limits: &Limits,
+        metrics: Arc<Metrics>,
+    ) -> (Self, Mailbox) {
         let (commands, commands_in) = mpsc::unbounded_channel();
         let (closing, wanted) = oneshot::channel();
         let inner = Inner {
             id,
             address: Mutex::new(address),
             is_connected: AtomicBool::new(true),
+            entry: Mutex::new(entry),
             commands,
             room: Room {
                 max_bytes: limits.max_outgoing_bytes,
@@ -233,6 +241,20 @@ impl Peer {
     /// Where the connection comes from; of a client that is away, the last one.
     pub fn address(&self) -> SocketAddr {
         *self.0.address.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who it is, by now.
+    pub fn principal(&self) -> Arc<Principal> {
+        self.entry().principal
+    }
+
+    pub(crate) fn entry(&self) -> Entry {
+        self.0.entry.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The client has shown something else for itself.
+    pub(crate) fn becomes(&self, entry: Entry) {
+        *self.0.entry.lock().unwrap_or_else(PoisonError::into_inner) = entry;
     }
 
     /// Whether the client has a connection. Without one it is away, and may come back and go on.
@@ -528,8 +550,13 @@ mod tests {
     fn enter(peers: &Peers, id: u8) -> (Peer, Mailbox) {
         let mut limits = Limits::default();
         limits.max_outgoing_frames = ROOM;
-        let (peer, mailbox) =
-            Peer::new(SessionId([id; 16]), SocketAddr::from(([127, 0, 0, 1], 1)), &limits, Arc::default());
+        let (peer, mailbox) = Peer::new(
+            SessionId([id; 16]),
+            SocketAddr::from(([127, 0, 0, 1], 1)),
+            Entry::nobody(),
+            &limits,
+            Arc::default(),
+        );
         peers.enter(peer.clone());
         (peer, mailbox)
     }

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    Error,
+    Error, Guard,
     handler::{BoxedHandler, StateType, States},
     stream::BoxedStream,
 };
@@ -29,11 +29,18 @@ pub(crate) enum Served {
 pub(crate) trait Declared {
     /// The states that it needs.
     fn states(&self) -> &[StateType];
+
+    /// What it asks of who uses it.
+    fn guard(&self) -> &Guard;
 }
 
 impl Declared for BoxedHandler {
     fn states(&self) -> &[StateType] {
         &self.states
+    }
+
+    fn guard(&self) -> &Guard {
+        &self.guard
     }
 }
 
@@ -42,6 +49,13 @@ impl Declared for Served {
         match self {
             Self::Once(handler) => &handler.states,
             Self::Stream(handler) => &handler.states,
+        }
+    }
+
+    fn guard(&self) -> &Guard {
+        match self {
+            Self::Once(handler) => &handler.guard,
+            Self::Stream(handler) => &handler.guard,
         }
     }
 }
@@ -76,8 +90,15 @@ impl<H: Declared> Table<H> {
         }
         self.by_name.iter().try_for_each(|(name, handler)| {
             moorline_protocol::payload::Name::new(name).map_err(|_| Error::InvalidName(name.to_string()))?;
+            if let Some(error) = handler.guard().error() {
+                return Err(Error::InvalidGuard { handler: name.to_string(), error: error.to_owned() });
+            }
             check_states(name, handler, states)
         })
+    }
+
+    fn lets_guests_in(&self) -> bool {
+        self.by_name.values().any(|handler| handler.guard().skips_auth())
     }
 }
 
@@ -89,6 +110,11 @@ fn check_states(name: &str, handler: &impl Declared, states: &States) -> Result<
 }
 
 impl Router {
+    /// Whether there is something for those who have shown nothing.
+    pub(crate) fn lets_guests_in(&self) -> bool {
+        self.handlers.lets_guests_in() || self.listeners.lets_guests_in()
+    }
+
     /// Finds at the start what would otherwise fail a call.
     pub(crate) fn check(&self, states: &States) -> Result<(), Error> {
         self.handlers.check(states)?;

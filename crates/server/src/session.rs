@@ -10,7 +10,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -24,11 +24,11 @@ use moorline_protocol::{
     PeerEvent,
     code::Code,
     error::Refused,
-    frame::{CallId, Failure, ResetReason, SessionId},
+    frame::{Authenticate, AuthenticateId, CallId, Failure, ResetReason, SessionId},
     payload::{Name, Payload},
-    server::{Ended, Rejection, Resumable, ServerEndpoint, ServerEvent, ServerInput, ServerOutput},
+    scope::Operation,
+    server::{Arrival, Ended, Rejection, Resumable, ServerEndpoint, ServerEvent, ServerInput, ServerOutput},
     session::Outcome,
-    subject::{Subject, Tenant},
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -42,13 +42,14 @@ use tokio_tungstenite::{
 };
 
 use crate::{
-    Peer,
+    Attempt, Guard, Peer,
+    access::gate::{Entry, TurnedAway},
     connection::{Attachment, Io, Place, close, input_of, owner, wall_clock},
     handler::{BoxedHandler, Context},
     metrics::Direction,
     once::Key,
     peer::{Asker, Closing, Command, Item, Mailbox},
-    router::Served,
+    router::{Declared, Served},
     shared::Shared,
     stream::Streaming,
 };
@@ -102,12 +103,12 @@ impl SessionHandle {
 /// Begins a new session with a client that has come in, and serves it until it is over. With `reset` it is not the
 /// session that the client asked for.
 pub(crate) fn begin(attachment: Attachment, reset: Option<ResetReason>, shared: Arc<Shared>) -> BoxFuture<'static, ()> {
-    let Attachment { websocket, mut endpoint, arrival, address, place } = attachment;
+    let Attachment { websocket, mut endpoint, arrival, entry, address, place } = attachment;
     if let Some(reason) = reset {
         shared.metrics.reset(reason);
     }
-    endpoint.admit(shared.now(), wall_clock(), reset);
-    Driver::new(Line::new(websocket, place), endpoint, shared, address, arrival.client()).run().boxed()
+    endpoint.admit(shared.now(), wall_clock(), reset, entry.admission(SystemTime::now()));
+    Driver::new(Line::new(websocket, place), endpoint, shared, arrival, entry, address).run().boxed()
 }
 
 /// The client's WebSocket, and how it stands.
@@ -131,6 +132,8 @@ enum Done {
     Answer(CallId, Result<Payload, Failure>),
     /// The next item of a stream, or its end.
     Item(CallId, Option<Result<Payload, Failure>>, Streaming),
+    /// What the client showed on its open connection makes it this, or nothing.
+    Judged(AuthenticateId, Result<Entry, TurnedAway>),
     /// A listener or hook has ended.
     Heard,
 }
@@ -160,14 +163,14 @@ struct Driver {
     endpoint: ServerEndpoint,
     shared: Arc<Shared>,
     address: SocketAddr,
-    /// Whose session it is.
-    subject: Subject,
-    /// Which client it is of all that are the same subject; nothing in plain mode where it does not say.
-    client: Option<[u8; 32]>,
+    /// How the client came, the last time.
+    arrival: Box<Arrival>,
+    /// Who it is.
+    entry: Entry,
     /// There from `Connected` on.
     peer: Option<(Peer, Mailbox)>,
     adoptions: mpsc::Receiver<Attachment>,
-    sockets: Option<mpsc::Sender<Attachment>>,
+    sockets: mpsc::Sender<Attachment>,
     running: FuturesUnordered<Abortable<BoxFuture<'static, Done>>>,
     /// What a handler came to, while it waits for what the handler had sent before.
     done: Option<Done>,
@@ -186,8 +189,9 @@ impl Driver {
         line: Line,
         endpoint: ServerEndpoint,
         shared: Arc<Shared>,
+        arrival: Box<Arrival>,
+        entry: Entry,
         address: SocketAddr,
-        client: Option<[u8; 32]>,
     ) -> Self {
         let (sockets, adoptions) = mpsc::channel(ADOPTIONS);
         Self {
@@ -195,11 +199,11 @@ impl Driver {
             endpoint,
             shared,
             address,
-            subject: Subject::anonymous(Tenant::default()),
-            client,
+            arrival,
+            entry,
             peer: None,
             adoptions,
-            sockets: Some(sockets),
+            sockets,
             running: FuturesUnordered::new(),
             done: None,
             held: HashMap::new(),
@@ -325,6 +329,7 @@ impl Driver {
                 self.go_on_stopping(now);
             }
             Step::Done(Done::Item(id, item, stream)) => self.send_item(id, item, stream),
+            Step::Done(Done::Judged(id, judged)) => self.judged(now, id, judged),
             Step::Done(Done::Heard) => {}
             Step::Flushed(Ok(())) => {
                 if let Some(line) = &mut self.line {
@@ -427,17 +432,63 @@ impl Driver {
         };
         // The older socket hears that it is superseded.
         self.drain_endpoint();
-        let Attachment { websocket, mut endpoint, arrival, address, place } = attachment;
-        match endpoint.resume(now, wall_clock(), saved) {
+        let Attachment { websocket, mut endpoint, arrival, entry, address, place } = attachment;
+        match endpoint.resume(now, wall_clock(), saved, entry.admission(SystemTime::now())) {
             Ok(()) => {
                 self.endpoint = endpoint;
+                self.arrival = arrival;
+                // The same subject: that was asked. What it may do may have changed.
+                self.becomes(entry);
                 self.line = Some(Line::new(websocket, place));
                 self.address = address;
             }
             Err(saved) => {
                 self.endpoint.lose_session(*saved);
-                let attachment = Attachment { websocket, endpoint, arrival, address, place };
+                let attachment = Attachment { websocket, endpoint, arrival, entry, address, place };
                 self.shared.tasks.spawn(begin(attachment, Some(ResetReason::Unknown), self.shared.clone()));
+            }
+        }
+    }
+
+    /// The client is this from now on.
+    fn becomes(&mut self, entry: Entry) {
+        self.entry = entry;
+        if let Some((peer, _)) = &self.peer {
+            peer.becomes(self.entry.clone());
+        }
+    }
+
+    /// Decides on what the client shows on its open connection.
+    fn judge(&mut self, shown: Authenticate) {
+        let Authenticate { id, credentials } = shown;
+        let attempt = Attempt::new(self.address, &self.arrival, credentials);
+        let shared = self.shared.clone();
+        let judging = async move {
+            let judged = shared.gate.decide(attempt, SystemTime::now());
+            let judged = timeout(shared.config.timeouts.decision, judged).await;
+            Done::Judged(id, judged.unwrap_or_else(|_| Err(TurnedAway::new(Code::SERVER_FULL, "it took too long"))))
+        };
+        // One at a time, so that it needs no handle: with the connection its answer means nothing.
+        let (_, registration) = AbortHandle::new_pair();
+        self.running.push(Abortable::new(judging.boxed(), registration));
+    }
+
+    fn judged(&mut self, now: Timestamp, id: AuthenticateId, judged: Result<Entry, TurnedAway>) {
+        match judged {
+            Ok(entry) => {
+                if !self.endpoint.authenticated(now, id, Ok(entry.admission(SystemTime::now()))) {
+                    return;
+                }
+                let is_other = entry.principal.subject != self.entry.principal.subject;
+                self.becomes(entry);
+                if let (true, Some((peer, _)), Some(proof)) = (is_other, &self.peer, self.endpoint.proof()) {
+                    let handle = SessionHandle { peer: peer.clone(), sockets: self.sockets.clone() };
+                    self.shared.sessions().enter(peer.id(), owner(proof.clone(), &self.entry), handle);
+                }
+            }
+            Err(TurnedAway { denial, reason }) => {
+                tracing::info!(address = %self.address, code = %denial.code, reason, "what a client shows is refused");
+                self.endpoint.authenticated(now, id, Err(denial));
             }
         }
     }
@@ -497,6 +548,7 @@ impl Driver {
         self.shared.metrics.hear(&event, self.peer.as_ref().is_some_and(|(peer, _)| peer.is_connected()));
         match event {
             ServerEvent::Connected(session) => self.connected(session),
+            ServerEvent::Authenticate(shown) => self.judge(*shown),
             ServerEvent::Resumed => {
                 let Some((peer, _)) = &self.peer else { return };
                 tracing::debug!(session = %peer.id(), address = %self.address, "a client is back");
@@ -528,7 +580,13 @@ impl Driver {
             ServerEvent::Peer(PeerEvent::Message { name, payload, .. }) => {
                 let shared = self.shared.clone();
                 match shared.router.listeners.find(name.as_str()) {
-                    Some((name, listener)) => self.start(None, listener, name.clone(), payload),
+                    Some((name, listener)) if self.permits(&listener.guard, name) => {
+                        self.start(None, listener, name.clone(), payload);
+                    }
+                    Some((name, _)) => {
+                        tracing::info!(name = &**name, "a notification is refused");
+                        self.endpoint.warn(Code::FORBIDDEN, name);
+                    }
                     None => tracing::debug!(?name, "a notification has no listener"),
                 }
             }
@@ -562,12 +620,17 @@ impl Driver {
     }
 
     fn connected(&mut self, session: SessionId) {
-        let (peer, mailbox) =
-            Peer::new(session, self.address, &self.shared.endpoint.limits, self.shared.metrics.clone());
+        let (peer, mailbox) = Peer::new(
+            session,
+            self.address,
+            self.entry.clone(),
+            &self.shared.endpoint.limits,
+            self.shared.metrics.clone(),
+        );
         tracing::debug!(%session, address = %self.address, "a client is connected");
-        if let (Some(proof), Some(sockets)) = (self.endpoint.proof(), self.sockets.take()) {
-            let handle = SessionHandle { peer: peer.clone(), sockets };
-            self.shared.sessions().enter(session, owner(proof.clone()), handle);
+        if let Some(proof) = self.endpoint.proof() {
+            let handle = SessionHandle { peer: peer.clone(), sockets: self.sockets.clone() };
+            self.shared.sessions().enter(session, owner(proof.clone(), &self.entry), handle);
         }
         self.shared.peers.enter(peer.clone());
         self.peer = Some((peer, mailbox));
@@ -583,7 +646,14 @@ impl Driver {
 
     fn run_call(&mut self, id: CallId, name: &Name, key: Option<&Name>, wants_stream: bool, payload: Payload) {
         let shared = self.shared.clone();
-        let failure = match (shared.router.handlers.find(name.as_str()), wants_stream) {
+        let found = shared.router.handlers.find(name.as_str());
+        if let Some((name, served)) = found
+            && !self.permits(served.guard(), name)
+        {
+            let _ = self.endpoint.answer(id, Err(Failure::of(Code::FORBIDDEN)));
+            return;
+        }
+        let failure = match (found, wants_stream) {
             (Some((name, Served::Once(handler))), false) => {
                 return match key {
                     Some(key) => self.start_once(id, key, handler, name.clone(), payload),
@@ -608,12 +678,17 @@ impl Driver {
         let _ = self.endpoint.answer(id, Err(failure));
     }
 
+    fn permits(&self, guard: &Guard, name: &str) -> bool {
+        guard.permits(&self.entry.principal, Operation::call(name))
+    }
+
     /// Starts a handler, unless it has been started for the same call before: then its answer is that of the first time.
     fn start_once(&mut self, id: CallId, key: &Name, handler: &BoxedHandler, name: Arc<str>, payload: Payload) {
         let Some((peer, _)) = &self.peer else { return };
         // Everybody is anonymous, so that one must not get the answer of another.
-        let client = self.subject.is_anonymous().then(|| self.client.unwrap_or_else(|| padded(peer.id())));
-        let key = Key { subject: self.subject.clone(), client, handler: name.clone(), key: key.as_str().to_owned() };
+        let subject = self.entry.principal.subject.clone();
+        let client = subject.is_anonymous().then(|| self.arrival.client().unwrap_or_else(|| padded(peer.id())));
+        let key = Key { subject, client, handler: name.clone(), key: key.as_str().to_owned() };
         let context = context(&self.shared, peer, name, payload);
         let answer = self.shared.once.answer(key, &self.shared.tasks, || handler.run(context).boxed());
         let (abort, registration) = AbortHandle::new_pair();
@@ -714,5 +789,6 @@ fn null() -> Payload {
 }
 
 fn context(shared: &Shared, peer: &Peer, name: Arc<str>, payload: Payload) -> Context {
-    Context { name, payload, peer: peer.clone(), peers: shared.peers.clone(), states: shared.states.clone() }
+    let (peers, states) = (shared.peers.clone(), shared.states.clone());
+    Context { name, payload, entry: peer.entry(), peer: peer.clone(), peers, states }
 }

@@ -15,7 +15,7 @@ use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
     Peers,
-    access::{Access, Callers, jwt::TokenVerifier},
+    access::{Access, Callers, gate::Gate},
     config::Config,
     handler::States,
     metrics::Metrics,
@@ -38,9 +38,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) once: Once,
     pub(crate) access: Access,
-    /// Who judges tokens; `None` where none are believed.
-    #[expect(dead_code, reason = "connections do not show tokens yet")]
-    pub(crate) tokens: Option<Arc<TokenVerifier>>,
+    pub(crate) gate: Gate,
     pub(crate) callers: Callers,
     /// The keys that are accepted, and the identity document.
     pub(crate) published: Published,

@@ -17,7 +17,7 @@ use moorline_protocol::{code::Code, frame::Failure, payload::Payload};
 use serde::Serialize;
 
 use crate::{
-    Fail,
+    Fail, Guard,
     handler::{Context, FromCall, StateType},
     metrics::{CallResult, Meter},
 };
@@ -36,6 +36,11 @@ pub trait StreamHandler<Args>: Clone + Send + Sync + 'static {
 
     /// The states that its parameters need.
     fn states() -> Vec<StateType>;
+
+    /// What it asks of its callers: see [`Restrict`](crate::Restrict).
+    fn guard(&self) -> Guard {
+        Guard::new()
+    }
 }
 
 macro_rules! stream_handler_of {
@@ -84,11 +89,13 @@ pub(crate) struct BoxedStream {
     run: Box<dyn Fn(Context) -> Items + Send + Sync>,
     meter: Meter,
     pub(crate) states: Vec<StateType>,
+    pub(crate) guard: Guard,
 }
 
 impl BoxedStream {
     pub(crate) fn new<Args, H: StreamHandler<Args>>(handler: H, meter: Meter) -> Self {
-        Self { run: Box::new(move |context| handler.clone().run(context)), meter, states: H::states() }
+        let guard = handler.guard();
+        Self { run: Box::new(move |context| handler.clone().run(context)), meter, states: H::states(), guard }
     }
 
     /// Runs it. An error is logged and becomes what the client may hear of it, and so does a panic.

@@ -142,6 +142,13 @@ pub struct Denial {
     pub message: String,
 }
 
+impl Denial {
+    /// The stable name that programs compare: the application's, or the registry's.
+    pub fn name(&self) -> String {
+        if self.name.is_empty() { self.code.text() } else { self.name.clone() }
+    }
+}
+
 /// The answer to what a client showed on an open connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authenticated {

@@ -61,9 +61,10 @@ impl Denied {
 }
 
 impl Access {
-    /// The rules that follow from the configuration and the address that is really listened on.
-    pub(crate) fn new(config: &Config, listening: std::net::SocketAddr) -> Result<Self, Error> {
-        let open = !config.auth.anonymous;
+    /// The rules that follow from the configuration and the address that is really listened on. `asks` says whether
+    /// there is a way to sign in: then the server is open to nobody.
+    pub(crate) fn new(config: &Config, listening: std::net::SocketAddr, asks: bool) -> Result<Self, Error> {
+        let open = !config.auth.anonymous && !asks;
         let loopback_listener = listening.ip().is_loopback();
         let because = if !config.server.public_urls.is_empty() {
             Some(OpenTo::PublicUrls)
@@ -158,7 +159,7 @@ mod tests {
     fn access(listening: &str, change: impl FnOnce(&mut Config)) -> Result<Access, Error> {
         let mut config = Config::default();
         change(&mut config);
-        Access::new(&config, listening.parse().unwrap())
+        Access::new(&config, listening.parse().unwrap(), false)
     }
 
     fn urls(urls: &[&str]) -> Vec<DialUrl> {

@@ -17,10 +17,44 @@ pub struct AuthSection {
     /// Whether everybody may come in without signing in, from anywhere. Default no: without any sign-in the server then
     /// serves this machine alone.
     pub anonymous: bool,
+    /// What everybody may do who has not signed in. Default none given: what no declaration restricts.
+    pub anonymous_scopes: Vec<String>,
+    /// `[auth.shared_key]`: keys that clients and server share.
+    pub shared_key: SharedKeySection,
     /// `[auth.jwt]`: which tokens are believed.
     pub jwt: JwtSection,
     /// `[auth.issue]`: the tokens that this server makes itself.
     pub issue: IssueSection,
+}
+
+/// `[auth.shared_key]`: keys that clients and server share (`moorline key new`). Who has one is let in.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub struct SharedKeySection {
+    /// The keys (`mlkey_…`), with white space between them: the new one and the one before it, while both are about.
+    pub keys: Option<Secret>,
+    /// A file with the keys, one a line; lines that begin with `#` are passed over.
+    pub keys_file: Option<PathBuf>,
+    /// Whether nobody comes in without a key, whatever else he shows. Default no.
+    pub required: bool,
+    /// The role of who shows a key and nothing else. Default none.
+    pub role: Option<String>,
+    /// What he may do. Default none given: what no declaration restricts.
+    pub scopes: Vec<String>,
+}
+
+impl fmt::Debug for SharedKeySection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { keys, keys_file, required, role, scopes } = self;
+        formatter
+            .debug_struct("SharedKeySection")
+            .field("keys", &keys.as_ref().map(|_| "secret"))
+            .field("keys_file", keys_file)
+            .field("required", required)
+            .field("role", role)
+            .field("scopes", scopes)
+            .finish()
+    }
 }
 
 /// `[auth.jwt]`: which tokens are believed. One source of keys at most; without any, none is.

@@ -51,6 +51,12 @@ pub(super) const KEYS: &[Key] = &[
     key("identity", "key_file", |config| Slot::PathOrNone(&mut config.identity.key_file)),
     key("identity", "key", |config| Slot::Secret(&mut config.identity.key, "a private key (mlsec_…)")),
     key("auth", "anonymous", |config| Slot::Flag(&mut config.auth.anonymous)),
+    key("auth", "anonymous_scopes", |config| Slot::Texts(&mut config.auth.anonymous_scopes)),
+    key("auth.shared_key", "keys", |config| Slot::Secret(&mut config.auth.shared_key.keys, SHARED_KEY)),
+    key("auth.shared_key", "keys_file", |config| Slot::PathOrNone(&mut config.auth.shared_key.keys_file)),
+    key("auth.shared_key", "required", |config| Slot::Flag(&mut config.auth.shared_key.required)),
+    key("auth.shared_key", "role", |config| Slot::TextOrNone(&mut config.auth.shared_key.role)),
+    key("auth.shared_key", "scopes", |config| Slot::Texts(&mut config.auth.shared_key.scopes)),
     key("auth.jwt", "algorithm", |config| Slot::Algorithm(&mut config.auth.jwt.algorithm)),
     key("auth.jwt", "secret", |config| Slot::Secret(&mut config.auth.jwt.secret, JWT_SECRET)),
     key("auth.jwt", "secret_file", |config| Slot::PathOrNone(&mut config.auth.jwt.secret_file)),
@@ -103,6 +109,7 @@ const OPENER: &[&str] = &["same-origin", "same-origin-allow-popups", "noopener-a
 const EMBEDDER: &[&str] = &["require-corp", "credentialless", "unsafe-none"];
 const RESOURCE: &[&str] = &["same-origin", "same-site", "cross-origin"];
 
+const SHARED_KEY: &str = "a shared key (mlkey_…), or several";
 const JWT_SECRET: &str = "a secret of at least 32 bytes";
 
 /// The setting of a file that may stand in the place of this secret. The two exclude each other within one file, and

@@ -1,0 +1,136 @@
+//! Guards: what a declaration asks of who uses it.
+
+use std::{fmt, sync::Arc};
+
+use moorline_protocol::scope::{Operation, Scope, Scopes};
+
+use super::Principal;
+
+type Predicate = Arc<dyn Fn(&Principal) -> bool + Send + Sync>;
+
+/// What a handler asks of its caller, beside what the caller's scopes permit: values that add up.
+#[derive(Clone, Default)]
+pub struct Guard {
+    scope: Option<Result<Scope, String>>,
+    roles: Vec<String>,
+    authenticated: bool,
+    skips_auth: bool,
+    predicates: Vec<Predicate>,
+}
+
+impl Guard {
+    /// Nothing beside what scopes permit.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Needs exactly this scope.
+    #[must_use]
+    pub fn scope(mut self, scope: &str) -> Self {
+        self.scope = Some(Scope::parse(scope).map_err(|error| error.to_string()));
+        self
+    }
+
+    /// Needs this role, or one of those that were named before.
+    #[must_use]
+    pub fn role(mut self, role: &str) -> Self {
+        self.roles.push(role.to_owned());
+        self
+    }
+
+    /// Needs somebody who has signed in.
+    #[must_use]
+    pub fn authenticated(mut self) -> Self {
+        self.authenticated = true;
+        self
+    }
+
+    /// Needs whatever this function says yes to.
+    #[must_use]
+    pub fn allow(mut self, predicate: impl Fn(&Principal) -> bool + Send + Sync + 'static) -> Self {
+        self.predicates.push(Arc::new(predicate));
+        self
+    }
+
+    /// Takes everybody, those among them who have shown nothing: a server with such a handler lets guests in, who may
+    /// use nothing else.
+    #[must_use]
+    pub fn skip_auth(mut self) -> Self {
+        self.skips_auth = true;
+        self
+    }
+
+    pub(crate) fn skips_auth(&self) -> bool {
+        self.skips_auth
+    }
+
+    /// What was written wrong.
+    pub(crate) fn error(&self) -> Option<&str> {
+        self.scope.as_ref().and_then(|scope| scope.as_ref().err()).map(String::as_str)
+    }
+
+    /// May he do it?
+    pub(crate) fn permits(&self, principal: &Principal, operation: Operation<'_>) -> bool {
+        if self.skips_auth {
+            return true;
+        }
+        let scope = match &self.scope {
+            None => None,
+            Some(Ok(scope)) => Some(scope),
+            // Found when the server was built.
+            Some(Err(_)) => return false,
+        };
+        let everything = principal.scopes == Scopes::All;
+        principal.scopes.may(scope, operation)
+            && (everything
+                || self.roles.is_empty()
+                || principal.role.as_ref().is_some_and(|role| self.roles.contains(role)))
+            && (everything || !self.authenticated || !principal.subject.is_anonymous())
+            && self.predicates.iter().all(|predicate| predicate(principal))
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Guard").field("scope", &self.scope).field("roles", &self.roles).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use moorline_protocol::subject::{Subject, Tenant};
+
+    use super::*;
+
+    fn somebody(role: Option<&str>, scopes: Scopes) -> Principal {
+        let subject = Subject::new(Tenant::default(), "ann").expect("a name");
+        Principal { role: role.map(str::to_owned), scopes, ..Principal::new(subject) }
+    }
+
+    #[test]
+    fn guards_add_up_and_each_can_refuse() {
+        let call = Operation::call("move");
+        let listed = |text| Scopes::from_text(text).expect("scopes");
+        let admin = || somebody(Some("admin"), listed("game.write call:move"));
+        let guest = Principal::anonymous(listed(""));
+        let all =
+            Guard::new().scope("game.write").role("mod").role("admin").authenticated().allow(|who| who.meta.is_null());
+        assert!(all.permits(&admin(), call));
+        assert!(!all.permits(&somebody(Some("admin"), listed("call:move")), call), "the scope");
+        assert!(!all.permits(&somebody(Some("user"), listed("game.write")), call), "the role");
+        assert!(!all.permits(&somebody(None, listed("game.write")), call), "no role");
+        assert!(!all.permits(&Principal { meta: 1.into(), ..admin() }, call), "the predicate");
+        assert!(all.permits(&Principal { meta: serde_json::Value::Null, ..Principal::anonymous(Scopes::All) }, call));
+        assert!(!Guard::new().authenticated().permits(&Principal::anonymous(Scopes::Unlisted), call));
+        assert!(Guard::new().permits(&Principal::anonymous(Scopes::Unlisted), call));
+        assert!(!Guard::new().permits(&guest, call), "a guest may use nothing");
+        assert!(Guard::new().skip_auth().permits(&guest, call), "but what skips all this");
+    }
+
+    #[test]
+    fn a_scope_that_is_none_is_found_and_lets_nobody_in() {
+        let guard = Guard::new().scope("topics.publish:x");
+        assert!(guard.error().is_some());
+        assert!(!guard.permits(&somebody(None, Scopes::Unlisted), Operation::call("x")));
+    }
+}
