@@ -5,6 +5,8 @@
  * protocol is on the other side. Nothing here is public.
  */
 
+import type { TokenRequest } from "./types.js";
+
 /** How a payload's bytes are to be read: 0 as they are, 1 as JSON in UTF-8. */
 export type Encoding = number;
 
@@ -36,7 +38,7 @@ export interface SessionInfo {
   id: string;
   encryption: {
     suite: "aes-256-gcm" | "chacha20-poly1305" | "off";
-    trust: "pinned" | "discovered" | "none";
+    trust: "pinned" | "discovered" | "shared_key" | "none";
     serverKey?: string | undefined;
   };
   serverVersion: string;
@@ -45,6 +47,15 @@ export interface SessionInfo {
   serverTimeMs: number;
   url: string;
   resumed: boolean;
+  admission: Admission;
+}
+
+/** Who the client is: JSON as bytes, what the auth handler gave, and how long it holds. */
+export interface Admission {
+  identity?: Uint8Array | undefined;
+  encoding?: Encoding | undefined;
+  data?: Uint8Array | undefined;
+  expiresInMs?: number | undefined;
 }
 
 export interface CoreOptions {
@@ -52,6 +63,10 @@ export interface CoreOptions {
   encryption: "aes-256-gcm" | "chacha20-poly1305" | "off";
   serverKeys: string[];
   allowInsecureDiscovery: boolean;
+  /** Empty for none. */
+  sharedKey: string;
+  /** Whether `authorize` is asked before each connection. */
+  asksForCredentials: boolean;
   connectTimeoutMs: number;
   callTimeoutMs: number;
   reconnect: boolean;
@@ -73,6 +88,11 @@ export type ResetReason = "expired" | "overflow" | "restart" | "unknown";
 export interface CoreHost {
   openSocket(url: string, protocols: string[]): Socket;
   discover(ticket: number, httpUrl: string): void;
+  /** Answer with `authorized`. */
+  authorize(ticket: number, attempt: number, reason: TokenRequest["reason"]): void;
+  /** What `authenticate` gave this number for has come to one of both. Numbers of the core's own come, too. */
+  onAuthenticated(id: number, admission: Admission | undefined, failure: CoreFailure | undefined): void;
+  onWarning(warning: CoreFailure): void;
   onStatus(event: StatusEvent): void;
   onSession(info: SessionInfo): void;
   /**
@@ -124,6 +144,12 @@ export interface Core {
   /** Throws as `reply`. */
   fail(id: number, code: string, message: string, encoding?: Encoding, data?: Uint8Array): void;
   discovered(ticket: number, result: DiscoveryResult): void;
+  /** With `has` false there is nothing to show now. */
+  authorized(ticket: number, has: boolean, token?: string, encoding?: Encoding, data?: Uint8Array): void;
+  /** Throws: `backpressure` while the last is not answered, `not_connected`. */
+  authenticate(token?: string, encoding?: Encoding, data?: Uint8Array): number;
+  /** The public half of the client's key. */
+  clientKey(): Uint8Array;
   retryNow(): void;
   ping(): void;
   stats(): { bytesSent: number; bytesReceived: number; rttMs?: number | undefined; buffered: number };

@@ -80,6 +80,18 @@ export const codes = {
     text: "The value cannot be written as JSON, or what came cannot be read.",
     remedy: "Send plain data (or a Uint8Array); functions, cycles and bigint have no JSON form.",
   },
+  forbidden: {
+    number: 1113,
+    retryable: false,
+    text: "The identity may not do this.",
+    remedy: "Sign in as somebody who may, or let the identity have the scope or role that the declaration asks for.",
+  },
+  too_many_requests: {
+    number: 1114,
+    retryable: true,
+    text: "This was asked for too often in too short a time.",
+    remedy: "Wait for as long as the error's data says, then ask again.",
+  },
   server_unreachable: {
     number: 3000,
     retryable: true,
@@ -140,6 +152,12 @@ export const codes = {
     text: "The server did not answer in time.",
     remedy: "Check the network; connectTimeoutMs sets how long one try may take.",
   },
+  credentials_unavailable: {
+    number: 3010,
+    retryable: true,
+    text: "The application's token provider failed, or gave nothing in time.",
+    remedy: "See the error's cause, and the service that the token comes from.",
+  },
   invalid_option: {
     number: 3100,
     retryable: false,
@@ -187,6 +205,18 @@ export const codes = {
     retryable: false,
     text: "The file core.wasm is damaged or of another version.",
     remedy: "Install the package anew, and clear what a proxy or service worker may have cached.",
+  },
+  invalid_shared_key: {
+    number: 3108,
+    retryable: false,
+    text: "The shared key is not one.",
+    remedy: "Copy the whole line that `moorline key new` prints; it begins with mlkey_.",
+  },
+  credentials_too_large: {
+    number: 3109,
+    retryable: false,
+    text: "The token and the data for the auth handler are together more than a handshake takes.",
+    remedy: "Use a shorter token, or send less data; together they have about 5,800 bytes.",
   },
   handshake_failed: {
     number: 4000,
@@ -275,8 +305,8 @@ export const codes = {
   token_missing: {
     number: 4503,
     retryable: false,
-    text: "The server asks for a token and none was sent.",
-    remedy: "Update the client: this version of it sends no token.",
+    text: "The server asks for a token, and none was sent.",
+    remedy: "Pass the option token to connect(), or auth where the server has an auth handler.",
   },
   superseded: {
     number: 4504,

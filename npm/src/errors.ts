@@ -61,6 +61,14 @@ export class ConnectError extends MoorlineError {
 }
 
 /**
+ * The server does not let this client in as what it shows: `unauthorized`, `token_missing`, `token_expired`,
+ * `credentials_unavailable`, or the code that its auth handler gave.
+ */
+export class AuthError extends ConnectError {
+  override name = "AuthError";
+}
+
+/**
  * A call or notification did not go through. `code` is the protocol's (`timeout`, `not_found`, `unknown`, …) or, where
  * the handler answered with a failure of its own, the application's.
  */

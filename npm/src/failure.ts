@@ -1,5 +1,6 @@
 import type { CoreFailure } from "./boundary.js";
-import { MoorlineError, type ErrorDetails } from "./errors.js";
+import { codes } from "./codes.gen.js";
+import { AuthError, ConnectError, MoorlineError, type ErrorDetails } from "./errors.js";
 import { decode } from "./payload.js";
 
 type ErrorClass = new (code: string, message?: string, details?: ErrorDetails) => MoorlineError;
@@ -9,7 +10,14 @@ export function fromCore(Class: ErrorClass, thrown: unknown): MoorlineError {
   if (MoorlineError.is(thrown)) return thrown;
   if (!isCoreFailure(thrown)) return new Class("internal", `The wasm core failed: ${thrown}`, { cause: thrown });
   const { code, message, remedy, retryable, ref } = thrown;
+  if (Class === ConnectError && isAboutWho(code)) Class = AuthError;
   return new Class(code, message, { remedy, retryable, ref, data: attachment(thrown) });
+}
+
+/** Codes that say who somebody may not be; what the registry does not know is an auth handler's own. */
+function isAboutWho(code: string): boolean {
+  const known = ["unauthorized", "token_missing", "token_expired", "credentials_unavailable", "credentials_too_large"];
+  return known.includes(code) || !Object.hasOwn(codes, code);
 }
 
 function isCoreFailure(thrown: unknown): thrown is CoreFailure {

@@ -1,6 +1,6 @@
 import { MoorlineError } from "./errors.js";
 import type {
-  CallOptions, ConfirmedNotifyOptions, ConnectOptions, NotifyOptions, PreloadOptions, StreamOptions, WaitOptions,
+  AuthenticateOptions, CallOptions, ConfirmedNotifyOptions, ConnectOptions, NotifyOptions, PreloadOptions, StreamOptions, WaitOptions,
 } from "./types.js";
 
 interface Expectation {
@@ -34,6 +34,12 @@ const connect: Record<keyof ConnectOptions, Expectation> = {
     fits: (value) => typeof value === "string" || (Array.isArray(value) && value.every((key) => typeof key === "string")),
   },
   encryption: oneOf("aes-256-gcm", "chacha20-poly1305", "off"),
+  token: {
+    what: "a text or a function that gives one",
+    fits: (value) => typeof value === "function" || (typeof value === "string" && value !== ""),
+  },
+  auth: { what: "data for the server's auth handler", fits: () => true },
+  sharedKey: { what: "a text", fits: (value) => typeof value === "string" },
   allowInsecureDiscovery: flag,
   connectTimeoutMs: finiteMs,
   callTimeoutMs: limitMs,
@@ -50,6 +56,11 @@ const connect: Record<keyof ConnectOptions, Expectation> = {
 
 export const checkConnectOptions = checker<ConnectOptions>("connect", connect);
 export const checkPreloadOptions = checker<PreloadOptions>("preload", { ...wait, wasm: connect.wasm });
+export const checkAuthenticateOptions = checker<AuthenticateOptions>("authenticate", {
+  ...wait,
+  token: { what: "a text", fits: (value) => typeof value === "string" && value !== "" },
+  auth: { what: "data for the server's auth handler", fits: () => true },
+});
 export const checkReadyOptions = checker<WaitOptions>("ready", wait);
 export const checkCallOptions = checker<CallOptions>("call", {
   ...wait,

@@ -1,12 +1,14 @@
 import { MoorlineError } from "./errors.js";
 import type { CoreOptions } from "./boundary.js";
-import type { ConnectOptions } from "./types.js";
+import type { ConnectOptions, TokenProvider } from "./types.js";
 import { LONGEST_TIMER_MS } from "./settlement.js";
 import { resolveUrl } from "./url.js";
 import { version } from "./version.js";
 
 /** What the shell itself does by options; the core knows nothing of it. */
 export interface Settings extends CoreOptions {
+  token: string | TokenProvider | undefined;
+  auth: unknown;
   offline: "queue" | "fail";
 }
 
@@ -16,6 +18,10 @@ export function settingsFrom(url: string | URL | undefined, options: ConnectOpti
     url: resolveUrl(url, globalThis.location),
     encryption: options.encryption ?? "aes-256-gcm",
     serverKeys: serverKeys(options.serverKey),
+    sharedKey: sharedKey(options.sharedKey),
+    asksForCredentials: (options.token ?? options.auth) !== undefined,
+    token: options.token,
+    auth: options.auth,
     allowInsecureDiscovery: options.allowInsecureDiscovery ?? false,
     connectTimeoutMs: wholeMs(options.connectTimeoutMs ?? 10_000),
     callTimeoutMs: wholeMs(options.callTimeoutMs ?? 10_000),
@@ -35,6 +41,16 @@ function wholeMs(ms: number): number {
 function serverKeys(option: ConnectOptions["serverKey"]): string[] {
   const texts = typeof option === "string" ? option.split(",") : [...(option ?? [])];
   return texts.map((text) => text.trim()).filter(Boolean).map(checkServerKey);
+}
+
+/** As {@link checkServerKey}. */
+function sharedKey(text = ""): string {
+  if (text.trim() === "" || text.trim().startsWith("mlkey_")) return text.trim();
+  throw new MoorlineError("invalid_shared_key", "The option `sharedKey` does not begin with mlkey_", {
+    remedy: text.trim().startsWith("mlpub_")
+      ? "This is the server's public key: pass it as serverKey."
+      : "Pass what `moorline key new` prints. A passphrase becomes a key with `moorline key from-passphrase`.",
+  });
 }
 
 /** Only the kind of key: its checksum is the core's to check, which may not be loaded yet. */

@@ -35,6 +35,20 @@ export interface ConnectOptions {
    * the faster one in a browser for much data.
    */
   encryption?: "aes-256-gcm" | "chacha20-poly1305" | "off" | undefined;
+  /**
+   * A token (a JSON Web Token, say) that tells the server who this is: a text, or a function that gives one. The function
+   * is asked before each connection, and again before the last token expires, so that the connection goes on without a
+   * drop. It is sealed on its way and never stands in a URL. Default: none.
+   */
+  token?: string | TokenProvider | undefined;
+  /** What the server's auth handler is to see: a `Uint8Array` as bytes, anything else as JSON. Default: none. */
+  auth?: unknown;
+  /**
+   * A key that this client and the server share, as `moorline key new` prints it (`mlkey_…`). Whoever can read the page can
+   * read it: it is for apps and services, not for the public web. It also shows that the server is the right one, so that
+   * no `serverKey` is needed. Default: none.
+   */
+  sharedKey?: string | undefined;
   /** Take the server's key as found, even over plain `ws://` on a network. For experiments. Default: `false`. */
   allowInsecureDiscovery?: boolean | undefined;
   /** How long one try may take, from opening the socket to the end of the handshake, in ms. Default: 10,000. */
@@ -59,6 +73,57 @@ export interface ConnectOptions {
    * page loads it once: when it is loaded already, this is not used. Default: beside the module.
    */
   wasm?: WasmSource | undefined;
+}
+
+/** What a token provider is asked. */
+export interface TokenRequest {
+  /**
+   * `connect`: for the first connection. `reconnect`: for another. `expired`: the server did not take the last one any
+   * more. `expiring`: the last one is about to expire.
+   */
+  readonly reason: "connect" | "reconnect" | "expired" | "expiring";
+  /** Number of the try that it is for, as in {@link Status}; 0 for `expiring`. */
+  readonly attempt: number;
+  /**
+   * The public half of this client's key, in base64url: a token whose claim `cnf` is `{ "mlk": clientKey }` is of use to this
+   * client alone. New for each `connect()`.
+   */
+  readonly clientKey: string;
+  /** Aborted when the answer is no longer waited for. */
+  readonly signal: AbortSignal;
+}
+
+/** Gives a token that is not about to expire. What it throws is the `cause` of `credentials_unavailable`, which is tried again. */
+export type TokenProvider = (request: TokenRequest) => string | PromiseLike<string>;
+
+/** Who this client is, as the server says. */
+export interface Identity {
+  /** Its name in its tenant; `anonymous` for everybody who has not signed in. */
+  readonly subject: string;
+  readonly tenant: string;
+  readonly role: string | undefined;
+  /** What it may do; `undefined` where it came without a list, so that only what declarations ask for is kept from it. */
+  readonly scopes: readonly string[] | undefined;
+  /** What else the token or the auth handler says of it. */
+  readonly meta: unknown;
+  /** What the auth handler gave this client. */
+  readonly data: unknown;
+  /** When it expires, in ms since 1970 by this machine's clock; `undefined` if it lasts as long as the connection. */
+  readonly expiresAtMs: number | undefined;
+}
+
+/** What is shown by `client.authenticate`: one of both. The default of `timeoutMs` is the client's `callTimeoutMs`. */
+export interface AuthenticateOptions extends WaitOptions {
+  token?: string | undefined;
+  auth?: unknown;
+}
+
+/** Something that the server says before it becomes a reason to refuse or to close. */
+export interface Warning {
+  /** The code that it would be. */
+  readonly code: Code | (string & {});
+  /** A sentence for whoever runs the client. */
+  readonly message: string;
 }
 
 /** How long to wait, and what ends the wait. */
@@ -164,8 +229,11 @@ export interface Session {
   readonly resumed: boolean;
   readonly encryption: {
     readonly suite: "aes-256-gcm" | "chacha20-poly1305" | "off";
-    /** `pinned`: the key was given as `serverKey`. `discovered`: it was asked for, which is as strong as TLS. */
-    readonly trust: "pinned" | "discovered" | "none";
+    /**
+     * `pinned`: the key was given as `serverKey`. `discovered`: it was asked for, which is as strong as TLS. `shared_key`: it was
+     * asked for, and the server has shown that it has the shared key.
+     */
+    readonly trust: "pinned" | "discovered" | "shared_key" | "none";
     /** The server's key, `mlpub_…`. */
     readonly serverKey?: string | undefined;
   };
@@ -205,6 +273,10 @@ export interface ClientEvents {
   status: Status;
   /** A handshake succeeded; the value is the new `client.session`. Comes before the status `connected`. */
   session: Session;
+  /** Who this client is was told, or has changed; the value is the new `client.identity`. */
+  identity: Identity;
+  /** The server warns: something was sent that it refuses, or too much of it. */
+  warning: Warning;
   /** The session was lost. Comes exactly once for each, before anything of the next one. */
   reset: Reset;
   /**
@@ -239,6 +311,17 @@ export interface Client<A extends ApiShape = UntypedApi> extends Disposable, Asy
 
   /** The newest session; `undefined` until first connected. It stays while reconnecting and after the end. */
   readonly session: Session | undefined;
+
+  /** Who this client is, as the server says; `undefined` until first connected. The same object until it changes. */
+  readonly identity: Identity | undefined;
+
+  /**
+   * Becomes somebody else on the open connection, or the same with a fresh token, and resolves to who that is. What is
+   * shown is shown to later connections, too. While connecting it waits.
+   *
+   * @throws AuthError why the server does not take it; the client stays who it was. `timeout`, `closed`
+   */
+  authenticate(options: AuthenticateOptions): Promise<Identity>;
 
   /**
    * Waits until connected; at once if it is. By default without limit, since the client never gives up by itself.

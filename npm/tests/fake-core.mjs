@@ -18,6 +18,7 @@ export const session = {
   resumed: false,
 };
 
+
 export class FakeCore {
   /** What the shell did, in order: `[method, ...arguments]`. */
   log = [];
@@ -26,6 +27,7 @@ export class FakeCore {
   freed = false;
   #nextId = 1;
   #nextReceipt = 1;
+  #nextShown = 1;
 
   constructor(options, host) {
     this.options = options;
@@ -57,6 +59,14 @@ export class FakeCore {
   reply(id, encoding, body) { this.#record("reply", id, encoding === 1 ? value(body) : body); }
   fail(id, code, message, encoding, data) { this.#record("fail", id, code, message, encoding === 1 ? value(data) : data); }
   discovered(ticket, result) { this.#record("discovered", ticket, result); }
+  authorized(ticket, has, token, encoding, data) {
+    this.#record("authorized", ticket, has, token, ...(data ? [encoding === 1 ? value(data) : data] : []));
+  }
+  authenticate(token, encoding, data) {
+    this.#record("authenticate", token, ...(data ? [encoding === 1 ? value(data) : data] : []));
+    return this.#nextShown++;
+  }
+  clientKey() { return Uint8Array.of(251, 255); }
   retryNow() { this.#record("retryNow"); }
   ping() { this.#record("ping"); }
   stats() { return { bytesSent: 3, bytesReceived: 4, rttMs: 5, buffered: 0 }; }
@@ -68,7 +78,7 @@ export class FakeCore {
 
   // What the server and the network do.
   connected(info = session) {
-    this.host.onSession({ ...info });
+    this.host.onSession({ admission: {}, ...info });
     this.host.onStatus({ status: "connected", attempt: 1 });
   }
   lost(more) { this.host.onStatus({ status: "connecting", attempt: 1, retryInMs: 100, error: failure("connection_lost"), ...more }); }
@@ -88,6 +98,10 @@ export const settings = {
   encryption: "aes-256-gcm",
   serverKeys: [],
   allowInsecureDiscovery: false,
+  sharedKey: "",
+  asksForCredentials: false,
+  token: undefined,
+  auth: undefined,
   connectTimeoutMs: 10_000,
   callTimeoutMs: 10_000,
   reconnect: true,

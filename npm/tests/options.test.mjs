@@ -58,6 +58,10 @@ test("an option that is undefined is one that was left out", () => {
     url: "ws://localhost:2667/moorline",
     encryption: "aes-256-gcm",
     serverKeys: [],
+    sharedKey: "",
+    asksForCredentials: false,
+    token: undefined,
+    auth: undefined,
     allowInsecureDiscovery: false,
     connectTimeoutMs: 10_000,
     callTimeoutMs: 10_000,
@@ -73,6 +77,14 @@ test("times are whole and finite for Rust", () => {
   const settings = settingsFrom("ws://localhost/", { callTimeoutMs: Infinity, connectTimeoutMs: 0.5 });
   assert.equal(settings.callTimeoutMs, 2 ** 31 - 1);
   assert.equal(settings.connectTimeoutMs, 1);
+});
+
+test("a shared key is told from a server's key and from a passphrase, which is not repeated", () => {
+  const of = (sharedKey) => settingsFrom("wss://example.com", { sharedKey }).sharedKey;
+  assert.equal(of(" mlkey_a "), "mlkey_a");
+  assert.equal(of(""), "", "an unset variable of a build is no key");
+  assert.throws(() => of("mlpub_a"), { code: "invalid_shared_key", remedy: /serverKey/ });
+  assert.throws(() => of("hunter2"), (error) => error.code === "invalid_shared_key" && !error.message.includes("hunter2"));
 });
 
 test("server keys are one, several, or several with commas", () => {

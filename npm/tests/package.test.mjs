@@ -62,7 +62,7 @@ test("every entry has the same exports", () => {
     const entries = await Promise.all(["moorline", "moorline/inline", "moorline/slim"].map((name) => import(name)));
     export default entries.map((entry) => Object.keys(entry).sort());
   `);
-  const expected = ["CallError", "ConnectError", "Fail", "MoorlineError", "connect", "preload"];
+  const expected = ["AuthError", "CallError", "ConnectError", "Fail", "MoorlineError", "connect", "preload"];
   assert.deepEqual(names, [expected, expected, expected]);
 });
 
@@ -162,7 +162,7 @@ test("bundles stay within their size", async () => {
   const gzipped = async (entry, external) => gzipSync(await bundle(entry, { minify: true, external })).length;
   const shell = await gzipped("moorline", ["./glue.js"]); // some 3 KB of it are the words of the registry of codes
   console.log(`shell ${shell} bytes gzipped${isReal ? `, with glue ${await gzipped("moorline")}` : ""}`);
-  assert.ok(shell <= 12_000, `the shell has ${shell} bytes`);
+  assert.ok(shell <= 13_500, `the shell has ${shell} bytes`);
   if (isReal) assert.ok((await gzipped("moorline")) <= 15_000);
 });
 

@@ -109,7 +109,7 @@ function client({ options = {}, on = {} } = {}) {
   };
   const host = Object.fromEntries(
     [
-      "discover", "onStatus", "onSession", "onReset", "onConfirmed", "onRefused", "onRoom", "onSettled", "onItem", "onCall", "onCancelled",
+      "discover", "authorize", "onAuthenticated", "onWarning", "onStatus", "onSession", "onReset", "onConfirmed", "onRefused", "onRoom", "onSettled", "onItem", "onCall", "onCancelled",
       "onCredit", "onMessage",
     ].map((name) => [name, heard(name)]),
   );
@@ -124,6 +124,8 @@ function client({ options = {}, on = {} } = {}) {
       encryption: "aes-256-gcm",
       serverKeys: [KEY],
       allowInsecureDiscovery: false,
+      sharedKey: "",
+      asksForCredentials: false,
       connectTimeoutMs: 10_000,
       callTimeoutMs: 10_000,
       reconnect: true,

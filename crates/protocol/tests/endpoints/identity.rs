@@ -285,7 +285,7 @@ fn who_has_only_the_shared_key_cannot_pose_as_a_pinned_server() {
     setup.server.shared_keys = vec![shared(1, 10)];
     let theirs = moorline_protocol::key::StaticKey::generate(&mut Entropy::new([66; 32]));
     setup.server.encryption = moorline_protocol::server::Encryption::On {
-        identity: moorline_protocol::key::Identity::new(theirs),
+        identity: moorline_protocol::key::Identity::new(theirs).into(),
         suites: moorline_protocol::record::Suite::ALL.to_vec(),
     };
     let pair = setup.start();

@@ -105,7 +105,7 @@ impl Admit {
         self
     }
 
-    /// Gives the page a value, as `client.session.data`.
+    /// Gives the page a value, as `client.identity.data`.
     ///
     /// # Errors
     /// When it has no JSON form.

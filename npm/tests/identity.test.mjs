@@ -1,0 +1,137 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { MoorlineClient } from "../dist/client.js";
+import { AuthError, ConnectError } from "../dist/errors.js";
+import { bytes, environment, failure, session, settings, turn } from "./fake-core.mjs";
+
+async function opened(options) {
+  const around = environment();
+  const client = new MoorlineClient({ ...settings, ...options }, around);
+  await turn();
+  return { client, core: around.core };
+}
+
+const ann = { subject: "ann", tenant: "default", role: null, scopes: ["call:say"], meta: { level: 3 } };
+const admission = (more) => ({ identity: bytes({ ...ann, ...more }) });
+const welcomed = (core, more) => core.connected({ ...session, admission: admission(more) });
+
+test("who the client is comes with the session, frozen, and is told", async () => {
+  const { client, core } = await opened();
+  const told = [];
+  client.on("identity", (identity) => told.push(identity));
+  assert.equal(client.identity, undefined);
+  core.connected({ ...session, admission: { ...admission(), encoding: 1, data: bytes([1]), expiresInMs: 1_000 } });
+  const { expiresAtMs, ...rest } = client.identity;
+  assert.deepEqual(rest, { ...ann, role: undefined, data: [1] });
+  assert(Math.abs(expiresAtMs - Date.now() - 1_000) < 500);
+  assert(Object.isFrozen(client.identity));
+  assert.deepEqual(told, [client.identity]);
+  assert.equal("admission" in client.session, false);
+  client.close();
+});
+
+test("a token provider is asked with the reason and the client's key, and what it gives is shown", async () => {
+  const asked = [];
+  const token = async ({ signal, ...request }) => (asked.push(request), `token ${asked.length}`);
+  const { client, core } = await opened({ token, auth: { name: "ann" }, asksForCredentials: true });
+  core.host.authorize(7, 1, "connect");
+  await turn();
+  core.host.authorize(8, 0, "expiring");
+  await turn();
+  assert.deepEqual(asked, [
+    { reason: "connect", attempt: 1, clientKey: "-_8" },
+    { reason: "expiring", attempt: 0, clientKey: "-_8" },
+  ]);
+  assert.deepEqual(core.only("authorized"), [
+    ["authorized", 7, true, "token 1", { name: "ann" }],
+    ["authorized", 8, true, "token 2", { name: "ann" }],
+  ]);
+  client.close();
+});
+
+test("what a token provider throws is the cause of the failed try", async () => {
+  const thrown = new Error("the sign-in service is down");
+  const { client, core } = await opened({ token: () => Promise.reject(thrown), asksForCredentials: true });
+  core.host.authorize(1, 1, "connect");
+  await turn();
+  assert.deepEqual(core.only("authorized"), [["authorized", 1, false, undefined]]);
+  core.lost({ error: failure("credentials_unavailable") });
+  assert(client.status.error instanceof AuthError && client.status.error instanceof ConnectError);
+  assert.equal(client.status.error.cause, thrown);
+  client.close();
+});
+
+test("a provider that gives no text is a failed try, and one that is too late is not heard", async () => {
+  const { client, core } = await opened({ token: () => 7, asksForCredentials: true });
+  core.host.authorize(1, 1, "connect");
+  await turn();
+  assert.deepEqual(core.only("authorized"), [["authorized", 1, false, undefined]]);
+  client.close();
+
+  let answer, signal;
+  const late = await opened({
+    token: (request) => ((signal = request.signal), new Promise((resolve) => (answer = resolve))),
+    asksForCredentials: true,
+  });
+  late.core.host.authorize(1, 1, "connect");
+  await turn();
+  late.core.closed();
+  await turn();
+  assert.equal(signal.aborted, true);
+  answer("t");
+  await turn();
+  assert.deepEqual(late.core.only("authorized"), [], "its core is freed");
+});
+
+test("authenticate waits for a connection and for its turn, and settles once each", async () => {
+  const { client, core } = await opened();
+  const first = client.authenticate({ token: "a" });
+  assert.deepEqual(core.only("authenticate"), []);
+  welcomed(core, { subject: "anonymous" });
+  core.throws.authenticate = failure("backpressure");
+  const second = client.authenticate({ auth: { name: "bob" } });
+  assert.deepEqual(core.only("authenticate"), [["authenticate", "a"], ["authenticate", undefined, { name: "bob" }]]);
+  core.host.onAuthenticated(1, undefined, failure("unauthorized"));
+  await assert.rejects(first, (error) => error instanceof AuthError && error.code === "unauthorized");
+  assert.equal(client.identity.subject, "anonymous", "it stays who it was");
+  assert.equal(core.only("authenticate").length, 3, "now it is the other's turn");
+  core.host.onAuthenticated(2, admission({ subject: "bob" }), undefined);
+  assert.equal((await second).subject, "bob");
+  client.close();
+});
+
+test("authenticate ends with a timeout, an abort, or the client", async () => {
+  const { client, core } = await opened();
+  await assert.rejects(client.authenticate({ token: "a", timeoutMs: 1 }), { code: "timeout" });
+  const aborting = new AbortController();
+  const aborted = client.authenticate({ token: "a", signal: aborting.signal });
+  aborting.abort(new Error("enough"));
+  await assert.rejects(aborted, { message: "enough" });
+  const left = client.authenticate({ token: "a" });
+  core.closed();
+  await assert.rejects(left, { code: "closed" });
+  await assert.rejects(client.authenticate({ token: "a" }), { code: "closed" });
+  await assert.rejects(client.authenticate({}), { code: "invalid_option" });
+  await assert.rejects(client.authenticate({ token: "a", auth: 1 }), { code: "invalid_option" });
+});
+
+test("a renewal that fails is told where nobody asked for it, and a warning is", async () => {
+  const { client, core } = await opened();
+  const [errors, warnings] = [[], []];
+  client.on("error", (error) => errors.push(error.code));
+  client.on("warning", (warning) => warnings.push(warning));
+  welcomed(core);
+  core.host.onAuthenticated(1, undefined, failure("unauthorized"));
+  core.host.onWarning(failure("rate_limited", { message: "slow down" }));
+  assert.deepEqual(errors, ["unauthorized"]);
+  assert.deepEqual(warnings, [{ code: "rate_limited", message: "slow down" }]);
+  client.close();
+});
+
+test("what an auth handler refuses with is an AuthError with its own code", async () => {
+  const { client, core } = await opened();
+  core.closed(failure("name_required", { message: "Tell us your name first" }));
+  assert(client.status.error instanceof AuthError);
+  assert.deepEqual([client.status.error.code, client.status.error.remedy], ["name_required", "Tell us your name first"]);
+});
