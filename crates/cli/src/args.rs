@@ -57,7 +57,7 @@ pub(crate) struct ServeFlags {
     pub(crate) data_dir: Option<PathBuf>,
 
     /// Speak TLS with a certificate that nobody has signed, made once and kept in the data directory. For a real one see
-    /// [tls] in the configuration
+    /// the section tls of the configuration
     #[arg(long, value_name = "WAY")]
     pub(crate) tls: Option<Tls>,
 

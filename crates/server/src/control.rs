@@ -16,16 +16,20 @@
 //! A request has at most 16 KiB, comes whole within ten seconds, and eight may be asking at once.
 
 mod client;
+#[cfg(unix)]
 mod commands;
 #[cfg(unix)]
 mod listener;
 
-use std::{fmt, path::Path, path::PathBuf};
+#[cfg(unix)]
+use std::fmt;
+use std::path::{Path, PathBuf};
 
-use moorline_protocol::key::Identity;
+use moorline_protocol::key::{Identity, KeyRole, StaticKey};
 use serde::{Deserialize, Serialize};
 
 pub use client::{Client, ControlError};
+#[cfg(unix)]
 pub(crate) use commands::Commands;
 #[cfg(unix)]
 pub(crate) use listener::Control;
@@ -34,7 +38,9 @@ pub(crate) use listener::Control;
 pub const VERSION: u32 = 1;
 
 /// The longest request, and the longest answer that a client takes.
+#[cfg(unix)]
 const MAX_REQUEST: usize = 16 * 1024;
+#[cfg(unix)]
 const MAX_ANSWER: u64 = 1024 * 1024;
 
 /// Where the control socket of a server with this data directory is.
@@ -105,9 +111,9 @@ pub struct NamedKey {
 impl Keys {
     /// Those of an identity.
     pub fn of(identity: &Identity) -> Self {
-        let named = |(role, key): (_, &moorline_protocol::key::StaticKey)| NamedKey {
+        let named = |(role, key): (KeyRole, &StaticKey)| NamedKey {
             key: key.public().to_string(),
-            role: moorline_protocol::key::KeyRole::name(role).to_owned(),
+            role: role.name().to_owned(),
         };
         Self { keys: identity.keys().map(named).collect() }
     }
@@ -195,6 +201,7 @@ pub enum RefusalCode {
     Other,
 }
 
+#[cfg(unix)]
 impl Refusal {
     fn new(code: RefusalCode, message: impl fmt::Display) -> Self {
         Self { code, message: message.to_string() }
@@ -202,6 +209,7 @@ impl Refusal {
 }
 
 /// The answer as it is written.
+#[cfg(unix)]
 #[derive(Serialize, Deserialize)]
 struct Answer {
     version: u32,
@@ -210,6 +218,7 @@ struct Answer {
 }
 
 /// How it went, by the names that stand in the line.
+#[cfg(unix)]
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Told {
@@ -218,7 +227,7 @@ enum Told {
 }
 
 /// Reads a request. What is wrong with it is told, since whoever may ask may also know.
-#[cfg_attr(not(unix), allow(dead_code))]
+#[cfg(unix)]
 fn read_request(line: &[u8]) -> Result<Request, Refusal> {
     let bad = |error: serde_json::Error| Refusal::new(RefusalCode::BadRequest, error);
     let mut request: serde_json::Value = serde_json::from_slice(line).map_err(bad)?;
@@ -237,7 +246,7 @@ fn read_request(line: &[u8]) -> Result<Request, Refusal> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
 

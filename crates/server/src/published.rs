@@ -46,6 +46,7 @@ impl Published {
 
     /// Accepts these keys and no others from now on, and says so. Connections that stand are not touched. Without
     /// encryption there is nothing to replace.
+    #[cfg_attr(not(unix), allow(dead_code, reason = "only commands replace keys, and they need a socket"))]
     pub(crate) fn replace(&self, identity: Identity) {
         let Some(keys) = &self.keys else { return };
         let document = document(Some(&identity), &self.suites);

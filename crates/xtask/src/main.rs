@@ -15,6 +15,7 @@ mod deny;
 mod fuzz;
 mod glue;
 mod mutants;
+mod nginx;
 mod node;
 mod pack;
 mod purity;

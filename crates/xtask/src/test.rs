@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::run::{cargo, cmd};
-use crate::{autobahn, chromium, node, pack, repo, sim, wasm};
+use crate::{autobahn, chromium, nginx, node, pack, repo, sim, wasm};
 
 /// A kind of test.
 struct Kind {
@@ -71,11 +71,12 @@ fn package() -> Result<()> {
 }
 
 /// Real pages in Chromium. The tests find what they need in the environment:
-/// `MOORLINE_TARBALL` the packed npm package, `MOORLINE_CHROMIUM` the browser, `MOORLINE_BIN` the folder of our
-/// compiled programs.
+/// `MOORLINE_TARBALL` the packed npm package, `MOORLINE_CHROMIUM` the browser, `MOORLINE_NGINX` the proxy,
+/// `MOORLINE_BIN` the folder of our compiled programs.
 fn browser() -> Result<()> {
     let tarball = pack::make()?;
     let chromium = chromium::ensure()?;
+    let nginx = nginx::ensure()?;
     cargo("build").args(NATIVE).arg("--bins").run()?;
 
     let folder = repo::path("tests/browser");
@@ -85,6 +86,7 @@ fn browser() -> Result<()> {
         .dir(&folder)
         .env("MOORLINE_TARBALL", tarball)
         .env("MOORLINE_CHROMIUM", chromium)
+        .env("MOORLINE_NGINX", nginx)
         .env("MOORLINE_BIN", repo::target().join("debug"))
         .run()
 }

@@ -8,6 +8,7 @@ import { chromium } from "playwright-core";
 
 import * as environment from "./environment.mjs";
 import { startCutter } from "./cutter.mjs";
+import { reserve, startNginx } from "./nginx.mjs";
 import { startFixture, startMoorline, startNode } from "./processes.mjs";
 import { project } from "./project.mjs";
 import { startRecorder } from "./recorder.mjs";
@@ -83,14 +84,27 @@ class Stage {
     return fixture;
   }
 
-  async moorline() {
-    const moorline = await startMoorline();
+  async moorline(options) {
+    const moorline = await startMoorline(options);
     this.#endings.push(() => moorline.stop("SIGKILL"));
     return moorline;
   }
 
-  node(folder, source) {
-    const running = startNode(folder, source);
+  /** The address that nginx will have, for the server behind it, which comes first. */
+  frontDoor() {
+    return reserve();
+  }
+
+  /** nginx before a server, with the pages that Vite built. */
+  async nginx(options) {
+    const nginx = await startNginx({ root: (await project()).vite, ...options });
+    // Gently, or its worker stays.
+    this.#endings.push(() => nginx.stop("SIGTERM"));
+    return nginx;
+  }
+
+  node(folder, source, env) {
+    const running = startNode(folder, source, env);
     this.#endings.push(() => running.stop("SIGKILL"));
     return running;
   }
@@ -113,9 +127,9 @@ class Stage {
     return cutter;
   }
 
-  /** A page of its own context, opened at this URL. `init` runs in it before every script of its own. */
-  async page(url, init) {
-    const context = await (await launch()).newContext();
+  /** A page of its own context, opened at this URL. `init` runs in it before every script; `options` are the context's. */
+  async page(url, init, options) {
+    const context = await (await launch()).newContext(options);
     this.#endings.push(() => context.close());
     await context.addInitScript({ path: join(environment.here, "support/kit.js") });
     if (init) await context.addInitScript(init);

@@ -12,6 +12,9 @@ export const tarball = present(process.env.MOORLINE_TARBALL ?? join(target, "npm
 
 export const chromium = present(process.env.MOORLINE_CHROMIUM ?? "/usr/bin/chromium", "apt-get install chromium");
 
+/** Only some tests need it. */
+export const nginx = () => present(process.env.MOORLINE_NGINX ?? "/usr/sbin/nginx", "apt-get install nginx");
+
 /** Where the tests make their projects: never in the repository's own folders. */
 export const scratch = join(target, "browser-tests");
 

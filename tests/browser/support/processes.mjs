@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 
 import { program, scratch } from "./environment.mjs";
@@ -37,6 +37,13 @@ export class Running {
   async firstError() {
     await this.#until(this.child.stderr, () => this.#stderr.includes("\n"));
     return this.#stderr.slice(0, this.#stderr.indexOf("\n"));
+  }
+
+  /** The lines on its standard error that have these words, once there are as many. */
+  async errorsWith(words, count) {
+    const lines = () => this.#stderr.split("\n").slice(0, -1).filter((line) => line.includes(words));
+    await this.#until(this.child.stderr, () => lines().length >= count);
+    return lines();
   }
 
   async #until(stream, passes) {
@@ -81,10 +88,11 @@ export async function keyOf(seed) {
 }
 
 /** `moorline serve` in a directory of its own, which goes with it. */
-export async function startMoorline() {
+export async function startMoorline({ args = [], env: more = {} } = {}) {
+  await mkdir(scratch, { recursive: true });
   const cwd = await mkdtemp(join(scratch, "serve-"));
-  const env = { MOORLINE__LOG__FORMAT: "json" };
-  const running = new Running(program("moorline"), ["serve", "--listen", "127.0.0.1:0"], { cwd, env });
+  const env = { MOORLINE__LOG__FORMAT: "json", ...more };
+  const running = new Running(program("moorline"), ["serve", "--listen", "127.0.0.1:0", ...args], { cwd, env });
   void running.ended.then(() => rm(cwd, { recursive: true, force: true }));
   const banner = JSON.parse(await running.firstError());
   const url = banner.listen[0].replace(/^http/, "ws");
@@ -95,10 +103,11 @@ export async function startMoorline() {
     await shows.ended;
     return text.trim();
   };
-  return Object.assign(running, { url, banner, identityShow: shown });
+  return Object.assign(running, { cwd, url, banner, identityShow: shown });
 }
 
 /** A module that Node runs in a project's folder. It talks by lines of JSON. */
-export function startNode(folder, source) {
-  return new Running(process.execPath, ["--input-type=module", "--eval", source], { cwd: folder });
+export function startNode(folder, source, env = {}) {
+  const options = { cwd: folder, env: { ...process.env, ...env } };
+  return new Running(process.execPath, ["--input-type=module", "--eval", source], options);
 }

@@ -33,7 +33,7 @@ pub(super) async fn start(encryption: bool) -> Result<()> {
         .build()
         .await?;
     match server.summary().identity.first() {
-        Some(key) => println!("{} {key}", server.local_addr()),
+        Some((_, key)) => println!("{} {key}", server.local_addr()),
         None => println!("{}", server.local_addr()),
     }
     tokio::spawn(server.serve(std::future::pending()));
