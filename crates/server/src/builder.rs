@@ -26,6 +26,7 @@ use crate::{
     access::{Access, jwt::TokenVerifier},
     config::Config,
     handler::{BoxedHandler, Running, States},
+    http::Issuing,
     identity,
     internal::{self, Internal, Readiness},
     metrics::{Meter, Metrics},
@@ -171,6 +172,7 @@ impl ServerBuilder {
         let address = config.server.listen;
         let access = Access::new(&config, address)?;
         let tokens = TokenVerifier::new(&config)?.map(Arc::new);
+        let issuing = Issuing::new(&config, tokens.as_ref())?;
         let internal = internal.or(config.internal.listen);
         if internal == Some(address) && address.port() != 0 {
             return Err(Error::ListenTwice(address));
@@ -217,6 +219,7 @@ impl ServerBuilder {
             once: Once::default(),
             access,
             tokens,
+            issuing,
             connections: Arc::new(Semaphore::new(config.limits.connections)),
             tasks,
             #[cfg(feature = "tls")]

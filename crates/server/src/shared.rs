@@ -18,6 +18,7 @@ use crate::{
     access::{Access, jwt::TokenVerifier},
     config::Config,
     handler::States,
+    http::Issuing,
     metrics::Metrics,
     once::Once,
     router::Router,
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     /// Who judges tokens; `None` where none are believed.
     #[expect(dead_code, reason = "connections do not show tokens yet")]
     pub(crate) tokens: Option<Arc<TokenVerifier>>,
+    /// What makes tokens; `None` where no key does.
+    pub(crate) issuing: Option<Issuing>,
     /// The identity document, encoded once.
     pub(crate) document: Bytes,
     /// Room for WebSockets.
