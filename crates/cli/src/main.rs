@@ -10,6 +10,7 @@ mod identity;
 mod logging;
 mod serve;
 mod signals;
+mod token;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     let Arguments { config, command } = Arguments::parse();
     let done = match command {
         Command::Serve(flags) => serve::run(config.as_deref(), flags),
+        Command::Token(command) => token::run(config.as_deref(), command),
         Command::Identity(IdentityCommand::Show { file }) => identity::show(config.as_deref(), file.as_deref()),
     };
     match done {
