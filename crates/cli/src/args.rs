@@ -54,7 +54,7 @@ pub(crate) enum TokenCommand {
         token: Option<String>,
 
         /// The public key of the client that shows it, in base64url
-        #[arg(long, value_name = "KEY", value_parser = client_key)]
+        #[arg(long, value_name = "KEY", value_parser = client_key, allow_hyphen_values = true)]
         client_key: Option<[u8; 32]>,
     },
 
@@ -89,7 +89,7 @@ pub(crate) struct GrantFlags {
     pub(crate) meta: Option<String>,
 
     /// The public key of the one client that may show it, in base64url
-    #[arg(long, value_name = "KEY", value_parser = client_key)]
+    #[arg(long, value_name = "KEY", value_parser = client_key, allow_hyphen_values = true)]
     pub(crate) client_key: Option<[u8; 32]>,
 
     /// For whom it is meant [default: the first of [auth.jwt] audience]
@@ -101,7 +101,8 @@ pub(crate) struct GrantFlags {
 #[command(group = ArgGroup::new("what").required(true).args(["jti", "subject"]))]
 pub(crate) struct RevokeFlags {
     /// The token of this jti
-    #[arg(long, value_name = "ID")]
+    // Base64url may begin with a hyphen, here and in keys.
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     pub(crate) jti: Option<String>,
 
     /// Every token that this subject has up to now

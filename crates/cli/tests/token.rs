@@ -88,7 +88,7 @@ fn verify_says_why_a_token_is_refused_and_inspect_believes_nothing() -> TestResu
 #[test]
 fn a_bound_token_is_judged_with_its_clients_key() -> TestResult {
     let directory = directory(CONFIG)?;
-    let key = "A".repeat(43);
+    let key = format!("-{}", "A".repeat(42));
     let made = issue(directory.path(), &["--subject", "ann", "--client-key", &key])?;
     assert!(token(directory.path(), &["verify"], &made)?.2.contains("bound to the key of another client"));
     assert_eq!(token(directory.path(), &["verify", "--client-key", &key], &made)?.0, Some(0));
@@ -111,7 +111,7 @@ fn what_is_revoked_is_refused() -> TestResult {
         assert!(token(directory.path(), &["verify"], revoked)?.2.contains("it was revoked"));
     }
     assert_eq!(token(directory.path(), &["verify"], &eve)?.0, Some(0), "she is in another tenant");
-    let elsewhere = token(directory.path(), &["revoke", "--jti", "x", "--data-dir", "other"], "")?;
+    let elsewhere = token(directory.path(), &["revoke", "--jti", "-x", "--data-dir", "other"], "")?;
     assert!(elsewhere.0 == Some(0) && directory.path().join("other/revocations").is_file());
     Ok(())
 }
