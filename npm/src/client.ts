@@ -74,7 +74,8 @@ export class MoorlineClient implements Client {
   readonly #credentials: Credentials;
   /** What waits to be shown on a connection. */
   readonly #showing = new Set<() => void>();
-  readonly #authentications = new Map<number, Settlement<Identity>>();
+  /** What was shown and is not answered. `adopt` shows it to later connections, too. */
+  readonly #authentications = new Map<number, { settlement: Settlement<Identity>; adopt: () => void }>();
   readonly #backlog = new Backlog();
   readonly #calls = new Map<number, Ongoing>();
   readonly #confirmations = new Map<number, Settlement<void>>();
@@ -138,8 +139,7 @@ export class MoorlineClient implements Client {
       if (this.#stage.at !== "running" || this.#status.status !== "connected") return;
       try {
         const id = this.#stage.core.authenticate(show.token, show.encoding, show.data);
-        this.#credentials.replace(token, auth);
-        this.#authentications.set(id, settlement);
+        this.#authentications.set(id, { settlement, adopt: () => this.#credentials.replace(token, auth) });
         settlement.onAbandoned = () => void this.#authentications.delete(id);
         this.#showing.delete(attempt);
       } catch (failure) {
@@ -421,10 +421,11 @@ export class MoorlineClient implements Client {
     this.#authentications.delete(id);
     if (admission) {
       this.#becomes(admission);
-      asked?.resolve(this.#identity!);
+      asked?.adopt();
+      asked?.settlement.resolve(this.#identity!);
     } else {
       const error = fromCore(ConnectError, failure);
-      if (asked) asked.reject(error);
+      if (asked) asked.settlement.reject(error);
       // The core's own: the client goes on as it is until what it showed expires.
       else this.#report(error);
     }
@@ -594,7 +595,7 @@ export class MoorlineClient implements Client {
       for (const ongoing of this.#calls.values()) ongoing.reject(reason);
       this.#calls.clear();
       for (const settlement of this.#confirmations.values()) settlement.reject(reason);
-      for (const settlement of this.#authentications.values()) settlement.reject(reason);
+      for (const { settlement } of this.#authentications.values()) settlement.reject(reason);
       this.#confirmations.clear();
       this.#end();
       if (!core) return;

@@ -60,6 +60,7 @@ pub enum Harm {
 pub struct Cutter {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
+    cut: tokio::sync::mpsc::UnboundedSender<()>,
     accepting: JoinHandle<()>,
 }
 
@@ -76,20 +77,36 @@ impl Cutter {
         let address = listener.local_addr()?;
         let connections = Arc::new(AtomicUsize::new(0));
         let counter = connections.clone();
+        let (cut, mut cuts) = tokio::sync::mpsc::unbounded_channel();
         let accepting = tokio::spawn(async move {
             let mut serving = tokio::task::JoinSet::new();
-            while let Ok((client, _)) = listener.accept().await {
+            loop {
+                let client = tokio::select! {
+                    accepted = listener.accept() => match accepted {
+                        Ok((client, _)) => client,
+                        Err(_) => return,
+                    },
+                    Some(()) = cuts.recv() => {
+                        serving.abort_all();
+                        continue;
+                    }
+                };
                 let number = counter.fetch_add(1, Ordering::SeqCst);
                 serving.spawn(serve(client, server, harm(number)));
                 while serving.try_join_next().is_some() {}
             }
         });
-        Ok(Self { address, connections, accepting })
+        Ok(Self { address, connections, cut, accepting })
     }
 
     /// The URL of the WebSocket behind it.
     pub fn url(&self) -> String {
         format!("ws://{}/moorline", self.address)
+    }
+
+    /// Closes both ends of every connection that there is.
+    pub fn cut(&self) {
+        let _ = self.cut.send(());
     }
 
     /// How many connections there have been.

@@ -1,8 +1,9 @@
 //! What can be written on the command line.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use moorline_server::{config, token};
 
 /// A realtime server for web pages: sealed connections, calls and notifications over WebSocket.
 #[derive(Debug, Parser)]
@@ -36,6 +37,110 @@ pub(crate) enum Command {
 
     /// Print how the running server is, as one line of JSON
     Status(Place),
+
+    /// Make keys that clients and server share
+    #[command(subcommand)]
+    Key(KeyCommand),
+
+    /// Make, read, judge and revoke tokens
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Print a new key (mlkey_…): put it into [auth.shared_key] keys, and into the clients
+    New,
+
+    /// Print the key of a passphrase, which is read from standard input
+    ///
+    /// The key is made by scrypt of the passphrase and a salt in the data directory, so that the same passphrase gives the
+    /// same key here and another one elsewhere. A passphrase never leaves this machine; clients are given the key.
+    FromPassphrase(Place),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token and print it
+    ///
+    /// It is signed with [auth.issue] private_key_file, otherwise with [auth.jwt] secret. Whoever can read that key may
+    /// have any token.
+    Issue(GrantFlags),
+
+    /// Print what a token says, without looking whether it is to be believed
+    Inspect {
+        /// The token; without it, or for -, standard input
+        token: Option<String>,
+    },
+
+    /// Judge a token as the server would, and say why it is refused
+    Verify {
+        /// The token; without it, or for -, standard input
+        token: Option<String>,
+
+        /// The public key of the client that shows it, in base64url
+        #[arg(long, value_name = "KEY", value_parser = client_key, allow_hyphen_values = true)]
+        client_key: Option<[u8; 32]>,
+    },
+
+    /// Have a token, or all that somebody has up to now, believed no more
+    Revoke(RevokeFlags),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct GrantFlags {
+    /// Whom it speaks of
+    #[arg(long, value_name = "NAME")]
+    pub(crate) subject: String,
+
+    /// What it allows, with spaces between; without, everything that no declaration restricts
+    #[arg(long, value_name = "SCOPES")]
+    pub(crate) scope: Option<String>,
+
+    /// The tenant, where [auth.jwt] tenant_claim is set
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tenant: Option<String>,
+
+    /// How long it is valid, at most [auth.issue] max_ttl
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    pub(crate) exp: Duration,
+
+    /// The role
+    #[arg(long, value_name = "NAME")]
+    pub(crate) role: Option<String>,
+
+    /// What else the application is to know, as JSON
+    #[arg(long, value_name = "JSON")]
+    pub(crate) meta: Option<String>,
+
+    /// The public key of the one client that may show it, in base64url
+    #[arg(long, value_name = "KEY", value_parser = client_key, allow_hyphen_values = true)]
+    pub(crate) client_key: Option<[u8; 32]>,
+
+    /// For whom it is meant [default: the first of [auth.jwt] audience]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) audience: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("what").required(true).args(["jti", "subject"]))]
+pub(crate) struct RevokeFlags {
+    /// The token of this jti
+    // Base64url may begin with a hyphen, here and in keys.
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
+    pub(crate) jti: Option<String>,
+
+    /// Every token that this subject has up to now
+    #[arg(long, value_name = "NAME")]
+    pub(crate) subject: Option<String>,
+
+    /// The tenant of the subject [default: default]
+    #[arg(long, value_name = "NAME", conflicts_with = "jti")]
+    pub(crate) tenant: Option<String>,
+
+    /// The server's data directory [default: as configured]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
 }
 
 /// Where the running server is found.
@@ -102,6 +207,14 @@ pub(crate) enum Tls {
 
 fn address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "write an address and a port, as 127.0.0.1:2667 or [::]:2667")
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    config::duration(text).map_err(|problem| problem.to_string())
+}
+
+fn client_key(text: &str) -> Result<[u8; 32], &'static str> {
+    token::client_key(text).ok_or("write the 32 bytes of the key in base64url, 43 characters")
 }
 
 #[cfg(test)]

@@ -148,8 +148,8 @@ impl Banner<'_> {
         }
     }
 
-    fn auth(&self) -> &'static str {
-        match self.summary.auth {
+    fn auth(&self) -> &str {
+        match self.summary.auth.as_str() {
             "open" => "open: everybody on this machine, without signing in",
             "anonymous" => "anonymous: everybody, without signing in",
             other => other,

@@ -8,9 +8,11 @@ mod args;
 mod banner;
 mod control;
 mod identity;
+mod key;
 mod logging;
 mod serve;
 mod signals;
+mod token;
 
 use std::process::ExitCode;
 
@@ -25,6 +27,8 @@ fn main() -> ExitCode {
         Command::Identity(command) => identity::run(config.as_deref(), command),
         Command::Reload(place) => control::reload(config.as_deref(), place),
         Command::Status(place) => control::status(config.as_deref(), place),
+        Command::Key(command) => key::run(config.as_deref(), command),
+        Command::Token(command) => token::run(config.as_deref(), command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

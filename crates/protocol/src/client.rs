@@ -106,6 +106,9 @@ struct Known {
 /// How long before what the client has shown expires another is asked for, unless it lives shortly, in milliseconds.
 const RENEW_BEFORE_MS: u64 = 60_000;
 
+/// By how much longer something has to last to be something fresh.
+const RENEWS_BY: Duration = Duration::from_millis(500);
+
 /// The client's end as a state machine: hand in what happened, then drain what is to be done.
 pub struct ClientEndpoint {
     config: ClientConfig,
@@ -120,8 +123,10 @@ pub struct ClientEndpoint {
     credentials: Credentials,
     /// Why they are asked for next time.
     reason: AuthorizeReason,
-    /// What was shown on an open connection and is not answered.
-    authenticating: Option<AuthenticateId>,
+    /// What was shown on an open connection and is not answered. Until then it is shown to every connection.
+    authenticating: Option<(AuthenticateId, Credentials)>,
+    /// When what the server let the client in with expires.
+    expires: Option<Timestamp>,
     last_authenticate: u64,
     /// The session that the next connection asks to go on with.
     known: Option<Known>,
@@ -150,6 +155,7 @@ impl ClientEndpoint {
             credentials: Credentials::default(),
             reason: AuthorizeReason::Connect,
             authenticating: None,
+            expires: None,
             last_authenticate: 0,
             known: None,
             congested: false,
@@ -305,8 +311,7 @@ impl ClientEndpoint {
         let Phase::Connected { .. } = &self.phase else { return Err(Refused::NotConnected) };
         self.last_authenticate += 1;
         let id = AuthenticateId(self.last_authenticate);
-        self.authenticating = Some(id);
-        self.credentials = credentials.clone();
+        self.authenticating = Some((id, credentials.clone()));
         self.session.control(ClientFrame::Authenticate(Authenticate { id, credentials }).encode());
         Ok(id)
     }
@@ -517,17 +522,18 @@ impl ClientEndpoint {
     ) -> Result<Option<ConnectFailure>, Violation> {
         match (ServerFrame::read(raw)?, awaiting.take()) {
             (ServerFrame::Welcome(welcome), Some(key)) => {
+                self.expires = None;
                 *renewal = self.renewal(&welcome.admission, now);
                 self.welcome(connection, welcome, key, now)?;
                 Ok(None)
             }
             (ServerFrame::Authenticated(Authenticated { id, result }), None) => {
-                if self.authenticating != Some(id) {
+                let Some((_, shown)) = self.authenticating.take_if(|(asked, _)| *asked == id) else {
                     return Err(Violation::UnexpectedFrame);
-                }
-                self.authenticating = None;
+                };
                 if let Ok(admission) = &result {
                     *renewal = self.renewal(admission, now);
+                    self.credentials = shown;
                 }
                 self.event(ClientEvent::Authenticated(id, Box::new(result)));
                 Ok(None)
@@ -537,7 +543,10 @@ impl ClientEndpoint {
                 Ok(None)
             }
             (ServerFrame::Reject(Reject { code, reference, retry_after_ms, name, message }), Some(_)) => {
-                self.denied(code, &name, &message);
+                if self.denied(code, &name, &message) {
+                    // The next one shows again what was good before.
+                    return Ok(Some(ConnectFailure::of(Code::REJECTED)));
+                }
                 Ok(Some(ConnectFailure::told(code, reference, retry_after_ms, name, message)))
             }
             (ServerFrame::Goaway(Goaway { code, reference, retry_after_ms, message }), None) => {
@@ -557,9 +566,13 @@ impl ClientEndpoint {
     }
 
     /// When to ask for what follows on what the server has just let the client in with.
-    fn renewal(&self, admission: &Admission, now: Timestamp) -> Renewal {
+    fn renewal(&mut self, admission: &Admission, now: Timestamp) -> Renewal {
+        let expires = admission.expires_in_ms.map(|lives| now + Duration::from_millis(lives));
+        // Who gives the same again has no better one: asked on, he would be asked faster and faster.
+        let before = mem::replace(&mut self.expires, expires);
+        let is_later = before.is_none_or(|before| expires.is_none_or(|expires| expires > before + RENEWS_BY));
         match admission.expires_in_ms {
-            Some(lives) if self.config.asks_for_credentials => {
+            Some(lives) if self.config.asks_for_credentials && is_later => {
                 // Early enough for an answer that takes its time, and not at once for what lives shortly.
                 Renewal::At(now + Duration::from_millis(lives - (lives / 5).min(RENEW_BEFORE_MS)))
             }
@@ -567,12 +580,12 @@ impl ClientEndpoint {
         }
     }
 
-    /// A connection that showed what was not answered before is refused.
-    fn denied(&mut self, code: Code, name: &str, message: &str) {
-        if let Some(id) = self.authenticating.take() {
-            let denial = Denial { code, name: name.to_owned(), message: message.to_owned() };
-            self.event(ClientEvent::Authenticated(id, Box::new(Err(denial))));
-        }
+    /// Whether a connection is refused that showed what was not answered before.
+    fn denied(&mut self, code: Code, name: &str, message: &str) -> bool {
+        let Some((id, _)) = self.authenticating.take() else { return false };
+        let denial = Denial { code, name: name.to_owned(), message: message.to_owned() };
+        self.event(ClientEvent::Authenticated(id, Box::new(Err(denial))));
+        true
     }
 
     /// The session that was known is no more: tells what that means, before anything of the next one.

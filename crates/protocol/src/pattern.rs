@@ -436,6 +436,33 @@ mod tests {
         assert_eq!(pattern("a/*").specificity(&pattern("*/b")), Ordering::Greater, "the left comes first");
     }
 
+    #[test]
+    fn the_examples_of_the_documentation_are_true() {
+        let text = include_str!("../../../docs/AUTH.md");
+        let block = |name: &str| {
+            let start = text.find(&format!("```{name}\n")).unwrap_or_else(|| panic!("no {name}"));
+            text[start..].split("```").nth(1).unwrap_or_default().trim_start_matches(name)
+        };
+        let mut lines = block("pattern").trim().lines();
+        let head = lines.next().unwrap_or_default();
+        let columns = |line: &'static str| {
+            let at = |column: &str| head.find(column).unwrap_or_default().min(line.len());
+            (line[..at("yes")].trim(), &line[at("yes")..at("no")], &line[at("no")..])
+        };
+        let mut examples = 0;
+        for (text, matching, others) in lines.map(columns) {
+            let pattern = pattern(text);
+            matching.split_whitespace().for_each(|name| assert!(pattern.matches(name), "{text} matches {name}"));
+            others.split_whitespace().for_each(|name| assert!(!pattern.matches(name), "{text} does not match {name}"));
+            examples += matching.split_whitespace().count() + others.split_whitespace().count();
+        }
+        assert!(examples > 20, "{examples}");
+        let invalid: Vec<_> = block("invalid").split_whitespace().collect();
+        assert!(invalid.len() > 5 && invalid.iter().all(|text| Pattern::parse(text).is_err()), "{invalid:?}");
+        let order = ["a/b", "a/*", "a/**", "*/b", "**"].map(pattern);
+        assert!(order.is_sorted_by(|a, b| a.specificity(b) == Ordering::Greater));
+    }
+
     /// Where a matcher tries again from every place, this takes longer than the universe has.
     #[test]
     fn a_long_pattern_against_a_huge_name_is_one_walk() {

@@ -1,12 +1,14 @@
 //! Who may come in, and what he may do.
 //!
 //! `origin` judges the head of the HTTP request, before anything is known of who asks; `forwarded` finds out from where
-//! he does; `jwt` whom a token speaks of, in `principal`'s words; `revocation` which tokens are believed no more.
+//! he does; `jwt` whom a token speaks of, in `principal`'s words; `revocation` which tokens are believed no more;
+//! `issue` makes some.
 //! `gate` puts the ways in together, and `guard` is what a declaration asks of who uses it.
 
 mod forwarded;
 pub(crate) mod gate;
 mod guard;
+pub(crate) mod issue;
 pub(crate) mod jwt;
 mod origin;
 mod principal;

@@ -28,7 +28,9 @@ use crate::{
     access::{Access, AuthHandler, Callers, gate::Gate, jwt::TokenVerifier, shared_key},
     config::Config,
     handler::{BoxedHandler, Running, States},
-    headers, identity,
+    headers,
+    http::Issuing,
+    identity,
     internal::{self, Internal, Readiness},
     metrics::{Meter, Metrics},
     once::Once,
@@ -220,6 +222,7 @@ impl ServerBuilder {
             (false, false) => router.lets_guests_in().then(|| Scopes::Listed(Vec::new())),
         };
         let gate = Gate { tokens: tokens.clone(), handler: auth, shared_keys, everybody };
+        let issuing = Issuing::new(&config, tokens.as_ref())?;
         let internal = internal.or(config.internal.listen);
         if internal == Some(address) && address.port() != 0 {
             return Err(Error::ListenTwice(address));
@@ -280,6 +283,7 @@ impl ServerBuilder {
         (endpoint.shared_keys, endpoint.requires_shared_key) = (keys, config.auth.shared_key.required);
         let published = Published::new(&endpoint);
         let mut summary = summary(&config, &published, &access, (address, internal_address), identity_origin);
+        summary.auth = gate.ways();
         summary.tls = ends_tls;
         #[cfg(feature = "tls")]
         if let Some(tls) = &certificate {
@@ -299,6 +303,7 @@ impl ServerBuilder {
             callers: Callers::new(config.server.trusted_proxies.clone()),
             access,
             gate,
+            issuing,
             connections: Arc::new(Semaphore::new(config.limits.connections)),
             tasks,
             #[cfg(feature = "tls")]
@@ -312,6 +317,16 @@ impl ServerBuilder {
             config,
         };
         let shared = Arc::new(shared);
+        if let Some(tokens) = &tokens {
+            let (shared, tasks) = (shared.clone(), shared.tasks.clone());
+            let changed = tokens.revocations().subscribe();
+            tasks.clone().spawn(async move {
+                tokio::select! {
+                    () = shared.end_revoked(changed) => {}
+                    () = tasks.stopping() => {}
+                }
+            });
+        }
         let readiness = watch::Sender::new(Readiness::Starting);
         let internal = internal.map(|tcp| Internal::start(tcp, &shared, readiness.subscribe()));
         let mut server = Server {
@@ -406,7 +421,7 @@ fn summary(
         identity,
         identity_origin,
         origins: access.origins(),
-        auth: if access.is_open() { "open" } else { "anonymous" },
+        auth: String::new(),
         warnings,
     }
 }

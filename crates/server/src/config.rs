@@ -369,6 +369,14 @@ impl Config {
     }
 }
 
+/// A duration from its text, as settings have it: `"90s"`, `"1h"`, `"7d"`.
+///
+/// # Errors
+/// When it has no unit, or is none.
+pub fn duration(text: &str) -> Result<Duration, Problem> {
+    quantity::duration(text)
+}
+
 /// The file that is named, otherwise the first candidate that is there.
 fn find(named: Option<OsString>, candidates: &[&Path]) -> Option<PathBuf> {
     let named = named.filter(|name| !name.is_empty()).map(PathBuf::from);

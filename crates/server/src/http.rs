@@ -1,4 +1,7 @@
-//! The HTTP side of the listener: the identity document and the upgrade on one path, static files on the others.
+//! The HTTP side of the listener: the identity document and the upgrade on one path, `token` on another, static files on
+//! the rest.
+
+mod token;
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -30,6 +33,8 @@ use crate::{
     proxy_protocol::ProxyProtocol,
     shared::Shared,
 };
+
+pub(crate) use token::Issuing;
 
 /// TCP connections beyond those that may hold a WebSocket: for documents, pages and refusals.
 const SPARE_SOCKETS: usize = 512;
@@ -66,7 +71,10 @@ pub(crate) fn terms(shared: &Arc<Shared>) -> Terms {
 }
 
 fn routes(shared: Arc<Shared>, path: &str, files: Option<&Path>) -> Router {
-    let mut router = Router::new().route(path, any(endpoint)).route("/.well-known/moorline", any(endpoint));
+    let mut router = Router::new()
+        .route(path, any(endpoint))
+        .route("/.well-known/moorline", any(endpoint))
+        .route(token::PATH, any(token::serve));
     #[cfg(feature = "testing")]
     if let Some(echo) = shared.echo {
         let answer = move |State(shared): State<Arc<Shared>>, request: Request| async move {

@@ -65,8 +65,9 @@ pub struct Summary {
     pub identity_origin: Option<identity::Origin>,
     /// The origins whose pages may connect.
     pub origins: Vec<String>,
-    /// Who may come in: `open` (this machine) or `anonymous` (everybody).
-    pub auth: &'static str,
+    /// The ways in: `jwt`, `auth handler`, `shared key`; `open` (this machine, everybody), `anonymous` (everybody) or `guests`
+    /// (who may use what skips all this).
+    pub auth: String,
     /// What an operator should look at.
     pub warnings: Vec<String>,
 }

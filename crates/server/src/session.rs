@@ -455,6 +455,7 @@ impl Driver {
         self.entry = entry;
         if let Some((peer, _)) = &self.peer {
             peer.becomes(self.entry.clone());
+            self.shared.end_if_revoked(peer);
         }
     }
 
@@ -633,6 +634,7 @@ impl Driver {
             self.shared.sessions().enter(session, owner(proof.clone(), &self.entry), handle);
         }
         self.shared.peers.enter(peer.clone());
+        self.shared.end_if_revoked(&peer);
         self.peer = Some((peer, mailbox));
         let shared = self.shared.clone();
         self.start_hooks(&shared.router.on_connect, "on_connect");

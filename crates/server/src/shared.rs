@@ -7,19 +7,25 @@ use std::{
 
 use axum::http::{HeaderName, HeaderValue};
 use moorline_protocol::{
+    code::Code,
     server::{Encryption, ServerConfig},
     session::Registry,
     time::Timestamp,
 };
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
 
 use crate::{
-    Peers,
+    Peer, Peers,
     access::{Access, Callers, gate::Gate},
     config::Config,
     handler::States,
+    http::Issuing,
     metrics::Metrics,
     once::Once,
+    peer::Closing,
     published::Published,
     router::Router,
     session::SessionHandle,
@@ -39,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) once: Once,
     pub(crate) access: Access,
     pub(crate) gate: Gate,
+    /// What makes tokens; `None` where no key does.
+    pub(crate) issuing: Option<Issuing>,
     pub(crate) callers: Callers,
     /// The keys that are accepted, and the identity document.
     pub(crate) published: Published,
@@ -71,6 +79,21 @@ impl Shared {
 
     pub(crate) fn sessions(&self) -> MutexGuard<'_, Registry<SessionHandle>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends whoever came in by a token that is revoked, as soon as it is. One who is away comes back to nothing.
+    pub(crate) async fn end_revoked(&self, mut changed: watch::Receiver<u64>) {
+        while changed.changed().await.is_ok() {
+            self.peers.all().iter().for_each(|peer| self.end_if_revoked(peer));
+        }
+    }
+
+    /// Asked of everybody when something is revoked, and of each who comes in, for what was revoked at that moment.
+    pub(crate) fn end_if_revoked(&self, peer: &Peer) {
+        if self.gate.is_revoked(&peer.entry()) {
+            tracing::info!(session = %peer.id(), address = %peer.address(), "its token is revoked");
+            peer.end(Closing::Told { code: Code::UNAUTHORIZED, message: String::new() });
+        }
     }
 
     pub(crate) fn encryption_is_on(&self) -> bool {

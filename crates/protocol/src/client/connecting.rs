@@ -122,7 +122,8 @@ impl ClientEndpoint {
 
     /// AUTH for the next connection; `None` where what the client shows is too much for it.
     pub(super) fn auth(&self) -> Option<Zeroizing<Vec<u8>>> {
-        Some(self.auth_with(&self.credentials)).filter(|auth| auth.len() <= MAX_AUTH)
+        let credentials = self.authenticating.as_ref().map_or(&self.credentials, |(_, shown)| shown);
+        Some(self.auth_with(credentials)).filter(|auth| auth.len() <= MAX_AUTH)
     }
 
     pub(super) fn auth_with(&self, credentials: &Credentials) -> Zeroizing<Vec<u8>> {
@@ -176,7 +177,8 @@ impl ClientEndpoint {
             self.event(ClientEvent::Peer(PeerEvent::Settled { id, outcome }));
         }
         self.attempt = 0;
-        if let Some(id) = self.authenticating.take() {
+        if let Some((id, shown)) = self.authenticating.take() {
+            self.credentials = shown;
             self.event(ClientEvent::Authenticated(id, Box::new(Ok(welcome.admission.clone()))));
         }
         let trust = match key {

@@ -190,12 +190,49 @@ fn what_was_shown_and_not_answered_is_answered_by_the_next_connection() {
         let told = authenticated(&pair);
         assert_eq!(told.len(), 1);
         assert_eq!((told[0].0, told[0].1.is_ok()), (id, admitted));
+        // What is refused so does not stop a client that was let in as somebody before.
+        pair.admission = pair::Admission::Admit;
         let shown = pair.server_heard.iter().rev().find_map(|event| match event {
             ServerEvent::Arrived(arrival) => Some(arrival.auth.credentials.clone()),
             _ => None,
         });
         assert_eq!(shown, Some(Credentials::token("a")));
+        pair.advance(30 * SECOND);
+        assert!(pair.is_connected());
     }
+}
+
+/// What a server had refused was shown to every connection from then on, and stopped the client at the first.
+#[test]
+fn regression_what_was_refused_is_not_shown_again() {
+    let mut pair = asking_with("good");
+    pair = start(pair);
+    let id = pair.client.authenticate(Credentials::token("bad")).expect("connected");
+    pair.run();
+    let (now, denial) = (pair.now, Denial { code: Code::UNAUTHORIZED, name: String::new(), message: String::new() });
+    pair.server().authenticated(now, id, Err(denial));
+    pair.run();
+    pair.reconnect();
+    let shown = pair.server_heard.iter().rev().find_map(|event| match event {
+        ServerEvent::Arrived(arrival) => Some(arrival.auth.credentials.clone()),
+        _ => None,
+    });
+    assert_eq!((shown, pair.is_connected()), (Some(Credentials::token("good")), true));
+}
+
+/// A provider that has only the same token still was asked at 80 % of what was left, again and again.
+#[test]
+fn regression_who_gives_the_same_token_again_is_not_asked_faster_and_faster() {
+    let mut pair = asking_with("only");
+    pair.granted = ann(Some(100 * SECOND));
+    let mut pair = start(pair);
+    pair.advance(80 * SECOND);
+    let shown = pair.asked_in.pop().expect("it is shown");
+    let now = pair.now;
+    pair.server().authenticated(now, shown.id, Ok(ann(Some(20 * SECOND))));
+    pair.run();
+    pair.advance(19 * SECOND);
+    assert_eq!(pair.authorized.len(), 2);
 }
 
 #[test]

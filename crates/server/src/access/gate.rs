@@ -215,9 +215,27 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Whether somebody has to show something.
-    pub(crate) fn asks(&self) -> bool {
-        self.everybody.is_none()
+    /// The ways in, for whoever runs the server.
+    pub(crate) fn ways(&self) -> String {
+        let everybody = match &self.everybody {
+            Some(Scopes::All) => Some("open"),
+            Some(Scopes::Listed(scopes)) if scopes.is_empty() => Some("guests"),
+            Some(_) => Some("anonymous"),
+            None => None,
+        };
+        let ways = [
+            self.tokens.is_some().then_some("jwt"),
+            self.handler.is_some().then_some("auth handler"),
+            (!self.shared_keys.is_empty()).then_some("shared key"),
+            everybody,
+        ];
+        ways.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether he came in by a token that is believed no more.
+    pub(crate) fn is_revoked(&self, entry: &Entry) -> bool {
+        let (Some(tokens), Some(token)) = (&self.tokens, &entry.token) else { return false };
+        tokens.revocations().is_revoked(token)
     }
 
     /// Who somebody is.

@@ -17,6 +17,7 @@ mod fetch;
 mod key_set;
 mod keys;
 mod parts;
+mod signing;
 #[cfg(test)]
 mod tests;
 
@@ -34,15 +35,16 @@ use moorline_protocol::{
 use serde_json::Value;
 
 pub use error::{Reason, TokenError, TokenSettingError};
-pub(crate) use keys::Key;
+pub(crate) use parts::{MAX_TOKEN, Object, Parts, object};
+pub(crate) use signing::SigningKey;
 
 use self::{
     fetch::Fetcher,
     key_set::{KeySet, Place},
-    parts::{Object, Parts},
+    keys::Key,
 };
 use super::{Principal, revocation::Revocations};
-use crate::config::{Config, JwtSection};
+use crate::config::{Config, JwtAlgorithm, JwtSection};
 
 /// Keys that are tried on a token that does not say which is meant.
 const MOST_TRIED: usize = 4;
@@ -136,33 +138,29 @@ impl TokenVerifier {
     /// A key set is not got yet: [`Self::start`] does.
     pub(crate) fn new(config: &Config) -> Result<Option<Self>, TokenSettingError> {
         let settings = &config.auth.jwt;
-        let Some(source) = one_source(settings)? else {
+        let source = one_source(settings)?;
+        let own = signing::public(config)?;
+        if source.is_none() && own.is_none() {
             let unused = settings.algorithm.is_some()
                 || settings.require_binding
                 || settings.previous_until.is_some()
                 || ![&settings.audience, &settings.issuer, &settings.tenants].iter().all(|list| list.is_empty());
             return if unused { Err(TokenSettingError::NoSource) } else { Ok(None) };
-        };
-        let algorithm = settings.algorithm.ok_or(TokenSettingError::AlgorithmMissing)?;
+        }
         if !settings.tenants.is_empty() && settings.tenant_claim.is_none() {
             return Err(TokenSettingError::TenantClaimMissing);
         }
         if settings.leeway > MOST_LEEWAY {
             return Err(TokenSettingError::Leeway);
         }
-        let key_set = match (&settings.jwks_file, &settings.jwks_url) {
-            (None, None) => None,
-            _ if algorithm == crate::config::JwtAlgorithm::Hs256 => {
-                return Err(TokenSettingError::Unfit { setting: source, algorithm });
-            }
-            (Some(path), _) => Some(KeySet::of_file(path.clone(), algorithm, settings.jwks_refresh)?),
-            (None, Some(url)) => {
-                let place = Place::Url(url.clone(), Fetcher::new(url)?);
-                Some(KeySet::new(place, algorithm, settings.jwks_refresh))
-            }
-        };
+        let (mut keys, mut key_set) = (Vec::from_iter(own), None);
+        if let Some(source) = source {
+            let algorithm = settings.algorithm.ok_or(TokenSettingError::AlgorithmMissing)?;
+            keys.extend(keys::configured(settings, algorithm)?);
+            key_set = key_set_of(settings, source, algorithm)?;
+        }
         Ok(Some(Self {
-            keys: keys::configured(settings, algorithm)?,
+            keys,
             key_set,
             revocations: Arc::new(
                 Revocations::load(&config.revocations_file()).map_err(TokenSettingError::Revocations)?,
@@ -190,7 +188,6 @@ impl TokenVerifier {
     }
 
     /// The tokens that are believed no more, to add to them, and to hear of them.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the running server is not asked to revoke anything yet"))]
     pub(crate) fn revocations(&self) -> &Arc<Revocations> {
         &self.revocations
     }
@@ -206,7 +203,6 @@ impl TokenVerifier {
     }
 
     /// Judges a token that came with a request of HTTP. One that is bound to a client is not for there.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no request of HTTP shows a token yet"))]
     pub(crate) async fn verify_bearer(&self, token: &str, now: SystemTime) -> Result<Verified, TokenError> {
         self.judge(token, Shown::Request, now).await
     }
@@ -422,6 +418,24 @@ fn one_source(settings: &JwtSection) -> Result<Option<&'static str>, TokenSettin
     match (sources.next(), sources.next()) {
         (Some(one), Some(other)) => Err(TokenSettingError::TwoSources { one, other }),
         (source, _) => Ok(source),
+    }
+}
+
+/// The key set that is configured, if one is.
+fn key_set_of(
+    settings: &JwtSection,
+    source: &'static str,
+    algorithm: JwtAlgorithm,
+) -> Result<Option<KeySet>, TokenSettingError> {
+    let refresh = settings.jwks_refresh;
+    match (&settings.jwks_file, &settings.jwks_url) {
+        (None, None) => Ok(None),
+        _ if algorithm == JwtAlgorithm::Hs256 => Err(TokenSettingError::Unfit { setting: source, algorithm }),
+        (Some(path), _) => KeySet::of_file(path.clone(), algorithm, refresh).map(Some),
+        (None, Some(url)) => {
+            let place = Place::Url(url.clone(), Fetcher::new(url)?);
+            Ok(Some(KeySet::new(place, algorithm, refresh)))
+        }
     }
 }
 

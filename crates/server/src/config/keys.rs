@@ -210,6 +210,16 @@ mod tests {
     }
 
     #[test]
+    fn every_setting_of_tokens_is_in_the_documentation() {
+        let text = include_str!("../../../../docs/AUTH.md");
+        let settings = text.split("\n## Settings\n").nth(1).unwrap_or_default();
+        let rows: String = settings.lines().filter(|line| line.starts_with("| `")).collect();
+        for key in KEYS.iter().filter(|key| key.name.section.starts_with("auth.")) {
+            assert!(rows.contains(&format!("`{}`", key.name.name)), "{}", key.name);
+        }
+    }
+
+    #[test]
     fn every_secret_may_stand_in_a_file() {
         let secrets: Vec<_> =
             KEYS.iter().filter(|key| matches!((key.slot)(&mut Config::default()), Slot::Secret(..))).collect();

@@ -124,8 +124,7 @@ const ADDRESS: &str = "an address and port such as \"127.0.0.1:2667\" or \"[::]:
 const WORD: &str = "a text that is not empty";
 const JWKS_URL: &str = "a URL such as \"https://id.example.com/.well-known/jwks.json\" (http:// only on this machine)";
 const MOMENT: &str = "a date in UTC such as \"2027-01-31\" or \"2027-01-31T12:00:00Z\"";
-const URL_PATH: &str =
-    "a path such as \"/moorline\" of letters, digits and -._~ (and not /.well-known/moorline, its alias)";
+const URL_PATH: &str = "a path such as \"/moorline\" of letters, digits and -._~ (and not /.well-known/moorline or /api/token, which are taken)";
 
 impl<'a> Value<'a> {
     fn misfit(self, problem: Problem) -> Misfit {
@@ -334,7 +333,7 @@ fn url_path(text: &str) -> Option<String> {
     let valid = text.starts_with('/')
         && !text.contains("//")
         && text.bytes().all(plain)
-        && text.trim_end_matches('/') != "/.well-known/moorline";
+        && !["/.well-known/moorline", "/api/token"].contains(&text.trim_end_matches('/'));
     valid.then(|| text.to_owned())
 }
 

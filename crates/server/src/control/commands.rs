@@ -1,14 +1,19 @@
 //! What a running server does when it is asked to. Whoever asks has been let in already.
 
-use std::{process, sync::Arc};
+use std::{process, sync::Arc, time::SystemTime};
 
-use moorline_protocol::{entropy::Entropy, key::Identity};
+use moorline_protocol::{
+    entropy::Entropy,
+    key::Identity,
+    subject::{InvalidSubject, Subject, Tenant},
+};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::{Mutex, watch};
 
 use super::{Keys, Outcome, Part, Refusal, RefusalCode, Reloaded, Request, Revocation, Status};
 use crate::{
+    access::revocation,
     identity::{self, IdentityError, Rotation},
     internal::Readiness,
     shared::Shared,
@@ -42,7 +47,7 @@ impl Commands {
             Request::IdentityNext => self.rotate(Rotation::Next).await,
             Request::IdentityPromote => self.rotate(Rotation::Promote).await,
             Request::IdentityRetire => self.rotate(Rotation::Retire).await,
-            Request::TokenRevoke(what) => self.revoke(&what),
+            Request::TokenRevoke(what) => self.revoke(what).await,
             Request::Reload => self.reload().await,
             Request::Status => answer(self.status()),
         }
@@ -75,9 +80,25 @@ impl Commands {
         tracing::info!(keys = keys.join(", "), "the identity keys that are accepted have changed");
     }
 
-    /// The store of what is revoked is not part of this server yet; it is joined here.
-    fn revoke(&self, _: &Revocation) -> Result<Value, Refusal> {
-        Err(Refusal::new(RefusalCode::Unsupported, "this server has no tokens that could be revoked"))
+    /// Who came in by what is revoked hears of it at once: see `Shared::end_revoked`.
+    async fn revoke(&self, what: Revocation) -> Result<Value, Refusal> {
+        let Some(tokens) = &self.shared.gate.tokens else {
+            let message = "this server believes no tokens, so that there are none to revoke";
+            return Err(Refusal::new(RefusalCode::Unsupported, message));
+        };
+        let (now, wrong) =
+            (SystemTime::now(), |error: InvalidSubject| Refusal::new(RefusalCode::Failed, error.to_string()));
+        let revocation = match what {
+            Revocation::Token { jti } => revocation::Revocation::Token { id: jti, expires: None },
+            Revocation::Subject { subject, tenant } => {
+                let tenant = tenant.map_or(Ok(Tenant::default()), |tenant| Tenant::new(&tenant)).map_err(wrong)?;
+                let subject = Subject::new(tenant, &subject).map_err(wrong)?;
+                revocation::Revocation::Subject { subject, before: now }
+            }
+        };
+        let revoked = tokens.revocations().revoke(revocation, now).await;
+        revoked.map_err(|error| Refusal::new(RefusalCode::Failed, error.to_string()))?;
+        answer(serde_json::json!({ "revoked": true }))
     }
 
     async fn reload(&self) -> Result<Value, Refusal> {

@@ -195,6 +195,8 @@ impl World<'_> {
                 let delay = 2 * self.delay(number);
                 self.agenda.at(self.now + delay, Later::Discovered(number, ticket));
             }
+            // No client here shows anything for itself.
+            ClientOutput::Authorize { .. } => {}
             ClientOutput::Event(event) => self.client_event(number, event)?,
             ClientOutput::Wait(_) => {}
         }
@@ -268,6 +270,10 @@ impl World<'_> {
                     let mut port = At(&mut client.endpoint, now);
                     client.app.greet(&mut ctx, &mut port, self.script.setting.greetings)?;
                 }
+            }
+            event @ (ClientEvent::Authenticated(..) | ClientEvent::Warned(..)) => {
+                let detail = format!("client {number} hears {event:?}, and nobody asked");
+                return Err(Broken { invariant: "S12", detail, at: 0 });
             }
             ClientEvent::Refused(receipt, refused) => {
                 // Nothing here is larger than what every server takes.

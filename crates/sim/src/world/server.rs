@@ -312,6 +312,9 @@ impl World<'_> {
                 let mut port = At(&mut served.endpoint, now);
                 self.books[book].app.greet(&mut ctx, &mut port, self.script.setting.greetings)?;
             }
+            ServerEvent::Authenticate(_) => {
+                return Err(Broken { invariant: "S12", detail: "a client shows something".to_owned(), at: 0 });
+            }
             ServerEvent::Resumed => self.transcript.note(self.now, &[7, number as u64, client as u64]),
             ServerEvent::Parked(because) => {
                 self.transcript.note(self.now, &[8, number as u64, client as u64]);
