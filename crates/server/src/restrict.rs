@@ -41,6 +41,11 @@ pub trait Restrict: Clone + Send + Sync + Sized + 'static {
         self.guard(Guard::new().allow(predicate))
     }
 
+    /// Needs an argument that fits this JSON Schema: `invalid_params` names the place that does not.
+    fn schema(self, schema: &serde_json::Value) -> Restricted<Self> {
+        self.guard(Guard::new().schema(schema))
+    }
+
     /// Takes everybody, also who has shown nothing at a server that asks for something: a sign-up, a list of rooms.
     fn skip_auth(self) -> Restricted<Self> {
         self.guard(Guard::new().skip_auth())
@@ -73,6 +78,12 @@ impl<H> Restricted<H> {
     #[must_use]
     pub fn allow(self, predicate: impl Fn(&Principal) -> bool + Send + Sync + 'static) -> Self {
         Self { guard: self.guard.allow(predicate), ..self }
+    }
+
+    /// See [`Restrict::schema`].
+    #[must_use]
+    pub fn schema(self, schema: &serde_json::Value) -> Self {
+        Self { guard: self.guard.schema(schema), ..self }
     }
 
     /// See [`Restrict::skip_auth`].

@@ -581,13 +581,14 @@ impl Driver {
             ServerEvent::Peer(PeerEvent::Message { name, payload, .. }) => {
                 let shared = self.shared.clone();
                 match shared.router.listeners.find(name.as_str()) {
-                    Some((name, listener)) if self.permits(&listener.guard, name) => {
-                        self.start(None, listener, name.clone(), payload);
-                    }
-                    Some((name, _)) => {
-                        tracing::info!(name = &**name, "a notification is refused");
+                    Some((name, listener)) if !self.permits(&listener.guard, name) => {
+                        tracing::debug!(name = &**name, "a notification is refused");
                         self.endpoint.warn(Code::FORBIDDEN, name);
                     }
+                    Some((name, listener)) => match listener.guard.check(&payload) {
+                        Ok(()) => self.start(None, listener, name.clone(), payload),
+                        Err(failure) => self.endpoint.warn(failure.code, &format!("{name}: {}", failure.message)),
+                    },
                     None => tracing::debug!(?name, "a notification has no listener"),
                 }
             }
@@ -649,10 +650,16 @@ impl Driver {
     fn run_call(&mut self, id: CallId, name: &Name, key: Option<&Name>, wants_stream: bool, payload: Payload) {
         let shared = self.shared.clone();
         let found = shared.router.handlers.find(name.as_str());
-        if let Some((name, served)) = found
-            && !self.permits(served.guard(), name)
-        {
-            let _ = self.endpoint.answer(id, Err(Failure::of(Code::FORBIDDEN)));
+        let admitted = |(name, served): (&Arc<str>, &Served)| {
+            if self.permits(served.guard(), name) {
+                served.guard().check(&payload)
+            } else {
+                Err(Failure::of(Code::FORBIDDEN))
+            }
+        };
+        if let Some(Err(failure)) = found.map(admitted) {
+            // A failure is never too large.
+            let _ = self.endpoint.answer(id, Err(failure));
             return;
         }
         let failure = match (found, wants_stream) {

@@ -2,11 +2,19 @@
 
 use std::{fmt, sync::Arc};
 
-use moorline_protocol::scope::{Operation, Scope, Scopes};
+use moorline_protocol::{
+    code::Code,
+    frame::Failure,
+    payload::{Encoding, Payload},
+    scope::{Operation, Scope, Scopes},
+};
 
 use super::Principal;
 
 type Predicate = Arc<dyn Fn(&Principal) -> bool + Send + Sync>;
+
+/// Longest message about an argument, in characters: the rest of it repeats what the caller has sent.
+const LONGEST_MESSAGE: usize = 300;
 
 /// What a handler asks of its caller, beside what the caller's scopes permit: values that add up.
 #[derive(Clone, Default)]
@@ -16,6 +24,7 @@ pub struct Guard {
     authenticated: bool,
     skips_auth: bool,
     predicates: Vec<Predicate>,
+    schema: Option<Result<Arc<jsonschema::Validator>, String>>,
 }
 
 impl Guard {
@@ -60,13 +69,43 @@ impl Guard {
         self
     }
 
+    /// Needs an argument that fits this JSON Schema (draft 2020-12, or what its `$schema` says). References lead to places
+    /// within it and never to others.
+    #[must_use]
+    pub fn schema(mut self, schema: &serde_json::Value) -> Self {
+        let validator = jsonschema::validator_for(schema).map(Arc::new);
+        self.schema = Some(validator.map_err(|error| format!("its schema: {error}")));
+        self
+    }
+
     pub(crate) fn skips_auth(&self) -> bool {
         self.skips_auth
     }
 
     /// What was written wrong.
     pub(crate) fn error(&self) -> Option<&str> {
-        self.scope.as_ref().and_then(|scope| scope.as_ref().err()).map(String::as_str)
+        let scope = self.scope.as_ref().and_then(|scope| scope.as_ref().err());
+        scope.or(self.schema.as_ref().and_then(|schema| schema.as_ref().err())).map(String::as_str)
+    }
+
+    /// Whether the argument fits, before any code sees it.
+    ///
+    /// # Errors
+    /// `invalid_params` with the place that does not, as a JSON Pointer (RFC 6901).
+    pub(crate) fn check(&self, payload: &Payload) -> Result<(), Failure> {
+        let Some(Ok(schema)) = &self.schema else { return Ok(()) };
+        let invalid = |message: String| {
+            let message: String = message.chars().take(LONGEST_MESSAGE).collect();
+            Failure::with_message(Code::INVALID_PARAMS, message)
+        };
+        if payload.encoding != Encoding::Json {
+            return Err(invalid("the argument must be JSON, not bytes".to_owned()));
+        }
+        let argument = serde_json::from_slice(&payload.bytes).map_err(|error| invalid(error.to_string()))?;
+        schema.validate(&argument).map_err(|error| match error.instance_path().as_str() {
+            "" => invalid(error.masked().to_string()),
+            path => invalid(format!("{path}: {}", error.masked())),
+        })
     }
 
     /// May he do it?
@@ -125,6 +164,31 @@ mod tests {
         assert!(Guard::new().permits(&Principal::anonymous(Scopes::Unlisted), call));
         assert!(!Guard::new().permits(&guest, call), "a guest may use nothing");
         assert!(Guard::new().skip_auth().permits(&guest, call), "but what skips all this");
+    }
+
+    #[test]
+    fn an_argument_that_does_not_fit_its_schema_is_told_the_place_and_not_repeated() {
+        let schema = serde_json::json!({
+            "type": "object", "required": ["room", "text"],
+            "properties": { "room": { "type": "string" }, "text": { "type": "string", "maxLength": 5 } },
+        });
+        let guard = Guard::new().schema(&schema);
+        let check = |text: &str| guard.check(&Payload::json(text.to_owned())).map_err(|failure| (failure.code, failure.message));
+        assert_eq!(check(r#"{"room":"lobby","text":"hello"}"#), Ok(()));
+        for (argument, place) in [
+            (r#"{"room":"lobby","text":"swordfish"}"#, "/text: "),
+            (r#"{"room":7,"text":"hi"}"#, "/room: "),
+            (r#"{"room":"lobby"}"#, "\"text\""),
+            ("[", "EOF"),
+        ] {
+            let (code, message) = check(argument).expect_err(argument);
+            assert_eq!(code, Code::INVALID_PARAMS);
+            assert!(message.contains(place) && !message.contains("swordfish"), "{message}");
+        }
+        assert!(guard.check(&Payload::bytes(Vec::new())).is_err());
+        assert!(Guard::new().schema(&serde_json::json!({ "type": "sting" })).error().is_some());
+        let elsewhere = serde_json::json!({ "$ref": "http://127.0.0.1:9/schema" });
+        assert!(Guard::new().schema(&elsewhere).error().is_some(), "nothing is fetched");
     }
 
     #[test]
