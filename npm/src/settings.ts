@@ -28,7 +28,7 @@ export function settingsFrom(url: string | URL | undefined, options: ConnectOpti
     reconnect: options.reconnect ?? true,
     reconnectBaseMs: wholeMs(options.reconnectBaseMs ?? 200),
     reconnectMaxMs: wholeMs(options.reconnectMaxMs ?? 20_000),
-    clientVersion: version,
+    clientVersion: `moorline/${version}`,
     offline: options.offline ?? "queue",
   };
 }

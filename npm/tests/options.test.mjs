@@ -68,7 +68,7 @@ test("an option that is undefined is one that was left out", () => {
     reconnect: true,
     reconnectBaseMs: 200,
     reconnectMaxMs: 20_000,
-    clientVersion: version,
+    clientVersion: `moorline/${version}`,
     offline: "queue",
   });
 });

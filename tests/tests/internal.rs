@@ -152,3 +152,27 @@ async fn whoever_comes_beyond_its_cap_waits_for_a_place() -> TestResult {
     inside.pop();
     Ok(timeout(PATIENCE, late.read_exact(&mut [0; 12])).await?.map(drop)?)
 }
+
+#[tokio::test]
+async fn an_embedder_is_told_where_its_server_is_in_its_life() -> TestResult {
+    use moorline_server::{Server, ServerStatus};
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let tell = move |status| drop(told.send(status));
+    let server = TestServer::start(Server::builder().on_status(tell.clone())).await?;
+    for expected in [ServerStatus::Starting, ServerStatus::Idle, ServerStatus::Started] {
+        assert_eq!(heard.recv().await, Some(expected));
+    }
+    server.stop().await?;
+    for expected in [ServerStatus::Draining, ServerStatus::Stopped] {
+        assert_eq!(heard.recv().await, Some(expected));
+    }
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let failed = TestServer::start_with(Server::builder().on_status(tell), |config| {
+        config.server.listen = taken.local_addr().expect("an address")
+    });
+    assert!(failed.await.is_err());
+    for expected in [ServerStatus::Starting, ServerStatus::Failed] {
+        assert_eq!(heard.recv().await, Some(expected));
+    }
+    Ok(())
+}

@@ -17,7 +17,7 @@ use moorline_protocol::{
 };
 use tokio::{
     net::{TcpListener, TcpSocket},
-    sync::{Semaphore, watch},
+    sync::Semaphore,
     time::Instant,
 };
 
@@ -31,13 +31,14 @@ use crate::{
     headers,
     http::Issuing,
     identity,
-    internal::{self, Internal, Readiness},
+    internal::{self, Internal},
     metrics::{Meter, Metrics},
     once::Once,
     published::Published,
     router::{Router, Served},
     server::Summary,
     shared::Shared,
+    status::{Callback, Life, ServerStatus},
     stream::{BoxedStream, StreamHandler},
     tasks::Tasks,
 };
@@ -54,6 +55,7 @@ pub struct ServerBuilder {
     states: States,
     router: Router,
     auth: Option<Arc<dyn AuthHandler>>,
+    callbacks: Vec<Callback>,
     metrics: Arc<Metrics>,
     #[cfg(feature = "testing")]
     echo: Option<crate::testing::Echo>,
@@ -197,11 +199,34 @@ impl ServerBuilder {
         given || self.config.tls.cert_file.is_some() || self.config.tls.self_signed
     }
 
+    /// Hears where the server is in its life: `Starting`, `Idle` when it is built, `Started`, `Draining`, `Stopped`, or
+    /// `Failed`. The function is called within the server's own work, so it must not block.
+    #[must_use]
+    pub fn on_status(mut self, callback: impl Fn(ServerStatus) + Send + Sync + 'static) -> Self {
+        self.callbacks.push(Arc::new(callback));
+        self
+    }
+
     /// Checks everything, reads or makes the identity, and begins to listen.
     ///
     /// # Errors
     /// What is wrong, with what to do about it.
-    pub async fn build(self) -> Result<Server, Error> {
+    pub async fn build(mut self) -> Result<Server, Error> {
+        let life = Life::new(std::mem::take(&mut self.callbacks));
+        life.becomes(ServerStatus::Starting);
+        match self.put_together(life.clone()).await {
+            Ok(server) => {
+                server.life.becomes(ServerStatus::Idle);
+                Ok(server)
+            }
+            Err(error) => {
+                life.becomes(ServerStatus::Failed);
+                Err(error)
+            }
+        }
+    }
+
+    async fn put_together(self, life: Life) -> Result<Server, Error> {
         let ends_tls = self.ends_tls();
         let Self { config, identity, internal, control, states, router, auth, metrics, .. } = self;
         #[cfg(feature = "tls")]
@@ -327,13 +352,12 @@ impl ServerBuilder {
                 }
             });
         }
-        let readiness = watch::Sender::new(Readiness::Starting);
-        let internal = internal.map(|tcp| Internal::start(tcp, &shared, readiness.subscribe()));
+        let internal = internal.map(|tcp| Internal::start(tcp, &shared, life.watch()));
         let mut server = Server {
             listener,
             shared,
             summary,
-            readiness,
+            life,
             internal,
             #[cfg(unix)]
             control: None,

@@ -18,6 +18,7 @@ use crate::{
     listener::{self, Terms},
     metrics::{self, Metrics},
     shared::Shared,
+    status::ServerStatus,
     tasks::Tasks,
 };
 
@@ -27,33 +28,12 @@ const SOCKETS: usize = 64;
 /// How long an answer that is on its way may still take at the very end.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Whether the public listener takes newcomers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Readiness {
-    /// The server is built and does not serve yet.
-    Starting,
-    Ready,
-    /// The server says good-bye to its clients.
-    Draining,
-}
-
-impl Readiness {
-    /// The word for it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Ready => "ready",
-            Self::Draining => "draining",
-        }
-    }
-}
-
 /// The internal listener at work. Dropping it ends it.
 pub(crate) struct Internal(Tasks);
 
 impl Internal {
     /// Begins to answer.
-    pub(crate) fn start(listener: TcpListener, shared: &Arc<Shared>, readiness: watch::Receiver<Readiness>) -> Self {
+    pub(crate) fn start(listener: TcpListener, shared: &Arc<Shared>, readiness: watch::Receiver<ServerStatus>) -> Self {
         let tasks = Tasks::default();
         let terms = Terms {
             router: routes(Answers { readiness, metrics: shared.metrics.clone() }),
@@ -91,11 +71,11 @@ pub(crate) fn warning(address: SocketAddr) -> Option<String> {
 /// What the answers are made from.
 #[derive(Clone)]
 struct Answers {
-    readiness: watch::Receiver<Readiness>,
+    readiness: watch::Receiver<ServerStatus>,
     metrics: Arc<Metrics>,
 }
 
-impl FromRef<Answers> for watch::Receiver<Readiness> {
+impl FromRef<Answers> for watch::Receiver<ServerStatus> {
     fn from_ref(answers: &Answers) -> Self {
         answers.readiness.clone()
     }
@@ -129,11 +109,11 @@ async fn health() -> impl IntoResponse {
     ([(header::CACHE_CONTROL, "no-store")], "ok\n")
 }
 
-async fn ready(State(readiness): State<watch::Receiver<Readiness>>) -> impl IntoResponse {
+async fn ready(State(readiness): State<watch::Receiver<ServerStatus>>) -> impl IntoResponse {
     let readiness = *readiness.borrow();
     let status = match readiness {
-        Readiness::Ready => StatusCode::OK,
-        Readiness::Starting | Readiness::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        ServerStatus::Started => StatusCode::OK,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, [(header::CACHE_CONTROL, "no-store")], format!("{}\n", readiness.name()))
 }

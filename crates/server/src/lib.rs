@@ -68,6 +68,7 @@ mod router;
 mod server;
 mod session;
 mod shared;
+mod status;
 pub mod stream;
 mod tasks;
 #[cfg(feature = "testing")]
@@ -89,6 +90,7 @@ pub use peer::{Items, Peer, Peers, SendError};
 pub use restrict::{Restrict, Restricted};
 pub use server::{Server, Summary};
 pub use session::Departure;
+pub use status::ServerStatus;
 pub use stream::StreamHandler;
 #[cfg(feature = "tls")]
 pub use tokio_rustls::rustls;

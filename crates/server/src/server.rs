@@ -7,9 +7,10 @@ use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
     DataDir, Error, Peers, ServerBuilder, http, identity,
-    internal::{Internal, Readiness},
+    internal::Internal,
     listener,
     shared::Shared,
+    status::{Life, ServerStatus},
 };
 #[cfg(unix)]
 use crate::{
@@ -26,7 +27,7 @@ pub struct Server {
     pub(crate) listener: TcpListener,
     pub(crate) shared: Arc<Shared>,
     pub(crate) summary: Summary,
-    pub(crate) readiness: watch::Sender<Readiness>,
+    pub(crate) life: Life,
     pub(crate) internal: Option<Internal>,
     #[cfg(unix)]
     pub(crate) control: Option<Control>,
@@ -98,22 +99,27 @@ impl Server {
         self.shared.peers.clone()
     }
 
+    /// Where it is in its life, for whoever watches it.
+    pub fn status(&self) -> watch::Receiver<ServerStatus> {
+        self.life.watch()
+    }
+
     /// Serves until `shutdown` is ready, then says good-bye to every client and returns when they are gone or
     /// `timeouts.shutdown` is over. The internal listener and the control socket answer until then.
     ///
     /// # Errors
     /// None yet: a socket that cannot be accepted is logged and the next one tried.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-        let Self { listener, shared, readiness, internal, data_dir, .. } = self;
+        let Self { listener, shared, life, internal, data_dir, .. } = self;
         #[cfg(unix)]
         let control = self.control;
         #[cfg(feature = "tls")]
         if let Some(certificate) = &shared.certificate {
             certificate.follow(&shared.tasks);
         }
-        readiness.send_replace(Readiness::Ready);
+        life.becomes(ServerStatus::Started);
         listener::accept(listener, http::terms(&shared), shutdown).await;
-        readiness.send_replace(Readiness::Draining);
+        life.becomes(ServerStatus::Draining);
         let most = shared.config.timeouts.shutdown;
         let spread = (A_CLIENT * u32::try_from(shared.peers.count()).unwrap_or(u32::MAX)).min(MOST_SPREAD);
         shared.peers.drain(spread.min(most / 2));
@@ -126,6 +132,7 @@ impl Server {
         #[cfg(unix)]
         drop(control);
         drop(data_dir);
+        life.becomes(ServerStatus::Stopped);
         Ok(())
     }
 
@@ -137,7 +144,7 @@ impl Server {
             Ok(bound) => {
                 let listen = self.summary.listen.iter().map(ToString::to_string).collect();
                 let configured = self.summary.identity_origin.is_some();
-                let commands = Commands::new(self.shared.clone(), self.readiness.subscribe(), listen, configured);
+                let commands = Commands::new(self.shared.clone(), self.life.watch(), listen, configured);
                 self.control = Some(Control::start(bound, commands));
                 self.summary.control = Some(control::socket_path(dir.path()));
             }

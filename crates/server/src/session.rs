@@ -630,6 +630,7 @@ impl Driver {
             self.shared.metrics.clone(),
         );
         tracing::debug!(%session, address = %self.address, "a client is connected");
+        self.compare_versions();
         if let Some(proof) = self.endpoint.proof() {
             let handle = SessionHandle { peer: peer.clone(), sockets: self.sockets.clone() };
             self.shared.sessions().enter(session, owner(proof.clone(), &self.entry), handle);
@@ -639,6 +640,20 @@ impl Driver {
         self.peer = Some((peer, mailbox));
         let shared = self.shared.clone();
         self.start_hooks(&shared.router.on_connect, "on_connect");
+    }
+
+    /// Warns both sides where they are of versions that may differ in what they can do: before 1.0 those of another minor
+    /// version, then those of another major one. Other clients have names of their own.
+    fn compare_versions(&mut self) {
+        let ours = self.shared.endpoint.version.clone();
+        let theirs = &self.arrival.auth.client_version;
+        if let (Some(server), Some(client)) = (release(&ours), release(theirs))
+            && server != client
+        {
+            tracing::warn!(server = ours, client = &**theirs, address = %self.address, "a client of another version");
+            let message = format!("the server is {ours} and this client is {theirs}: update the older of the two");
+            self.endpoint.warn(Code::VERSION_UNSUPPORTED, &message);
+        }
     }
 
     fn start_hooks(&mut self, hooks: &[BoxedHandler], name: &str) {
@@ -787,6 +802,13 @@ fn refuse(Attachment { mut websocket, mut endpoint, place, .. }: Attachment, sha
     });
 }
 
+/// What a version has in common with those that it goes with; `None` where it is not one of ours.
+fn release(version: &str) -> Option<(u64, Option<u64>)> {
+    let mut numbers = version.strip_prefix("moorline/")?.split(['.', '-', '+']);
+    let (major, minor) = (numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?);
+    Some((major, (major == 0).then_some(minor)))
+}
+
 fn padded(SessionId(id): SessionId) -> [u8; 32] {
     let mut padded = [0; 32];
     padded[..id.len()].copy_from_slice(&id);
@@ -800,4 +822,19 @@ fn null() -> Payload {
 fn context(shared: &Shared, peer: &Peer, name: Arc<str>, payload: Payload) -> Context {
     let (peers, states) = (shared.peers.clone(), shared.states.clone());
     Context { name, payload, entry: peer.entry(), peer: peer.clone(), peers, states }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::release;
+
+    #[test]
+    fn versions_go_together_by_minor_before_1_0_and_by_major_after() {
+        let pair = |one, other| release(one) == release(other);
+        assert!(pair("moorline/0.1.0", "moorline/0.1.7-rc.1"));
+        assert!(!pair("moorline/0.1.0", "moorline/0.2.0"));
+        assert!(pair("moorline/1.4.0", "moorline/1.9.2"));
+        assert!(!pair("moorline/1.4.0", "moorline/2.0.0"));
+        assert_eq!((release("acme/3.1"), release("moorline/x")), (None, None));
+    }
 }

@@ -173,7 +173,9 @@ mod tests {
             "properties": { "room": { "type": "string" }, "text": { "type": "string", "maxLength": 5 } },
         });
         let guard = Guard::new().schema(&schema);
-        let check = |text: &str| guard.check(&Payload::json(text.to_owned())).map_err(|failure| (failure.code, failure.message));
+        let check = |text: &str| {
+            guard.check(&Payload::json(text.to_owned())).map_err(|failure| (failure.code, failure.message))
+        };
         assert_eq!(check(r#"{"room":"lobby","text":"hello"}"#), Ok(()));
         for (argument, place) in [
             (r#"{"room":"lobby","text":"swordfish"}"#, "/text: "),

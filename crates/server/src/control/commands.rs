@@ -15,14 +15,14 @@ use super::{Keys, Outcome, Part, Refusal, RefusalCode, Reloaded, Request, Revoca
 use crate::{
     access::revocation,
     identity::{self, IdentityError, Rotation},
-    internal::Readiness,
     shared::Shared,
+    status::ServerStatus,
 };
 
 /// Carries out requests for one server.
 pub(crate) struct Commands {
     shared: Arc<Shared>,
-    readiness: watch::Receiver<Readiness>,
+    readiness: watch::Receiver<ServerStatus>,
     /// The addresses that are listened on.
     listen: Vec<String>,
     /// Whether the identity is one that the configuration names; else the program brought it.
@@ -34,7 +34,7 @@ pub(crate) struct Commands {
 impl Commands {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        readiness: watch::Receiver<Readiness>,
+        readiness: watch::Receiver<ServerStatus>,
         listen: Vec<String>,
         configured: bool,
     ) -> Self {
