@@ -14,6 +14,8 @@ mod origin;
 mod principal;
 pub(crate) mod revocation;
 pub(crate) mod shared_key;
+#[cfg(test)]
+mod tenants;
 
 pub(crate) use forwarded::Callers;
 pub use gate::{Admit, Attempt, AuthHandler};
