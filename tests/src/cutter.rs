@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -15,6 +15,7 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
+    sync::watch,
     task::JoinHandle,
     time::sleep,
 };
@@ -60,7 +61,8 @@ pub enum Harm {
 pub struct Cutter {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
-    cut: tokio::sync::mpsc::UnboundedSender<()>,
+    /// Every connection listens to the one that was here when it came, and ends with it.
+    cutting: Arc<Mutex<watch::Sender<()>>>,
     accepting: JoinHandle<()>,
 }
 
@@ -77,26 +79,24 @@ impl Cutter {
         let address = listener.local_addr()?;
         let connections = Arc::new(AtomicUsize::new(0));
         let counter = connections.clone();
-        let (cut, mut cuts) = tokio::sync::mpsc::unbounded_channel();
+        let cutting = Arc::new(Mutex::new(watch::Sender::new(())));
+        let cut = cutting.clone();
         let accepting = tokio::spawn(async move {
             let mut serving = tokio::task::JoinSet::new();
-            loop {
-                let client = tokio::select! {
-                    accepted = listener.accept() => match accepted {
-                        Ok((client, _)) => client,
-                        Err(_) => return,
-                    },
-                    Some(()) = cuts.recv() => {
-                        serving.abort_all();
-                        continue;
-                    }
-                };
+            while let Ok((client, _)) = listener.accept().await {
                 let number = counter.fetch_add(1, Ordering::SeqCst);
-                serving.spawn(serve(client, server, harm(number)));
+                let mut cut = cut.lock().unwrap_or_else(PoisonError::into_inner).subscribe();
+                let serve = serve(client, server, harm(number));
+                serving.spawn(async move {
+                    tokio::select! {
+                        () = serve => {}
+                        _ = cut.changed() => {}
+                    }
+                });
                 while serving.try_join_next().is_some() {}
             }
         });
-        Ok(Self { address, connections, cut, accepting })
+        Ok(Self { address, connections, cutting, accepting })
     }
 
     /// The URL of the WebSocket behind it.
@@ -104,9 +104,14 @@ impl Cutter {
         format!("ws://{}/moorline", self.address)
     }
 
-    /// Closes both ends of every connection that there is.
-    pub fn cut(&self) {
-        let _ = self.cut.send(());
+    /// Closes both ends of every connection that there is, and returns when they are closed. Those that come later are
+    /// not concerned.
+    pub async fn cut(&self) {
+        let mut cutting = self.cutting.lock().unwrap_or_else(PoisonError::into_inner);
+        let those = std::mem::replace(&mut *cutting, watch::Sender::new(()));
+        drop(cutting);
+        those.send_replace(());
+        those.closed().await;
     }
 
     /// How many connections there have been.

@@ -188,7 +188,7 @@ async fn a_session_is_not_given_to_another_subject_though_the_client_is_the_same
     let peer = server.peers.all().pop().ok_or("nobody is there")?;
     let _ = peer.notify("for ann", &1);
     // It comes back as somebody else.
-    cutter.cut();
+    cutter.cut().await;
     assert_eq!(timeout(PATIENCE, resets.recv()).await??.reason, ResetReason::Unknown);
     assert_eq!(client.call::<Value>("whoami", &()).await?["subject"], "bob");
     Ok(())
@@ -280,7 +280,7 @@ async fn somebody_becomes_somebody_else_on_the_open_connection() -> TestResult {
     assert_eq!(client.call::<Value>("whoami", &()).await?["subject"], "ann", "it stays who it was");
     // What it has become is what its session belongs to.
     let before = client.ready().await?;
-    cutter.cut();
+    cutter.cut().await;
     while !client.ready().await?.resumed {
         tokio::task::yield_now().await;
     }

@@ -43,7 +43,7 @@ fn all(copy: &Path, args: &[String]) -> Result<()> {
         let caught = caught_by(copy);
         fs::write(&path, text)?;
         let caught = caught?;
-        println!("{:3} {:22} {file}: `{from}` -> `{to}`", number + 1, caught.unwrap_or("ALIVE"));
+        println!("{:3} {:23} {file}: `{from}` -> `{to}`", number + 1, caught.unwrap_or("ALIVE"));
         if caught.is_none() {
             alive.push(*from);
         }
@@ -68,9 +68,13 @@ fn caught_by(copy: &Path) -> Result<Option<&'static str>> {
     if !quiet(cmd(target.join("sim/moorline-sim")).args(SEEDS))? {
         return Ok(Some("simulation"));
     }
-    let unit = ["--package", "moorline-protocol", "--lib"];
-    if !quiet(cargo("test").args(unit))? {
+    let test = |which: &[&str]| quiet(cargo("test").args(["--package", "moorline-protocol"]).args(which));
+    if !test(&["--lib"])? {
         return Ok(Some("unit tests"));
+    }
+    // They take seconds, and know what the world of the simulation does not: peers that lie.
+    if !test(&["--test", "*"])? {
+        return Ok(Some("tests of both endpoints"));
     }
     Ok(None)
 }

@@ -87,7 +87,7 @@ fn a_hundred_thousand_operations_of_two_tenants_never_cross() {
     let epoch = Epoch([1; 8]);
     let mut registry: Registry<Subject> = Registry::new(epoch, OPERATIONS);
     let mut answers: HashMap<Key, Subject> = HashMap::new();
-    let mut session = |number: usize| {
+    let session = |number: usize| {
         let mut id = [0; 16];
         id[..8].copy_from_slice(&(number as u64).to_le_bytes());
         SessionId(id)
