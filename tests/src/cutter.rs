@@ -107,9 +107,10 @@ impl Cutter {
     /// Closes both ends of every connection that there is, and returns when they are closed. Those that come later are
     /// not concerned.
     pub async fn cut(&self) {
-        let mut cutting = self.cutting.lock().unwrap_or_else(PoisonError::into_inner);
-        let those = std::mem::replace(&mut *cutting, watch::Sender::new(()));
-        drop(cutting);
+        let those = {
+            let mut cutting = self.cutting.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *cutting, watch::Sender::new(()))
+        };
         those.send_replace(());
         those.closed().await;
     }

@@ -156,9 +156,9 @@ async fn whoever_comes_beyond_its_cap_waits_for_a_place() -> TestResult {
 #[tokio::test]
 async fn an_embedder_is_told_where_its_server_is_in_its_life() -> TestResult {
     use moorline_server::{Server, ServerStatus};
-    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let (told, mut heard) = tokio::sync::mpsc::channel(8);
     let tell = move |status| {
-        let _ = told.send(status);
+        let _ = told.try_send(status);
     };
     let server = TestServer::start(Server::builder().on_status(tell.clone())).await?;
     for expected in [ServerStatus::Starting, ServerStatus::Idle, ServerStatus::Started] {

@@ -69,11 +69,14 @@ pub(crate) enum Command {
     },
     Authenticate {
         credentials: Credentials,
-        settled: oneshot::Sender<Result<Result<Admission, Denial>, Refused>>,
+        settled: oneshot::Sender<Judgement>,
     },
     Ping,
     Close,
 }
+
+/// What came of what was shown on an open connection, or that it was not shown.
+pub(crate) type Judgement = Result<Result<Admission, Denial>, Refused>;
 
 /// What a stream came to.
 pub(crate) enum Item {
@@ -116,7 +119,7 @@ struct Driver {
     /// Who reads which stream. Credit bounds the queues.
     streams: HashMap<CallId, mpsc::UnboundedSender<Item>>,
     /// Who waits for what comes of what was shown.
-    authenticating: HashMap<AuthenticateId, oneshot::Sender<Result<Result<Admission, Denial>, Refused>>>,
+    authenticating: HashMap<AuthenticateId, oneshot::Sender<Judgement>>,
     parts: Parts,
     origin: Instant,
 }

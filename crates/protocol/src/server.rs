@@ -853,7 +853,7 @@ mod tests {
         let now = Timestamp::from_millis(0);
         let (_, mut server) = arrived(now);
         server.handle_input(now, ServerInput::Congested(true));
-        server.admit(now, UnixMillis(0), None);
+        server.admit(now, UnixMillis(0), None, Admission::default());
         let volatile = Broadcast::new(Name::new("n").expect("a name"), Payload::json("1"), true).expect("small");
         assert_eq!(server.send(&volatile), Ok(Sent::Queued));
         assert!(server.session.has_output() && server.session.waiting_bytes() > 0);
