@@ -582,7 +582,9 @@ impl ClientEndpoint {
 
     /// Whether a connection is refused that showed what was not answered before.
     fn denied(&mut self, code: Code, name: &str, message: &str) -> bool {
-        let Some((id, _)) = self.authenticating.take() else { return false };
+        // Of a server that is full or stops nobody learns what it thinks of what was shown.
+        let judges = [Code::UNAUTHORIZED, Code::TOKEN_MISSING, Code::TOKEN_EXPIRED, Code::REFUSED].contains(&code);
+        let Some((id, _)) = self.authenticating.take_if(|_| judges) else { return false };
         let denial = Denial { code, name: name.to_owned(), message: message.to_owned() };
         self.event(ClientEvent::Authenticated(id, Box::new(Err(denial))));
         true

@@ -32,6 +32,10 @@ pub(crate) enum Later {
     /// An end learns that its socket is gone.
     Gone(usize, End),
     Discovered(usize, Ticket),
+    /// The client's application answers what it was asked to show, or has nothing (`false`).
+    Authorized(usize, Ticket, bool),
+    /// The server has made up its mind about what a client showed on this socket.
+    Judge(usize),
     ClientWake(usize),
     ServerWake(usize),
     /// The server has made up its mind about who came on this socket.

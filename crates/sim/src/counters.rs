@@ -61,6 +61,11 @@ counters! {
     Closed "client closed on purpose" 100,
     ClosedByServer "closed by the server" 100,
     Plain "world without encryption" 100,
+    Renewed "identity renewed on an open connection" 100,
+    Lapsed "identity expired on an open connection" 100,
+    NothingToShow "client had nothing to show" 100,
+    Refused "expired identity refused" 100,
+    Became "client became another subject on an open connection" 50,
 }
 
 /// How often each came.

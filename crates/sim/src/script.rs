@@ -59,6 +59,8 @@ pub struct Setting {
     pub greetings: u32,
     /// Whether both ends say at a resumption only what they had acknowledged, so that the rest comes twice.
     pub forgetful: bool,
+    /// How long what a client shows lasts; 0 where clients show nothing.
+    pub lives: u64,
 }
 
 /// Who speaks.
@@ -270,6 +272,7 @@ impl Script {
             discovers: rng.percent(10),
             greetings: rng.pick(&[0, 0, 1, 3]),
             forgetful: rng.percent(30),
+            lives: rng.pick(&[0, 0, 0, 60_000, 25_000]),
         };
         let until = rng.pick(&[3_000, 10_000, 30_000, 30_000, 100_000, 200_000]);
         let count = rng.between(8, 60);

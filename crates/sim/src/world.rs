@@ -17,7 +17,7 @@ use moorline_protocol::{
     client::{ClientConfig, ClientEndpoint, ClientInput, SocketId, SocketInput},
     code::Code,
     discovery::Discovery,
-    frame::{Epoch, SessionId},
+    frame::{Authenticate, Credentials, Epoch, SessionId},
     key::{Identity, StaticKey},
     limits::{Limits, PART, RekeyPolicy},
     record::Suite,
@@ -79,6 +79,12 @@ struct Served {
     client: usize,
     book: Option<usize>,
     arrival: Option<Box<Arrival>>,
+    /// What the client shows on the open connection, until it is judged.
+    shown: Option<Box<Authenticate>>,
+    /// Whom that makes it.
+    subject: u64,
+    /// When what it has shown is over.
+    expires: Option<u64>,
     deadline: Option<Timestamp>,
     scheduled: Option<u64>,
 }
@@ -230,6 +236,7 @@ impl<'a> World<'a> {
         }
         config.limits = limits(&setting.client);
         config.rekey = self.config.rekey;
+        config.asks_for_credentials = setting.lives > 0;
         let mut rng = Rng::of(self.script.seed, 5, number as u64);
         let ahead = rng.below(1 << 40);
         Client {
@@ -314,6 +321,7 @@ impl<'a> World<'a> {
                 Some(self.sockets[*socket].client)
             }
             Later::Discovered(client, _)
+            | Later::Authorized(client, ..)
             | Later::ClientWake(client)
             | Later::Work(Who::Client(client), _)
             | Later::Cancel(Who::Client(client), _) => Some(*client),
@@ -326,6 +334,7 @@ impl<'a> World<'a> {
             | Later::Gone(_, End::Server)
             | Later::ServerWake(_)
             | Later::Decide(_)
+            | Later::Judge(_)
             | Later::Work(Who::Session(_), _)
             | Later::Cancel(Who::Session(_), _)
             | Later::Uncongest(..)
@@ -375,6 +384,13 @@ impl<'a> World<'a> {
                 };
                 self.client_input(client, ClientInput::Discovered(ticket, discovery))
             }
+            Later::Authorized(client, ticket, has) => {
+                // Minted now, for whoever the client is now.
+                let token = format!("{}:{}", self.clients[client].subject, self.now);
+                let credentials = has.then(|| Credentials::token(&token));
+                self.client_input(client, ClientInput::Authorized(ticket, credentials))
+            }
+            Later::Judge(socket) => self.judge(socket),
             Later::ClientWake(client) => self.client_wake(client),
             Later::ServerWake(socket) => self.server_wake(socket),
             Later::Decide(socket) => self.decide(socket),

@@ -177,10 +177,6 @@ impl ClientEndpoint {
             self.event(ClientEvent::Peer(PeerEvent::Settled { id, outcome }));
         }
         self.attempt = 0;
-        if let Some((id, shown)) = self.authenticating.take() {
-            self.credentials = shown;
-            self.event(ClientEvent::Authenticated(id, Box::new(Ok(welcome.admission.clone()))));
-        }
         let trust = match key {
             None => Trust::None,
             Some(_) if self.config.server_keys.is_empty() && self.config.shared_key.is_some() => Trust::Shared,
@@ -188,7 +184,12 @@ impl ClientEndpoint {
             Some(_) => Trust::Pinned,
         };
         let (id, suite) = (welcome.session, self.config.suite);
+        let answered = self.authenticating.take().map(|(id, shown)| (id, shown, welcome.admission.clone()));
         self.event(ClientEvent::Session(Box::new(SessionInfo { id, resumed, suite, server_key: key, trust, welcome })));
+        if let Some((id, shown, admission)) = answered {
+            self.credentials = shown;
+            self.event(ClientEvent::Authenticated(id, Box::new(Ok(admission))));
+        }
         self.event(ClientEvent::Status(Status::Connected));
         // The first round trip is worth knowing at once.
         connection.ping(now, &mut self.session);

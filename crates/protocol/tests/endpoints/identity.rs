@@ -202,6 +202,22 @@ fn what_was_shown_and_not_answered_is_answered_by_the_next_connection() {
     }
 }
 
+/// The simulation found it: a server that was about to stop refused the connection, and that was taken for its judgement
+/// of what the client had shown on the one before.
+#[test]
+fn regression_a_server_that_takes_nobody_has_not_judged_what_was_shown() {
+    let mut pair = Setup::default().connect();
+    let id = pair.client.authenticate(Credentials::token("a")).expect("connected");
+    pair.run();
+    pair.admission = pair::Admission::Reject(Rejection::of(Code::SERVER_FULL));
+    pair.reconnect();
+    assert_eq!(authenticated(&pair), []);
+    pair.admission = pair::Admission::Admit;
+    pair.granted = ann(None);
+    pair.advance(30 * SECOND);
+    assert_eq!(authenticated(&pair), [(id, Ok(ann(None)))]);
+}
+
 /// What a server had refused was shown to every connection from then on, and stopped the client at the first.
 #[test]
 fn regression_what_was_refused_is_not_shown_again() {

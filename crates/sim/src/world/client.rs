@@ -195,8 +195,15 @@ impl World<'_> {
                 let delay = 2 * self.delay(number);
                 self.agenda.at(self.now + delay, Later::Discovered(number, ticket));
             }
-            // No client here shows anything for itself.
-            ClientOutput::Authorize { .. } => {}
+            ClientOutput::Authorize { ticket, .. } => {
+                let troubled = self.now < self.script.until && self.rng.percent(15);
+                if troubled {
+                    self.counters.add(Counter::NothingToShow);
+                }
+                // Sometimes there is nothing, sometimes no answer for so long that nobody waits any more.
+                let delay = if troubled { self.rng.pick(&[0, 200, 12_000]) } else { self.rng.below(200) };
+                self.agenda.at(self.now + delay, Later::Authorized(number, ticket, !troubled));
+            }
             ClientOutput::Event(event) => self.client_event(number, event)?,
             ClientOutput::Wait(_) => {}
         }
@@ -271,8 +278,17 @@ impl World<'_> {
                     client.app.greet(&mut ctx, &mut port, self.script.setting.greetings)?;
                 }
             }
-            event @ (ClientEvent::Authenticated(..) | ClientEvent::Warned(..)) => {
-                let detail = format!("client {number} hears {event:?}, and nobody asked");
+            ClientEvent::Authenticated(_, result) => {
+                let lives = self.script.setting.lives;
+                hold!(lives > 0, "S16", "client {number} hears {result:?}, and showed nothing");
+                hold!(client.book.is_some(), "S16", "client {number} is somebody without a session");
+                match *result {
+                    Ok(_) => self.counters.add(Counter::Renewed),
+                    Err(denial) => hold!(denial.code == Code::TOKEN_EXPIRED, "S16", "client {number}: {denial:?}"),
+                }
+            }
+            ClientEvent::Warned(code, _) => {
+                let detail = format!("client {number} is warned of {code:?}");
                 return Err(Broken { invariant: "S12", detail, at: 0 });
             }
             ClientEvent::Refused(receipt, refused) => {

@@ -32,7 +32,17 @@ impl World<'_> {
         }
         let seed = Rng::of(self.script.seed, 6, number as u64).array();
         let endpoint = ServerEndpoint::new(self.config.clone(), seed, self.server_time());
-        let served = Served { endpoint, client, book: None, arrival: None, deadline: None, scheduled: None };
+        let served = Served {
+            endpoint,
+            client,
+            book: None,
+            arrival: None,
+            shown: None,
+            subject: 0,
+            expires: None,
+            deadline: None,
+            scheduled: None,
+        };
         self.endpoints.insert(number, served);
         self.sockets[number].server_open = true;
         if !self.sockets[number].down.dead {

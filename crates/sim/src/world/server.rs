@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use moorline_protocol::{
     error::Violation,
-    frame::{ResetReason, Seq},
+    frame::{Admission, Credentials, Denial, ResetReason, Seq},
     server::{HandshakeFailure, Rejection, Resumable, ServerEvent, ServerInput, ServerOutput},
     session::{Claim, Owner, Proof},
     subject::{Subject, Tenant},
@@ -95,7 +95,19 @@ impl World<'_> {
         let Some(served) = self.endpoints.get_mut(&number) else { return Ok(()) };
         let Some(arrival) = served.arrival.take() else { return Ok(()) };
         let client = served.client;
-        let subject = self.clients[client].subject;
+        let (subject, left) = match self.judgement(&arrival.auth.credentials, self.clients[client].subject) {
+            Ok(judged) => judged,
+            Err(code) => {
+                self.counters.add(Counter::Refused);
+                if let Some(served) = self.endpoints.get_mut(&number) {
+                    served.endpoint.reject(Rejection::of(code));
+                }
+                return self.turn_server(number);
+            }
+        };
+        let (admission, expires) = (admission(left), left.map(|left| self.now + left));
+        let Some(served) = self.endpoints.get_mut(&number) else { return Ok(()) };
+        (served.subject, served.expires) = (subject, expires);
         let owner = arrival.proof().map(|proof| owner(proof, subject));
         let asked = arrival.auth.resume.as_ref();
         let claim = match &owner {
@@ -121,7 +133,7 @@ impl World<'_> {
         let Claim::Resume(old) = claim else {
             let Claim::New(reason) = claim else { return Ok(()) };
             let Some(served) = self.endpoints.get_mut(&number) else { return Ok(()) };
-            served.endpoint.admit(now, wall_clock, reason, Default::default());
+            served.endpoint.admit(now, wall_clock, reason, admission);
             return self.turn_server(number);
         };
         let (Some((book, _)), Some(owner)) = (known, owner) else {
@@ -149,7 +161,7 @@ impl World<'_> {
         };
         served.book = None;
         let Some(served) = self.endpoints.get_mut(&number) else { return Ok(()) };
-        match served.endpoint.resume(now, wall_clock, saved, Default::default()) {
+        match served.endpoint.resume(now, wall_clock, saved, admission.clone()) {
             Ok(()) => {
                 self.counters.add(Counter::Resumed);
                 let id = self.books[book].id;
@@ -168,8 +180,48 @@ impl World<'_> {
                 }
                 self.turn_server(old)?;
                 if let Some(served) = self.endpoints.get_mut(&number) {
-                    served.endpoint.admit(now, wall_clock, Some(ResetReason::Unknown), Default::default());
+                    served.endpoint.admit(now, wall_clock, Some(ResetReason::Unknown), admission);
                 }
+            }
+        }
+        self.turn_server(number)
+    }
+
+    /// Whom credentials make somebody, and for how long; where nobody shows anything it is as the client says.
+    fn judgement(&self, credentials: &Credentials, otherwise: u64) -> Result<(u64, Option<u64>), Code> {
+        let lives = self.script.setting.lives;
+        if lives == 0 {
+            return Ok((otherwise, None));
+        }
+        let token = credentials.token.as_ref().and_then(|token| token.split_once(':'));
+        let read = |text: &str| text.parse::<u64>().map_err(|_| Code::UNAUTHORIZED);
+        let (subject, minted) = token.ok_or(Code::TOKEN_MISSING)?;
+        let (subject, end) = (read(subject)?, read(minted)? + lives);
+        if end <= self.now { Err(Code::TOKEN_EXPIRED) } else { Ok((subject, Some(end - self.now))) }
+    }
+
+    /// The server has made up its mind about what a client showed on its open connection.
+    pub(super) fn judge(&mut self, number: usize) -> Held {
+        let now = self.server_time();
+        let Some(shown) = self.endpoints.get_mut(&number).and_then(|served| served.shown.take()) else { return Ok(()) };
+        let judged = self.judgement(&shown.credentials, 0);
+        let Some(served) = self.endpoints.get_mut(&number) else { return Ok(()) };
+        match judged {
+            Ok((subject, left)) => {
+                if !served.endpoint.authenticated(now, shown.id, Ok(admission(left))) {
+                    return Ok(());
+                }
+                let before = std::mem::replace(&mut served.subject, subject);
+                served.expires = left.map(|left| self.now + left);
+                if let (true, Some(book), Some(proof)) = (before != subject, served.book, served.endpoint.proof()) {
+                    self.counters.add(Counter::Became);
+                    self.books[book].subject = subject;
+                    self.registry.enter(self.books[book].id, owner(proof.clone(), subject), number);
+                }
+            }
+            Err(code) => {
+                let denial = Denial { code, name: String::new(), message: String::new() };
+                served.endpoint.authenticated(now, shown.id, Err(denial));
             }
         }
         self.turn_server(number)
@@ -194,7 +246,9 @@ impl World<'_> {
                             self.sockets[number].down.told = true;
                             served.endpoint.handle_input(now, ServerInput::Congested(true));
                         }
-                        let inspection = served.endpoint.inspect();
+                        // What is said before a parting was packed before everything was put back for the next connection.
+                        let parted = served.endpoint.is_parked();
+                        let inspection = if parted { Inspection::default() } else { served.endpoint.inspect() };
                         outputs.push((ServerOutput::Transmit(record), inspection));
                     }
                     output => outputs.push((output, Inspection::default())),
@@ -218,6 +272,8 @@ impl World<'_> {
         let setting = &self.script.setting;
         let Some(served) = self.endpoints.get(&number) else { return Ok(()) };
         self.check_caps(&served.endpoint.inspect(), &setting.server, setting.client.message)?;
+        let over = served.endpoint.is_authenticated() && served.expires.is_some_and(|expires| expires < self.now);
+        hold!(!over, "S16", "client {} goes on with what has expired", served.client);
         if served.endpoint.is_closed() {
             self.endpoints.remove(&number);
         }
@@ -275,7 +331,7 @@ impl World<'_> {
                 }
             }
             ServerEvent::Connected(id) => {
-                let subject = self.clients[client].subject;
+                let subject = served.subject;
                 let Some(proof) = served.endpoint.proof().cloned() else {
                     return Err(Broken { invariant: "S6", detail: "a session without a proof".to_owned(), at: 0 });
                 };
@@ -312,8 +368,11 @@ impl World<'_> {
                 let mut port = At(&mut served.endpoint, now);
                 self.books[book].app.greet(&mut ctx, &mut port, self.script.setting.greetings)?;
             }
-            ServerEvent::Authenticate(_) => {
-                return Err(Broken { invariant: "S12", detail: "a client shows something".to_owned(), at: 0 });
+            ServerEvent::Authenticate(shown) => {
+                hold!(served.shown.is_none(), "S16", "client {client} shows two things at once");
+                served.shown = Some(shown);
+                let delay = self.rng.below(300);
+                self.agenda.at(self.now + delay, Later::Judge(number));
             }
             ServerEvent::Resumed => self.transcript.note(self.now, &[7, number as u64, client as u64]),
             ServerEvent::Parked(because) => {
@@ -325,6 +384,10 @@ impl World<'_> {
                     self.counters.add(Counter::LostWelcome);
                 }
                 self.check_end(client, because)?;
+                served_parks(self.endpoints.get_mut(&number), because, self.now)?;
+                if because == Ended::Closed(Code::TOKEN_EXPIRED) {
+                    self.counters.add(Counter::Lapsed);
+                }
                 if because == Ended::Closed(Code::LIVENESS_TIMEOUT) {
                     let silence = self.now - self.sockets[number].heard[0];
                     hold!(silence >= 35_000, "S15", "client {client} was silent for {silence} ms only");
@@ -391,6 +454,20 @@ impl World<'_> {
         }
         Ok(())
     }
+}
+
+/// A connection that ends for what has expired ends when it has, and what was shown on it is forgotten.
+fn served_parks(served: Option<&mut Served>, because: Ended, now: u64) -> Held {
+    let Some(served) = served else { return Ok(()) };
+    served.shown = None;
+    let expires = served.expires.take();
+    let lapsed = because == Ended::Closed(Code::TOKEN_EXPIRED);
+    hold!(!lapsed || expires.is_some_and(|expires| expires <= now), "S16", "ended before {expires:?}");
+    Ok(())
+}
+
+fn admission(left: Option<u64>) -> Admission {
+    Admission { expires_in_ms: left, ..Admission::default() }
 }
 
 /// Whose session it is: clients come back as others now and then, who are counted.
