@@ -368,7 +368,7 @@ fn regression_a_call_above_the_servers_limit_that_waited_for_the_connection_fail
     pair.run();
     assert!(pair.is_connected());
     let failed = (large, Outcome::Failed(Failure::of(Code::TOO_LARGE)));
-    assert_eq!(pair.settled(), [failed.clone()]);
+    assert_eq!(pair.settled(), std::slice::from_ref(&failed));
     assert_eq!(handed(&mut pair), [small]);
     pair.client.close();
     pair.run();
