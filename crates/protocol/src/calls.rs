@@ -293,6 +293,20 @@ mod tests {
     }
 
     #[test]
+    fn calls_expire_when_and_in_the_order_in_which_they_are_due() {
+        let mut asked = Asked::default();
+        let at = Timestamp::from_millis;
+        let [third, first, second] =
+            [30, 10, 20].map(|due| asked.open(at(0), Some(Duration::from_millis(due)), None, None));
+        asked.open(at(0), None, None, None);
+        assert_eq!((asked.deadline(), asked.expire(at(9))), (Some(at(10)), None));
+        assert_eq!((asked.expire(at(10)), asked.expire(at(10))), (Some((first, false)), None));
+        assert_eq!(asked.deadline(), Some(at(20)));
+        assert_eq!((asked.expire(at(40)), asked.expire(at(40))), (Some((second, false)), Some((third, false))));
+        assert_eq!((asked.expire(at(40)), asked.deadline()), (None, None));
+    }
+
+    #[test]
     fn only_what_was_transmitted_is_unknown_after_a_reset() {
         let mut asked = Asked::default();
         let now = Timestamp::from_millis(0);
@@ -327,8 +341,11 @@ mod tests {
         assert_eq!(serving.begin(CallId(1), Some(1)), Ok(Some(CallId(1))));
         assert_eq!(serving.item(CallId(1)), Ok(Some(CallId(1))));
         assert_eq!(serving.item(CallId(1)), Err(Refused::Backpressure));
-        assert_eq!(serving.credit(CallId(1), 2), Some(CallId(1)));
-        assert_eq!(serving.item(CallId(1)), Ok(Some(CallId(1))));
+        assert_eq!(serving.credit(CallId(1), 1), Some(CallId(1)));
+        assert_eq!(serving.credit(CallId(1), 2), Some(CallId(1)), "beside what there is");
+        for expected in [Ok(Some(CallId(1))), Ok(Some(CallId(1))), Ok(Some(CallId(1))), Err(Refused::Backpressure)] {
+            assert_eq!(serving.item(CallId(1)), expected);
+        }
         assert_eq!(serving.cancel(CallId(1)), Some(CallId(1)));
         assert_eq!(serving.item(CallId(1)), Ok(None));
     }

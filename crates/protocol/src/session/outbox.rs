@@ -472,8 +472,27 @@ mod tests {
         }
         assert_eq!(outbox.undelivered(), 8);
         pack(&mut outbox);
-        assert_eq!(outbox.frames(), 64);
+        assert_eq!((outbox.frames(), outbox.undelivered()), (64, 8));
         assert!(!outbox.is_overfull(200_000));
+    }
+
+    #[test]
+    fn what_must_not_be_refused_has_a_bound_in_bytes_and_one_in_frames() {
+        let most = |limits: Limits, size: usize| {
+            let mut outbox = Outbox::new(&limits);
+            let full = |outbox: &mut Outbox| {
+                outbox.push(message(Role::Dependent, size));
+                outbox.is_overfull(1_000)
+            };
+            (0..10_000).find(|_| full(&mut outbox)).expect("there is an end to it")
+        };
+        // Nine times the cap and the largest message together; the head of a frame is 8 bytes.
+        let few_bytes = Limits { max_outgoing_bytes: 1_000, ..Limits::default() };
+        assert_eq!(most(few_bytes, 2_000 - 8), 9);
+        // Twice the cap, what one peer may wait for, and the parts of all those bytes: one for each of the nine.
+        let few_frames =
+            Limits { max_outgoing_frames: 3, max_calls_in_flight: 1, max_outgoing_bytes: 1_000, ..Limits::default() };
+        assert_eq!(most(few_frames, 0), 2 * 3 + 1 + 9);
     }
 
     #[test]
@@ -491,5 +510,37 @@ mod tests {
         let kept = message(Role::Call(CallId(7)), 7).frame.len();
         assert_eq!((outbox.bytes(), outbox.unsent, outbox.undelivered()), (kept, kept, 1));
         assert_eq!((pack(&mut outbox), outbox.bytes(), outbox.unsent), (1, kept, 0));
+    }
+
+    #[test]
+    fn what_waits_behind_a_large_message_can_be_withdrawn() {
+        let mut outbox = Outbox::new(&Limits::default());
+        outbox.push(message(Role::Call(CallId(1)), 100_000));
+        for number in 2..5 {
+            outbox.push(message(Role::Call(CallId(number)), 1));
+        }
+        let mut transmitted = Vec::new();
+        outbox.pack(&mut BytesMut::new(), |id| transmitted.push(id.0));
+        assert!(outbox.withdraw(Role::Call(CallId(3))), "no record has it");
+        while outbox.has_output() {
+            outbox.pack(&mut BytesMut::new(), |id| transmitted.push(id.0));
+        }
+        transmitted.dedup();
+        assert_eq!(transmitted, [1, 2, 4]);
+    }
+
+    #[test]
+    fn volatile_messages_count_until_they_are_gone() {
+        let limits = Limits { max_volatile_bytes: 100, ..Limits::default() };
+        let mut outbox = Outbox::new(&limits);
+        let small = || message(Role::Notify(None), 40).frame;
+        for expected in [Sent::Queued, Sent::Queued, Sent::Queued, Sent::Dropped] {
+            assert_eq!(outbox.volatile(small()), expected);
+        }
+        assert_eq!(outbox.waiting_bytes(), 3 * small().len());
+        pack(&mut outbox);
+        assert_eq!((outbox.volatile(small()), outbox.waiting_bytes()), (Sent::Queued, small().len()));
+        outbox.disconnect();
+        assert_eq!(outbox.waiting_bytes(), 0);
     }
 }

@@ -186,6 +186,17 @@ fn regression_volatile_messages_never_take_the_place_of_others() {
 }
 
 #[test]
+fn volatile_messages_that_wait_go_with_their_connection() {
+    let mut pair = limited(|_| {});
+    pair.congest(Up, true);
+    notify(&mut pair, "volatile", true).expect("room");
+    assert_ne!(pair.client.waiting_bytes(), 0);
+    pair.cut();
+    pair.run();
+    assert_eq!(pair.client.waiting_bytes(), 0, "nobody waits for them any more");
+}
+
+#[test]
 fn what_is_too_large_is_refused_before_it_is_queued() {
     let mut pair = limited(|_| {});
     let zeros = |size: usize| Payload::bytes(Bytes::from(vec![0; size]));

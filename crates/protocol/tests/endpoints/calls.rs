@@ -367,8 +367,12 @@ fn regression_a_call_above_the_servers_limit_that_waited_for_the_connection_fail
     pair.client.start(pair.now);
     pair.run();
     assert!(pair.is_connected());
-    assert_eq!(pair.settled(), [(large, Outcome::Failed(Failure::of(Code::TOO_LARGE)))]);
+    let failed = (large, Outcome::Failed(Failure::of(Code::TOO_LARGE)));
+    assert_eq!(pair.settled(), std::slice::from_ref(&failed));
     assert_eq!(handed(&mut pair), [small]);
+    pair.client.close();
+    pair.run();
+    assert_eq!(pair.settled(), [failed, (small, Outcome::Unknown)], "once");
 }
 
 /// Whoever waited for its confirmation waited for ever: the notification was dropped without a word.

@@ -294,6 +294,15 @@ impl Foreign {
         called.expect("room")
     }
 
+    /// Ours gives up on a call.
+    pub(crate) fn cancel(&mut self, id: CallId) {
+        match &mut self.ours {
+            Ours::Client(client) => client.cancel(id),
+            Ours::Server(server) => server.cancel(id),
+        }
+        self.drain();
+    }
+
     pub(crate) fn advance(&mut self, by: Duration) {
         let end = self.now + by;
         self.drain();

@@ -397,6 +397,15 @@ fn an_acknowledgement_of_what_this_connection_has_not_carried_is_a_violation() {
         ours.say_ack(2);
         assert_spoilt(ours, "it waits for the socket");
     }
+    let mut ours = Foreign::client(Setup::plain());
+    ours.notify("1");
+    ours.cut();
+    ours.congest(true);
+    ours.welcome(Some(0));
+    ours.say_seq(1);
+    assert_eq!(ours.closed, None);
+    ours.say_ack(1);
+    assert_spoilt(ours, "an earlier connection carried it, and the other side has just said that it did not come");
 }
 
 #[test]
@@ -832,6 +841,28 @@ fn after_a_reset_what_was_never_transmitted_and_what_has_a_key_goes_out_once_in_
 }
 
 #[test]
+fn giving_up_a_call_that_waits_to_go_out_again_takes_it_out_and_says_nothing() {
+    for gives_up in [true, false] {
+        let mut ours = Foreign::client(Setup::plain());
+        let mut options = CallOptions::default();
+        options.key = Some(name("k"));
+        let id = ours.call(options);
+        // The session is lost before there is another connection that the call could go out on.
+        ours.say_seq(1);
+        assert_eq!(ours.resets.len(), 1);
+        ours.frames();
+        if gives_up {
+            ours.cancel(id);
+        }
+        ours.cut();
+        ours.welcome(None);
+        let kinds: Vec<_> = ours.frames().into_iter().map(|(kind, ..)| kind).collect();
+        assert_eq!(kinds, if gives_up { vec![] } else { vec![0x10] }, "neither Call nor Cancel");
+        assert_eq!(ours.heard(), []);
+    }
+}
+
+#[test]
 fn a_call_with_a_key_carries_it_both_times() {
     let mut pair = Setup::default().connect();
     pair.server_heard.clear();
@@ -1000,12 +1031,15 @@ fn a_receipt_that_waits_for_the_connection_is_confirmed_in_the_next_session() {
 #[test]
 fn an_acknowledgement_waits_for_64_frames() {
     for mut ours in Foreign::both() {
-        for _ in 0..63 {
+        // The second time, too: they are counted from the last acknowledgement.
+        for number in [64, 128] {
+            for _ in 0..63 {
+                ours.say(&note("1"));
+            }
+            assert_eq!(ours.acks(), []);
             ours.say(&note("1"));
+            assert_eq!(ours.acks(), [number]);
         }
-        assert_eq!(ours.acks(), []);
-        ours.say(&note("1"));
-        assert_eq!(ours.acks(), [64]);
         ours.advance(SECOND);
         assert_eq!(ours.acks(), [], "it was said");
     }
@@ -1015,12 +1049,14 @@ fn an_acknowledgement_waits_for_64_frames() {
 fn an_acknowledgement_waits_for_64_kib() {
     for mut ours in Foreign::both() {
         let body = [b"\x01n\x00".as_slice(), &[0; 16 * 1024 - 3]].concat();
-        for _ in 0..3 {
+        for number in [4, 8] {
+            for _ in 0..3 {
+                ours.say(&frame(0x14, 0, &body));
+            }
+            assert_eq!(ours.acks(), []);
             ours.say(&frame(0x14, 0, &body));
+            assert_eq!(ours.acks(), [number]);
         }
-        assert_eq!(ours.acks(), []);
-        ours.say(&frame(0x14, 0, &body));
-        assert_eq!(ours.acks(), [4]);
     }
 }
 
