@@ -42,13 +42,14 @@ function launch() {
  * @param name a sentence that is true when the test passes
  * @param show gets a {@link Stage}
  * @param tolerated what may be on a page's console and be an error
+ * @param patienceMs for one that does much, and takes less on a machine that does nothing else
  */
-export function claim(name, show, { tolerated } = {}) {
+export function claim(name, show, { tolerated, patienceMs = PATIENCE_MS } = {}) {
   test(name, async () => {
     const stage = new Stage();
     // Not the runner's own time limit, which would leave the stage as it is.
     const impatience = new AbortController();
-    const tooLong = sleep(PATIENCE_MS, undefined, impatience).then(() => assert.fail("it takes too long"));
+    const tooLong = sleep(patienceMs, undefined, impatience).then(() => assert.fail("it takes too long"));
     try {
       await Promise.race([show(stage), tooLong]);
     } finally {

@@ -64,12 +64,13 @@ globalThis.kit = {
   },
 
   /**
-   * Numbered notifications there and back and numbered calls both ways, small and large, with a few on their way at any
-   * time. Gives what came of them, which for whole traffic is `{ notes, once: calls, asked, reversed }` and nothing odd.
+   * Numbered notifications there and back and numbered calls both ways, small ones, large ones and some that travel in
+   * parts, in bursts and with many on their way at any time. Gives what came of them, which for whole traffic is
+   * `{ notes, once: calls, asked, reversed }` and nothing odd.
    */
   async traffic(client, { notes, calls }) {
     const found = { notes: 0, once: 0, asked: 0, reversed: 0, odd: [] };
-    const size = (n) => (n % 100 === 99 ? 100_000 : n % 10 === 9 ? 3_000 : 0);
+    const size = (n) => (n % 200 === 199 ? 100_000 : n % 50 === 49 ? 20_000 : n % 10 === 9 ? 2_000 : 0);
     let wake = () => {};
     const off = client.listen("noted", ({ n, pad }) => {
       if (n === found.notes && pad.length === size(n)) found.notes++;
@@ -81,22 +82,24 @@ globalThis.kit = {
       wake = () => found.notes + found.odd.length >= count && resolve();
       wake();
     });
+    const BURST = 100;
     const tell = async () => {
       for (let n = 0; n < notes; n++) {
-        await heard(n - 100);
+        // As much as either side keeps for one that is away, and no more.
+        if (n % BURST === 0) await heard(n - 2 * BURST);
         client.notify("note", { n, pad: "x".repeat(size(n)) });
       }
       await heard(notes);
     };
-    const options = { timeoutMs: 50_000 };
+    const options = { timeoutMs: 100_000 };
     const one = async (n) => {
       if ((await client.call("once", n, options)) === 1) found.once++;
       else found.odd.push(`call ${n} ran twice`);
-      if (n % 7 === 0) {
-        const { ok } = await client.call("ask", { name: "same", data: n, timeoutMs: 50_000 }, options);
+      if (n % 2 === 0) {
+        const { ok } = await client.call("ask", { name: "same", data: n, timeoutMs: 100_000 }, options);
         if (ok === n) found.asked++;
       }
-      if (n % 50 === 0) {
+      if (n % 100 === 0) {
         const bytes = new Uint8Array(90_000).map((_, at) => at + n);
         const reversed = await client.call("reverse", bytes, options);
         if (String(reversed.reverse()) === String(bytes)) found.reversed++;
@@ -105,7 +108,7 @@ globalThis.kit = {
     let next = 0;
     const work = async () => { while (next < calls) await one(next++); };
     const failed = (error) => void found.odd.push(`${error.code}: ${error.message}`);
-    await Promise.all([tell(), ...Array.from({ length: 10 }, work)].map((job) => job.catch(failed)));
+    await Promise.all([tell(), ...Array.from({ length: 40 }, work)].map((job) => job.catch(failed)));
     off();
     return found;
   },
