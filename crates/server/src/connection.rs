@@ -73,9 +73,9 @@ async fn admit(attachment: Attachment, shared: Arc<Shared>) {
     match claim(&attachment, &shared) {
         Claim::New(reset) => session::begin(attachment, reset, shared).await,
         Claim::Resume(handle) => {
-            if let Err(attachment) = handle.adopt(attachment).await {
+            if let Err(attachment) = handle.adopt(Box::new(attachment)).await {
                 // It ended in this very moment.
-                session::begin(attachment, Some(ResetReason::Unknown), shared).await;
+                session::begin(*attachment, Some(ResetReason::Unknown), shared).await;
             }
         }
     }

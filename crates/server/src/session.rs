@@ -88,12 +88,13 @@ impl Departure {
 #[derive(Clone)]
 pub(crate) struct SessionHandle {
     peer: Peer,
-    sockets: mpsc::Sender<Attachment>,
+    // In boxes: a channel has room for 32 from the beginning, in every session, and most sessions never adopt one.
+    sockets: mpsc::Sender<Box<Attachment>>,
 }
 
 impl SessionHandle {
     /// Hands over a newer socket of the session's client; gives it back when the session is over.
-    pub(crate) async fn adopt(&self, attachment: Attachment) -> Result<(), Attachment> {
+    pub(crate) async fn adopt(&self, attachment: Box<Attachment>) -> Result<(), Box<Attachment>> {
         self.sockets.send(attachment).await.map_err(|back| back.0)
     }
 }
@@ -161,8 +162,8 @@ struct Driver {
     address: SocketAddr,
     /// There from `Connected` on.
     peer: Option<(Peer, Mailbox)>,
-    adoptions: mpsc::Receiver<Attachment>,
-    sockets: Option<mpsc::Sender<Attachment>>,
+    adoptions: mpsc::Receiver<Box<Attachment>>,
+    sockets: Option<mpsc::Sender<Box<Attachment>>>,
     running: FuturesUnordered<Abortable<BoxFuture<'static, Done>>>,
     /// What a handler came to, while it waits for what the handler had sent before.
     done: Option<Done>,
@@ -272,7 +273,7 @@ impl Driver {
             }
         }
         if let Poll::Ready(Some(attachment)) = self.adoptions.poll_recv(cx) {
-            return Poll::Ready(Step::Adopt(Box::new(attachment)));
+            return Poll::Ready(Step::Adopt(attachment));
         }
         // Too much running already: what more there is stays in the socket.
         if self.running.len() < 2 * self.shared.endpoint.limits.max_calls_in_flight
@@ -661,7 +662,7 @@ impl Driver {
     async fn finish(mut self) {
         self.adoptions.close();
         while let Ok(attachment) = self.adoptions.try_recv() {
-            self.shared.tasks.spawn(begin(attachment, Some(ResetReason::Unknown), self.shared.clone()));
+            self.shared.tasks.spawn(begin(*attachment, Some(ResetReason::Unknown), self.shared.clone()));
         }
         let (shared, Some((peer, _)), Some(departure)) = (self.shared.clone(), &self.peer, &self.departure) else {
             return;
