@@ -68,14 +68,15 @@ pub(crate) async fn serve(socket: Io, read: Bytes, shared: Arc<Shared>, address:
     admit(Attachment { websocket, endpoint, arrival, address, place }, shared).await;
 }
 
-/// Everybody is let in; the question is only with which session.
+/// Everybody is let in; the question is only with which session. A new one is a task of its own: this one, with all that
+/// a greeting needed, would stay as long as the session does.
 async fn admit(attachment: Attachment, shared: Arc<Shared>) {
     match claim(&attachment, &shared) {
-        Claim::New(reset) => session::begin(attachment, reset, shared).await,
+        Claim::New(reset) => shared.tasks.spawn(session::begin(attachment, reset, shared.clone())),
         Claim::Resume(handle) => {
             if let Err(attachment) = handle.adopt(Box::new(attachment)).await {
                 // It ended in this very moment.
-                session::begin(*attachment, Some(ResetReason::Unknown), shared).await;
+                shared.tasks.spawn(session::begin(*attachment, Some(ResetReason::Unknown), shared.clone()));
             }
         }
     }
