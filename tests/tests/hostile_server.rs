@@ -1,10 +1,12 @@
 //! What the native client does with a server that breaks the rules.
 
+use std::time::Duration;
+
 use futures_util::{SinkExt, StreamExt};
 use moorline_client::Client;
 use moorline_protocol::{client::Status, code::Code, limits::MAX_RECORD, record::SUBPROTOCOL_PLAIN};
 use moorline_tests::{TestResult, raw::PATIENCE};
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{io::AsyncReadExt, net::TcpListener, time::timeout};
 use tokio_tungstenite::{
     accept_hdr_async,
     tungstenite::{
@@ -45,5 +47,23 @@ async fn regression_an_oversized_message_is_closed_as_a_violation() -> TestResul
     };
     assert_eq!(failure.code, Code::PROTOCOL_VIOLATION);
     client.close().await;
+    Ok(())
+}
+
+/// A try that had been given up went on in the background, until the server said something or closed: with each try one
+/// socket more was kept, and the end of the client waited for all of them.
+#[tokio::test]
+async fn regression_a_try_that_is_given_up_closes_its_socket_and_nothing_waits_for_it() -> TestResult {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let builder = Client::builder(&format!("ws://{}/moorline", listener.local_addr()?))?.encryption(None);
+    let client = builder.configure(|config| config.connect_timeout = Duration::from_millis(50)).connect()?;
+    // It takes every connection and answers none.
+    let mut tries = Vec::new();
+    for _ in 0..2 {
+        tries.push(timeout(PATIENCE, listener.accept()).await??.0);
+    }
+    timeout(PATIENCE, tries[0].read_to_end(&mut Vec::new())).await??;
+    timeout(PATIENCE, client.close()).await?;
+    timeout(PATIENCE, tries[1].read_to_end(&mut Vec::new())).await??;
     Ok(())
 }

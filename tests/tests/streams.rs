@@ -15,8 +15,12 @@ use moorline_server::prelude::*;
 use moorline_tests::{
     TestResult, TestServer,
     cutter::{Cutter, Direction::Down, Harm, Place},
+    raw::PATIENCE,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 async fn count(Json(to): Json<u64>) -> impl Stream<Item = Result<u64, Fail>> {
     stream::iter((0..to).map(Ok))
@@ -146,5 +150,29 @@ async fn a_stream_goes_on_across_cuts() -> TestResult {
     }
     assert!(items.next().await.is_none());
     assert!(cutter.connections() > 10, "only {} connections", cutter.connections());
+    Ok(())
+}
+
+/// The end waited until the reader had gone, who may wait for the end.
+#[tokio::test]
+async fn regression_a_client_closes_while_somebody_still_holds_a_stream() -> TestResult {
+    let app = Server::builder().with_state(Reached::default()).stream("endless", endless);
+    let server = TestServer::start(app).await?;
+    let client = server.client()?.connect()?;
+    let mut items = client.stream::<u64>("endless", &()).await?;
+    assert_eq!(items.next().await.ok_or("it ended")??, 0);
+    timeout(PATIENCE, client.close()).await?;
+    let last = async {
+        loop {
+            match items.next().await {
+                Some(Ok(_)) => {}
+                last => return last,
+            }
+        }
+    };
+    assert!(
+        matches!(timeout(PATIENCE, last).await?, Some(Err(Error::Unknown))),
+        "what came is read, then why it ended"
+    );
     Ok(())
 }

@@ -18,6 +18,7 @@ use moorline_protocol::{
     client::{
         ClientConfig, ClientEndpoint, ClientEvent, ClientInput, ClientOutput, Reset, SocketId, SocketInput, Status,
     },
+    discovery::Discovery,
     error::Refused,
     frame::{CallId, Failure},
     payload::{Name, Payload},
@@ -79,8 +80,6 @@ pub(crate) enum Item {
 
 /// How something ended that ran beside the socket.
 enum Done {
-    Opened(SocketId, Option<Box<Socket>>),
-    Input(ClientInput),
     Answer(CallId, Result<Payload, Failure>),
     CallerGone(CallId),
     Nothing,
@@ -88,6 +87,8 @@ enum Done {
 
 enum Step {
     Command(Option<Command>),
+    Opened(SocketId, Option<Box<Socket>>),
+    Discovered(ClientInput),
     Done(Done),
     Socket(SocketId, SocketInput),
     Wake,
@@ -95,10 +96,16 @@ enum Step {
 
 struct Driver {
     endpoint: ClientEndpoint,
-    /// The socket that the endpoint wants and that is not open yet.
-    opening: Option<SocketId>,
+    /// The socket that the endpoint wants and that is not open yet. It goes when it is not wanted any more: whoever is
+    /// dialled may never answer.
+    opening: Option<(SocketId, BoxFuture<'static, Option<Box<Socket>>>)>,
     socket: Option<Socket>,
+    /// The newest question for the identity document.
+    discovering: Option<BoxFuture<'static, ClientInput>>,
+    /// What the end waits for: handlers, calls that are told how they ended, sockets that say good-bye.
     running: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Whether the readers of streams are still there.
+    readers: FuturesUnordered<BoxFuture<'static, Done>>,
     asked: HashMap<CallId, oneshot::Sender<Result<Outcome, Refused>>>,
     /// Who waits for the confirmation of a notification: `true` when it has come, `false` when it never will.
     confirming: HashMap<Receipt, oneshot::Sender<Result<bool, Refused>>>,
@@ -123,7 +130,9 @@ pub(crate) async fn run(
         endpoint: ClientEndpoint::new(config, seed),
         opening: None,
         socket: None,
+        discovering: None,
         running: FuturesUnordered::new(),
+        readers: FuturesUnordered::new(),
         asked: HashMap::new(),
         confirming: HashMap::new(),
         streams: HashMap::new(),
@@ -166,8 +175,18 @@ impl Driver {
         if let Some(Poll::Ready(command)) = commands.map(|commands| commands.poll_recv(cx)) {
             return Poll::Ready(Step::Command(command));
         }
-        if let Poll::Ready(Some(done)) = self.running.poll_next_unpin(cx) {
-            return Poll::Ready(Step::Done(done));
+        for futures in [&mut self.running, &mut self.readers] {
+            if let Poll::Ready(Some(done)) = futures.poll_next_unpin(cx) {
+                return Poll::Ready(Step::Done(done));
+            }
+        }
+        if let Some((socket, opening)) = &mut self.opening
+            && let Poll::Ready(opened) = opening.poll_unpin(cx)
+        {
+            return Poll::Ready(Step::Opened(*socket, opened));
+        }
+        if let Some(Poll::Ready(input)) = self.discovering.as_mut().map(|discovering| discovering.poll_unpin(cx)) {
+            return Poll::Ready(Step::Discovered(input));
         }
         if let Some(socket) = &mut self.socket
             && let Poll::Ready(input) = socket.poll(cx)
@@ -200,7 +219,7 @@ impl Driver {
                 if let Ok(id) = id {
                     let closed = items.clone();
                     self.streams.insert(id, items);
-                    self.running.push(Box::pin(async move {
+                    self.readers.push(Box::pin(async move {
                         closed.closed().await;
                         Done::CallerGone(id)
                     }));
@@ -210,13 +229,16 @@ impl Driver {
             Step::Command(Some(Command::Grant { id, more })) => self.endpoint.grant(id, more),
             Step::Command(Some(Command::Ping)) => self.endpoint.ping(now),
             Step::Command(Some(Command::Close) | None) => self.endpoint.close(),
-            // A socket that opens when it is no longer wanted is dropped.
-            Step::Done(Done::Opened(socket, opened)) if self.opening == Some(socket) => {
+            Step::Opened(socket, opened) => {
+                self.opening = None;
                 let input = if opened.is_some() { SocketInput::Opened } else { SocketInput::Closed(1006) };
                 self.socket = opened.map(|socket| *socket);
                 self.handle_socket(socket, input);
             }
-            Step::Done(Done::Input(input)) => self.endpoint.handle_input(now, input),
+            Step::Discovered(input) => {
+                self.discovering = None;
+                self.endpoint.handle_input(now, input);
+            }
             // An answer that is too large has been told to the server as a failure.
             Step::Done(Done::Answer(id, result)) => drop(self.endpoint.answer(now, id, result)),
             Step::Done(Done::CallerGone(id)) => {
@@ -224,7 +246,7 @@ impl Driver {
                 self.streams.remove(&id);
                 self.endpoint.cancel(id);
             }
-            Step::Done(Done::Opened(..) | Done::Nothing) => {}
+            Step::Done(Done::Nothing) => {}
             Step::Socket(socket, input) => self.handle_socket(socket, input),
             Step::Wake => self.endpoint.handle_input(now, ClientInput::Wake),
         }
@@ -260,10 +282,8 @@ impl Driver {
         loop {
             match self.endpoint.poll_output() {
                 ClientOutput::OpenSocket { socket, url, subprotocol } => {
-                    self.opening = Some(socket);
-                    self.running.push(Box::pin(async move {
-                        Done::Opened(socket, Socket::open(socket, url, subprotocol).await.ok().map(Box::new))
-                    }));
+                    let opening = async move { Socket::open(socket, url, subprotocol).await.ok().map(Box::new) };
+                    self.opening = Some((socket, opening.boxed()));
                 }
                 ClientOutput::Transmit(_, record) => {
                     if let Some(socket) = &mut self.socket {
@@ -272,15 +292,21 @@ impl Driver {
                     }
                 }
                 ClientOutput::CloseSocket(closing, code) => {
-                    self.opening = None;
+                    self.opening.take_if(|(socket, _)| *socket == closing);
                     if let Some(socket) = self.socket.take_if(|socket| socket.id == closing) {
                         self.running.push(socket.close(code).map(|()| Done::Nothing).boxed());
                     }
                 }
-                ClientOutput::Discover(ticket, url) => self.running.push(Box::pin(async move {
-                    let Ok(url) = DialUrl::parse(&url) else { return Done::Nothing };
-                    Done::Input(ClientInput::Discovered(ticket, discovery::discover(&url).await))
-                })),
+                ClientOutput::Discover(ticket, url) => {
+                    let asked = async move {
+                        let found = match DialUrl::parse(&url) {
+                            Ok(url) => discovery::discover(&url).await,
+                            Err(_) => Discovery::Unreachable,
+                        };
+                        ClientInput::Discovered(ticket, found)
+                    };
+                    self.discovering = Some(asked.boxed());
+                }
                 ClientOutput::Event(event) => self.deliver(event),
                 ClientOutput::Wait(deadline) => {
                     let rtt = self.endpoint.rtt();
