@@ -4,12 +4,14 @@
 //! comes late from an older one is passed over.
 
 mod connecting;
+mod identity;
 mod interface;
 
 use std::{collections::VecDeque, mem, time::Duration};
 
 use bytes::Bytes;
 
+use identity::Renewal;
 pub use interface::*;
 
 use crate::{
@@ -85,29 +87,12 @@ enum Phase {
     Closed,
 }
 
-/// How fresh what the client has shown on this connection is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Renewal {
-    /// It does not expire, or nobody gives another.
-    None,
-    /// It is time to ask for another.
-    At(Timestamp),
-    /// It was asked for.
-    Asked(Ticket),
-}
-
 /// A session that the server knows, or has known.
 struct Known {
     id: SessionId,
     epoch: Epoch,
     secret: Option<ResumeSecret>,
 }
-
-/// How long before what the client has shown expires another is asked for, unless it lives shortly, in milliseconds.
-const RENEW_BEFORE_MS: u64 = 60_000;
-
-/// By how much longer something has to last to be something fresh.
-const RENEWS_BY: Duration = Duration::from_millis(500);
 
 /// The client's end as a state machine: hand in what happened, then drain what is to be done.
 pub struct ClientEndpoint {
@@ -292,28 +277,6 @@ impl ClientEndpoint {
             let failure = failure.clone();
             self.begin_attempt(now, Some(failure));
         }
-    }
-
-    /// Shows something new for itself on the open connection, and on those to come unless others are asked for. What
-    /// comes of it is told by [`ClientEvent::Authenticated`]; where the connection is lost first, by the next one.
-    ///
-    /// # Errors
-    /// [`Refused::NotConnected`] without a connection, [`Refused::Backpressure`] while the last is not answered,
-    /// [`Refused::TooLarge`].
-    pub fn authenticate(&mut self, credentials: Credentials) -> Result<AuthenticateId, Refused> {
-        self.open()?;
-        if self.authenticating.is_some() {
-            return Err(Refused::Backpressure);
-        }
-        if self.auth_with(&credentials).len() > MAX_AUTH {
-            return Err(Refused::TooLarge);
-        }
-        let Phase::Connected { .. } = &self.phase else { return Err(Refused::NotConnected) };
-        self.last_authenticate += 1;
-        let id = AuthenticateId(self.last_authenticate);
-        self.authenticating = Some((id, credentials.clone()));
-        self.session.control(ClientFrame::Authenticate(Authenticate { id, credentials }).encode());
-        Ok(id)
     }
 
     /// The public half of the client's key, to which a token may be bound.
@@ -565,31 +528,6 @@ impl ClientEndpoint {
         }
     }
 
-    /// When to ask for what follows on what the server has just let the client in with.
-    fn renewal(&mut self, admission: &Admission, now: Timestamp) -> Renewal {
-        let expires = admission.expires_in_ms.map(|lives| now + Duration::from_millis(lives));
-        // Who gives the same again has no better one: asked on, he would be asked faster and faster.
-        let before = mem::replace(&mut self.expires, expires);
-        let is_later = before.is_none_or(|before| expires.is_none_or(|expires| expires > before + RENEWS_BY));
-        match admission.expires_in_ms {
-            Some(lives) if self.config.asks_for_credentials && is_later => {
-                // Early enough for an answer that takes its time, and not at once for what lives shortly.
-                Renewal::At(now + Duration::from_millis(lives - (lives / 5).min(RENEW_BEFORE_MS)))
-            }
-            Some(_) | None => Renewal::None,
-        }
-    }
-
-    /// Whether a connection is refused that showed what was not answered before.
-    fn denied(&mut self, code: Code, name: &str, message: &str) -> bool {
-        // Of a server that is full or stops nobody learns what it thinks of what was shown.
-        let judges = [Code::UNAUTHORIZED, Code::TOKEN_MISSING, Code::TOKEN_EXPIRED, Code::REFUSED].contains(&code);
-        let Some((id, _)) = self.authenticating.take_if(|_| judges) else { return false };
-        let denial = Denial { code, name: name.to_owned(), message: message.to_owned() };
-        self.event(ClientEvent::Authenticated(id, Box::new(Err(denial))));
-        true
-    }
-
     /// The session that was known is no more: tells what that means, before anything of the next one.
     fn reset(&mut self, reason: ResetReason) {
         if self.known.take().is_none() {
@@ -698,17 +636,11 @@ impl ClientEndpoint {
             Phase::Connected { socket, connection, renewal, .. } => {
                 let socket = *socket;
                 let alive = connection.handle_timeout(now, &mut self.session);
-                if let Renewal::At(at) = *renewal
-                    && at <= now
-                {
-                    self.last_number += 1;
-                    let ticket = Ticket(self.last_number);
-                    *renewal = Renewal::Asked(ticket);
-                    let reason = AuthorizeReason::Expiring;
-                    self.outputs.push_back(ClientOutput::Authorize { ticket, attempt: 0, reason });
-                }
+                let due = renewal.is_due(now);
                 if !alive {
                     self.close_socket_and_lose(now, socket, Code::LIVENESS_TIMEOUT);
+                } else if due {
+                    self.renew();
                 }
             }
             Phase::Waiting { until, .. } if *until <= now => self.retry_now(now),

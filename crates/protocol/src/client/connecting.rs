@@ -2,8 +2,6 @@
 //!
 //! Implements `docs/PROTOCOL.md` § Client states, up to Connected, and § Discovery and trust.
 
-use zeroize::Zeroizing;
-
 use super::*;
 
 impl ClientEndpoint {
@@ -36,42 +34,7 @@ impl ClientEndpoint {
         (ticket, now + self.config.connect_timeout)
     }
 
-    /// Gets what the client is to show for itself, and opens the socket then.
-    fn authorize(&mut self, now: Timestamp, key: Option<ServerKey>) {
-        if !self.config.asks_for_credentials {
-            return self.open_socket(now, key);
-        }
-        let ticket = Ticket(self.number());
-        let (attempt, reason) = (self.attempt, self.reason);
-        self.outputs.push_back(ClientOutput::Authorize { ticket, attempt, reason });
-        self.phase = Phase::Authorizing { ticket, key, deadline: now + self.config.connect_timeout };
-    }
-
-    pub(super) fn handle_authorized(&mut self, now: Timestamp, answered: Ticket, credentials: Option<Credentials>) {
-        match &mut self.phase {
-            Phase::Authorizing { ticket, key, .. } if *ticket == answered => {
-                let key = *key;
-                let Some(credentials) = credentials else {
-                    return self.fail(now, ConnectFailure::of(Code::CREDENTIALS_UNAVAILABLE));
-                };
-                self.credentials = credentials;
-                if self.auth().is_none() {
-                    return self.stop(Code::NORMAL, Some(ConnectFailure::of(Code::CREDENTIALS_TOO_LARGE)));
-                }
-                self.open_socket(now, key);
-            }
-            Phase::Connected { renewal, .. } if *renewal == Renewal::Asked(answered) => {
-                *renewal = Renewal::None;
-                // Where there is nothing better the connection goes on until the server ends it, and the next one asks.
-                if let Some(credentials) = credentials {
-                    let _ = self.authenticate(credentials);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn open_socket(&mut self, now: Timestamp, key: Option<ServerKey>) {
+    pub(super) fn open_socket(&mut self, now: Timestamp, key: Option<ServerKey>) {
         let socket = SocketId(self.number());
         self.congested = false;
         let subprotocol = if key.is_some() { SUBPROTOCOL } else { SUBPROTOCOL_PLAIN };
@@ -118,28 +81,6 @@ impl ClientEndpoint {
             self.outputs.push_back(ClientOutput::Transmit(socket, hello.into()));
             self.phase = Phase::AwaitingHello { socket, key, initiator: Box::new(initiator), deadline };
         }
-    }
-
-    /// AUTH for the next connection; `None` where what the client shows is too much for it.
-    pub(super) fn auth(&self) -> Option<Zeroizing<Vec<u8>>> {
-        let credentials = self.authenticating.as_ref().map_or(&self.credentials, |(_, shown)| shown);
-        Some(self.auth_with(credentials)).filter(|auth| auth.len() <= MAX_AUTH)
-    }
-
-    pub(super) fn auth_with(&self, credentials: &Credentials) -> Zeroizing<Vec<u8>> {
-        let resume = self.known.as_ref().map(|Known { id, epoch, secret }| Resume {
-            session: *id,
-            received: self.session.received(),
-            attempt: self.last_number,
-            epoch: *epoch,
-            secret: secret.clone(),
-        });
-        let most = self.config.limits.max_message;
-        let max_message = (most != DEFAULT_MAX_MESSAGE).then(|| u32::try_from(most).unwrap_or(u32::MAX));
-        let (url, client_version) = (self.config.url.clone(), self.config.version.as_str().into());
-        let credentials = credentials.clone();
-        let auth = Auth { url, credentials, client_version, resume, max_message, client_id: self.id };
-        Zeroizing::new(auth.encode())
     }
 
     pub(super) fn welcome(

@@ -1,0 +1,146 @@
+//! What the client shows for itself: asked of the application before each connection and before it expires, shown in AUTH
+//! or on the open connection, and judged by the server.
+//!
+//! Implements `docs/PROTOCOL.md` § AUTH, § Authenticate and Authenticated.
+
+use zeroize::Zeroizing;
+
+use super::*;
+
+/// How long before what the client has shown expires another is asked for, unless it lives shortly, in milliseconds.
+const RENEW_BEFORE_MS: u64 = 60_000;
+
+/// By how much longer something has to last to be something fresh.
+const RENEWS_BY: Duration = Duration::from_millis(500);
+
+/// How fresh what the client has shown on this connection is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Renewal {
+    /// It does not expire, or nobody gives another.
+    None,
+    /// It is time to ask for another.
+    At(Timestamp),
+    /// It was asked for.
+    Asked(Ticket),
+}
+
+impl Renewal {
+    pub(super) fn is_due(self, now: Timestamp) -> bool {
+        matches!(self, Self::At(at) if at <= now)
+    }
+}
+
+impl ClientEndpoint {
+    /// Shows something new for itself on the open connection, and on those to come unless others are asked for. What
+    /// comes of it is told by [`ClientEvent::Authenticated`]; where the connection is lost first, by the next one.
+    ///
+    /// # Errors
+    /// [`Refused::NotConnected`] without a connection, [`Refused::Backpressure`] while the last is not answered,
+    /// [`Refused::TooLarge`].
+    pub fn authenticate(&mut self, credentials: Credentials) -> Result<AuthenticateId, Refused> {
+        self.open()?;
+        if self.authenticating.is_some() {
+            return Err(Refused::Backpressure);
+        }
+        if self.auth_with(&credentials).len() > MAX_AUTH {
+            return Err(Refused::TooLarge);
+        }
+        let Phase::Connected { .. } = &self.phase else { return Err(Refused::NotConnected) };
+        self.last_authenticate += 1;
+        let id = AuthenticateId(self.last_authenticate);
+        self.authenticating = Some((id, credentials.clone()));
+        self.session.control(ClientFrame::Authenticate(Authenticate { id, credentials }).encode());
+        Ok(id)
+    }
+
+    /// Gets what the client is to show for itself, and opens the socket then.
+    pub(super) fn authorize(&mut self, now: Timestamp, key: Option<ServerKey>) {
+        if !self.config.asks_for_credentials {
+            return self.open_socket(now, key);
+        }
+        let ticket = Ticket(self.number());
+        let (attempt, reason) = (self.attempt, self.reason);
+        self.outputs.push_back(ClientOutput::Authorize { ticket, attempt, reason });
+        self.phase = Phase::Authorizing { ticket, key, deadline: now + self.config.connect_timeout };
+    }
+
+    pub(super) fn handle_authorized(&mut self, now: Timestamp, answered: Ticket, credentials: Option<Credentials>) {
+        match &mut self.phase {
+            Phase::Authorizing { ticket, key, .. } if *ticket == answered => {
+                let key = *key;
+                let Some(credentials) = credentials else {
+                    return self.fail(now, ConnectFailure::of(Code::CREDENTIALS_UNAVAILABLE));
+                };
+                self.credentials = credentials;
+                if self.auth().is_none() {
+                    return self.stop(Code::NORMAL, Some(ConnectFailure::of(Code::CREDENTIALS_TOO_LARGE)));
+                }
+                self.open_socket(now, key);
+            }
+            Phase::Connected { renewal, .. } if *renewal == Renewal::Asked(answered) => {
+                *renewal = Renewal::None;
+                // Where there is nothing better the connection goes on until the server ends it, and the next one asks.
+                if let Some(credentials) = credentials {
+                    let _ = self.authenticate(credentials);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// AUTH for the next connection; `None` where what the client shows is too much for it.
+    pub(super) fn auth(&self) -> Option<Zeroizing<Vec<u8>>> {
+        let credentials = self.authenticating.as_ref().map_or(&self.credentials, |(_, shown)| shown);
+        Some(self.auth_with(credentials)).filter(|auth| auth.len() <= MAX_AUTH)
+    }
+
+    pub(super) fn auth_with(&self, credentials: &Credentials) -> Zeroizing<Vec<u8>> {
+        let resume = self.known.as_ref().map(|Known { id, epoch, secret }| Resume {
+            session: *id,
+            received: self.session.received(),
+            attempt: self.last_number,
+            epoch: *epoch,
+            secret: secret.clone(),
+        });
+        let most = self.config.limits.max_message;
+        let max_message = (most != DEFAULT_MAX_MESSAGE).then(|| u32::try_from(most).unwrap_or(u32::MAX));
+        let (url, client_version) = (self.config.url.clone(), self.config.version.as_str().into());
+        let credentials = credentials.clone();
+        let auth = Auth { url, credentials, client_version, resume, max_message, client_id: self.id };
+        Zeroizing::new(auth.encode())
+    }
+
+    /// When to ask for what follows on what the server has just let the client in with.
+    pub(super) fn renewal(&mut self, admission: &Admission, now: Timestamp) -> Renewal {
+        let expires = admission.expires_in_ms.map(|lives| now + Duration::from_millis(lives));
+        // Who gives the same again has no better one: asked on, he would be asked faster and faster.
+        let before = mem::replace(&mut self.expires, expires);
+        let is_later = before.is_none_or(|before| expires.is_none_or(|expires| expires > before + RENEWS_BY));
+        match admission.expires_in_ms {
+            Some(lives) if self.config.asks_for_credentials && is_later => {
+                // Early enough for an answer that takes its time, and not at once for what lives shortly.
+                Renewal::At(now + Duration::from_millis(lives - (lives / 5).min(RENEW_BEFORE_MS)))
+            }
+            Some(_) | None => Renewal::None,
+        }
+    }
+
+    /// Whether a connection is refused that showed what was not answered before.
+    pub(super) fn denied(&mut self, code: Code, name: &str, message: &str) -> bool {
+        // Of a server that is full or stops nobody learns what it thinks of what was shown.
+        let judges = [Code::UNAUTHORIZED, Code::TOKEN_MISSING, Code::TOKEN_EXPIRED, Code::REFUSED].contains(&code);
+        let Some((id, _)) = self.authenticating.take_if(|_| judges) else { return false };
+        let denial = Denial { code, name: name.to_owned(), message: message.to_owned() };
+        self.event(ClientEvent::Authenticated(id, Box::new(Err(denial))));
+        true
+    }
+
+    /// Asks for what is to be shown before the last expires.
+    pub(super) fn renew(&mut self) {
+        let ticket = Ticket(self.number());
+        if let Phase::Connected { renewal, .. } = &mut self.phase {
+            *renewal = Renewal::Asked(ticket);
+            self.outputs.push_back(ClientOutput::Authorize { ticket, attempt: 0, reason: AuthorizeReason::Expiring });
+        }
+    }
+}
