@@ -57,6 +57,7 @@ mod headers;
 mod http;
 pub mod identity;
 mod internal;
+mod limits;
 mod listener;
 mod metrics;
 mod once;
