@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc};
 use moorline_protocol::scope::{Operation, Scope, Scopes};
 
 use super::Principal;
+use crate::limits::{Rate, Turns};
 
 type Predicate = Arc<dyn Fn(&Principal) -> bool + Send + Sync>;
 
@@ -16,6 +17,7 @@ pub struct Guard {
     authenticated: bool,
     skips_auth: bool,
     predicates: Vec<Predicate>,
+    rate: Option<Rate>,
 }
 
 impl Guard {
@@ -60,13 +62,25 @@ impl Guard {
         self
     }
 
+    /// No more often than this: of one subject, of one client where everybody is anonymous. The last one counts.
+    #[must_use]
+    pub fn rate(mut self, rate: Rate) -> Self {
+        self.rate = Some(rate);
+        self
+    }
+
+    pub(crate) fn turns(&self) -> Option<Turns> {
+        self.rate.map(Turns::new)
+    }
+
     pub(crate) fn skips_auth(&self) -> bool {
         self.skips_auth
     }
 
     /// What was written wrong.
     pub(crate) fn error(&self) -> Option<&str> {
-        self.scope.as_ref().and_then(|scope| scope.as_ref().err()).map(String::as_str)
+        let scope = self.scope.as_ref().and_then(|scope| scope.as_ref().err()).map(String::as_str);
+        scope.or_else(|| self.rate.filter(|rate| rate.is_never()).map(|_| "a rate of 0 would refuse every call"))
     }
 
     /// May he do it?
