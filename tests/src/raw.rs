@@ -1,14 +1,14 @@
 //! Talking to a server below the client: bytes on a socket, messages on a WebSocket, and a proxy that keeps what passes.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpSocket, TcpStream},
     time::timeout,
 };
@@ -195,4 +195,36 @@ fn keep(
     if let Ok(Message::Binary(bytes)) = message {
         recording.add(upward, bytes);
     }
+}
+
+/// Relays connections to `server` from another address of this machine, and gives where it listens.
+///
+/// # Errors
+/// When no port is free.
+pub async fn from_address(source: Ipv4Addr, server: SocketAddr) -> Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        // The test sees what came of it.
+        while let Ok((mut near, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut far = connect_from(source, server).await?;
+                near.set_nodelay(true)?;
+                copy_bidirectional(&mut near, &mut far).await
+            });
+        }
+    });
+    Ok(address)
+}
+
+/// Connects from this address of this machine.
+///
+/// # Errors
+/// When nobody is there.
+pub async fn connect_from(source: Ipv4Addr, server: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((source, 0).into())?;
+    let stream = socket.connect(server).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }

@@ -94,6 +94,8 @@ pub struct ServerEndpoint {
     authenticating: Option<AuthenticateId>,
     /// The socket takes no more for now.
     congested: bool,
+    /// The reference that the client was told.
+    told: Option<Ref>,
     outputs: VecDeque<ServerOutput>,
 }
 
@@ -112,6 +114,7 @@ impl ServerEndpoint {
             expires: None,
             authenticating: None,
             congested: false,
+            told: None,
             outputs: VecDeque::new(),
         }
     }
@@ -285,11 +288,18 @@ impl ServerEndpoint {
         true
     }
 
-    /// Tells the client what it ought to know.
-    pub fn warn(&mut self, code: Code, message: &str) {
-        if matches!(self.phase, Phase::Connected(_)) {
+    /// Tells the client what it ought to know; `false` when it is not there.
+    pub fn warn(&mut self, code: Code, message: &str) -> bool {
+        let is_there = matches!(self.phase, Phase::Connected(_));
+        if is_there {
             self.session.control(ServerFrame::Warn(Warn { code, message: message.to_owned() }).encode());
         }
+        is_there
+    }
+
+    /// The reference that the client of this socket was told last, with why it ended: for the log.
+    pub fn told(&self) -> Option<Ref> {
+        self.told
     }
 
     /// Whether the session can go on with who asks for it so. Ask before [`Self::take_session`], which fences.
@@ -345,9 +355,10 @@ impl ServerEndpoint {
     }
 
     /// Ends the connection with a code that the client is told; the session waits for its client.
-    pub fn part(&mut self, now: Timestamp, code: Code, message: &str) -> Option<Ref> {
+    /// `retry_after` is when it may come back; zero leaves that to it.
+    pub fn part(&mut self, now: Timestamp, code: Code, message: &str, retry_after: Duration) -> Option<Ref> {
         let Phase::Connected(mut connection) = self.take_if_connected()? else { return None };
-        let (reference, goaway) = self.goaway(code, message, Duration::ZERO);
+        let (reference, goaway) = self.goaway(code, message, retry_after);
         let records = connection.flush(&mut self.session, &goaway).unwrap_or_default();
         self.outputs.extend(records.into_iter().map(ServerOutput::Transmit));
         self.park(now, Ended::Closed(code));
@@ -361,6 +372,7 @@ impl ServerEndpoint {
 
     fn send_reject(&mut self, mut link: Link, rejection: Rejection) -> Ref {
         let reference = Ref(self.entropy.array());
+        self.told = Some(reference);
         let reject = ServerFrame::Reject(Reject {
             code: rejection.code,
             reference,
@@ -387,6 +399,7 @@ impl ServerEndpoint {
 
     fn goaway(&mut self, code: Code, message: &str, retry_after: Duration) -> (Ref, Bytes) {
         let reference = Ref(self.entropy.array());
+        self.told = Some(reference);
         let goaway = Goaway {
             code,
             reference,
@@ -772,7 +785,7 @@ impl ServerEndpoint {
                     self.park(now, Ended::Closed(Code::LIVENESS_TIMEOUT));
                     self.close_socket(Code::LIVENESS_TIMEOUT);
                 } else if self.expires.is_some_and(|expires| expires <= now) {
-                    self.part(now, Code::TOKEN_EXPIRED, "");
+                    self.part(now, Code::TOKEN_EXPIRED, "", Duration::ZERO);
                 }
             }
             Phase::Parked { until } if *until <= now => self.end(Ended::Lost(ResetReason::Expired)),

@@ -172,6 +172,28 @@ pub struct IdentitySection {
 pub struct LimitsSection {
     /// Sockets open at once, those still in their handshake among them. Default 10,000.
     pub connections: usize,
+    /// Sockets open at once from one address; of IPv6, from one /64. Default 2,000, because a concert hall is one address;
+    /// 0 for no limit.
+    pub connections_per_address: usize,
+    /// Connections at once of one subject that has signed in; not of `anonymous`. Default 100; 0 for no limit.
+    pub connections_per_subject: usize,
+    /// Handshakes a second that are begun, of everybody together; five seconds' worth at once. Default 1,000; 0 for no
+    /// limit.
+    pub handshakes_per_second: usize,
+    /// Handshakes a second from one address (or /64), five seconds' worth at once. Default 200; 0 for no limit.
+    pub handshakes_per_second_per_address: usize,
+    /// Handshakes of everybody that may fail in a minute. Beyond them an address that has failed in this minute waits; one
+    /// that has not is let in. Default 10,000; 0 for no limit.
+    pub failed_handshakes_per_minute: usize,
+    /// Handshakes from one address (or /64) that may fail in a minute: guesses of a shared key, most of all. Default 100; 0
+    /// for no limit, also in all.
+    pub failed_handshakes_per_minute_per_address: usize,
+    /// Messages a second that one client may send, five seconds' worth at once. It is warned first, and three seconds later
+    /// its connection is closed, if it goes on; its session waits. Default 1,000; 0 for no limit.
+    pub messages_per_second: usize,
+    /// Bytes a second that one client may send, as they are on the wire, under the same rule. Default `"8MiB"`; `"0B"` for
+    /// no limit.
+    pub bytes_per_second: usize,
     /// The largest payload of one message, in bytes. Default `"4MiB"`, at most `"16MiB"`.
     pub max_message: usize,
     /// Calls of one client that run at once; one more fails with `too_many_calls`. Default 1,024.
@@ -269,6 +291,14 @@ impl Default for LimitsSection {
         let protocol = Limits::default();
         Self {
             connections: 10_000,
+            connections_per_address: 2_000,
+            connections_per_subject: 100,
+            handshakes_per_second: 1_000,
+            handshakes_per_second_per_address: 200,
+            failed_handshakes_per_minute: 10_000,
+            failed_handshakes_per_minute_per_address: 100,
+            messages_per_second: 1_000,
+            bytes_per_second: 8 * 1024 * 1024,
             max_message: protocol.max_message,
             calls_in_flight: protocol.max_calls_in_flight,
             outgoing: protocol.max_outgoing_bytes,

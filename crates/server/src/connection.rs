@@ -21,6 +21,7 @@ use moorline_protocol::{
     limits::{MAX_RECORD, MAX_RECORD_BEFORE_AUTH},
     server::{Arrival, Rejection, ServerEndpoint, ServerOutput},
     session::{Claim, Owner, Proof},
+    subject::Subject,
 };
 use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, time::timeout};
 use tokio_tungstenite::{
@@ -36,6 +37,8 @@ use crate::{
         Attempt,
         gate::{Entry, TurnedAway},
     },
+    audit::About,
+    limits::{Held, Origin, TooMuch},
     metrics::Open,
     session,
     shared::Shared,
@@ -56,19 +59,24 @@ pub(crate) struct Attachment {
 }
 
 /// A WebSocket's place among those that a server has room for.
+///
+/// It is held until the socket is closed.
 pub(crate) struct Place {
     _permit: OwnedSemaphorePermit,
     _open: Open,
+    _of_address: Option<Held<Origin>>,
+    /// Among the connections of who it is; there once that is known.
+    pub(crate) of_subject: Option<Held<Subject>>,
 }
 
 impl Place {
-    pub(crate) fn new(permit: OwnedSemaphorePermit, open: Open) -> Self {
-        Self { _permit: permit, _open: open }
+    pub(crate) fn new(permit: OwnedSemaphorePermit, open: Open, of_address: Option<Held<Origin>>) -> Self {
+        Self { _permit: permit, _open: open, _of_address: of_address, of_subject: None }
     }
 }
 
 /// Serves an upgraded socket until it is over. `read` is what came behind the head of the request.
-pub(crate) async fn serve(socket: Io, read: Bytes, shared: Arc<Shared>, address: SocketAddr, place: Place) {
+pub(crate) async fn serve(socket: Io, read: Bytes, shared: Arc<Shared>, address: SocketAddr, mut place: Place) {
     let websocket = open_websocket(socket, read, MAX_RECORD_BEFORE_AUTH, MAX_RECORD).await;
     let mut seed = [0; 32];
     if getrandom::fill(&mut seed).is_err() {
@@ -79,38 +87,59 @@ pub(crate) async fn serve(socket: Io, read: Bytes, shared: Arc<Shared>, address:
     let Some((websocket, endpoint, arrival)) = greeted else { return };
     let entry = match decide(&arrival, &shared, address).await {
         Ok(entry) => entry,
-        Err(rejection) => return refuse(websocket, endpoint, rejection, &shared, address).await,
+        Err(away) => return refuse(websocket, endpoint, Refused::Away(away), &shared, address).await,
     };
+    let claim = claim(&arrival, &entry, &shared);
+    // One that takes the place of a connection that still stands, at least here, adds none.
+    let over = matches!(&claim, Claim::Resume(handle) if handle.is_connected());
+    match shared.limits.hold(&entry.principal.subject, over) {
+        Ok(held) => place.of_subject = held,
+        Err(too_much) => return refuse(websocket, endpoint, Refused::Limit(too_much, entry), &shared, address).await,
+    }
     // From here on full-sized messages may come. Nothing is lost with the old buffers: a client that is waiting for
     // Welcome has nothing to say, and what this side said before has been flushed, or there would be no HS3.
     let config = websocket_config(MAX_RECORD, 4 * shared.endpoint.limits.max_outgoing_bytes + MAX_RECORD);
     let websocket = WebSocketStream::from_raw_socket(websocket.into_inner(), Role::Server, Some(config)).await;
-    admit(Attachment { websocket, endpoint, arrival, entry, address, place }, shared).await;
+    admit(claim, Attachment { websocket, endpoint, arrival, entry, address, place }, shared).await;
 }
 
 /// Who it is.
-async fn decide(arrival: &Arrival, shared: &Shared, address: SocketAddr) -> Result<Entry, Rejection> {
+async fn decide(arrival: &Arrival, shared: &Shared, address: SocketAddr) -> Result<Entry, TurnedAway> {
     let attempt = Attempt::new(address, arrival, arrival.auth.credentials.clone());
     let decided = timeout(shared.config.timeouts.decision, shared.gate.decide(attempt, SystemTime::now())).await;
-    let TurnedAway { denial, reason } = match decided {
-        Ok(Ok(entry)) => return Ok(entry),
-        Ok(Err(refused)) => refused,
-        Err(_) => return Err(Rejection::of(Code::SERVER_FULL)),
-    };
-    tracing::info!(%address, code = %denial.code, reason, "a client is refused");
-    Err(Rejection { name: denial.name, message: denial.message, ..Rejection::of(denial.code) })
+    decided.unwrap_or_else(|_| Err(TurnedAway::new(Code::SERVER_FULL, "the decision took too long")))
+}
+
+/// Why somebody who has shaken hands is not let in.
+enum Refused {
+    Away(TurnedAway),
+    /// He is known, and has too much already.
+    Limit(TooMuch, Entry),
 }
 
 /// Does not let the client in, and says why where that may be said.
 async fn refuse(
     mut websocket: WebSocketStream<Io>,
     mut endpoint: ServerEndpoint,
-    rejection: Rejection,
+    refused: Refused,
     shared: &Shared,
     address: SocketAddr,
 ) {
-    let reference = endpoint.reject(rejection);
-    tracing::info!(%address, ?reference, "it is told so");
+    let about = About::address(address);
+    match refused {
+        Refused::Away(TurnedAway { denial, reason, way }) => {
+            let (code, text) = (denial.code, denial.name());
+            let rejection = Rejection { name: denial.name, message: denial.message, ..Rejection::of(code) };
+            let reference = endpoint.reject(rejection);
+            shared.audit.refuse(About { reference, way, ..about }, &text, &reason);
+        }
+        Refused::Limit(TooMuch { limit, retry_after }, entry) => {
+            let reference = endpoint.reject(Rejection { retry_after, ..Rejection::of(Code::RATE_LIMITED) });
+            shared.metrics.limit(limit);
+            let subject = Some(&entry.principal.subject);
+            shared.audit.limit(About { reference, subject, way: Some(entry.way), ..about }, limit);
+        }
+    }
     loop {
         match endpoint.poll_output() {
             ServerOutput::Transmit(record) => {
@@ -127,8 +156,8 @@ async fn refuse(
 
 /// It is let in; the question is only with which session. A new one is a task of its own: this one, with all that a
 /// greeting needed, would stay as long as the session does.
-async fn admit(attachment: Attachment, shared: Arc<Shared>) {
-    match claim(&attachment, &shared) {
+async fn admit(claim: Claim<session::SessionHandle>, attachment: Attachment, shared: Arc<Shared>) {
+    match claim {
         Claim::New(reset) => shared.tasks.spawn(session::begin(attachment, reset, shared.clone())),
         Claim::Resume(handle) => {
             if let Err(attachment) = handle.adopt(Box::new(attachment)).await {
@@ -139,8 +168,7 @@ async fn admit(attachment: Attachment, shared: Arc<Shared>) {
     }
 }
 
-fn claim(attachment: &Attachment, shared: &Shared) -> Claim<session::SessionHandle> {
-    let Attachment { arrival, entry, .. } = attachment;
+fn claim(arrival: &Arrival, entry: &Entry, shared: &Shared) -> Claim<session::SessionHandle> {
     let resume = arrival.auth.resume.as_ref();
     match arrival.proof() {
         Some(proof) => shared.sessions().claim(resume, &owner(proof, entry)),

@@ -24,6 +24,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     Fail, Guard, Peer, Peers, Principal,
     access::gate::Entry,
+    limits::Turns,
     metrics::{CallResult, Meter},
 };
 
@@ -264,12 +265,15 @@ pub(crate) struct BoxedHandler {
     meter: Meter,
     pub(crate) states: Vec<StateType>,
     pub(crate) guard: Guard,
+    /// How often whom; its own, also where the same function has several names.
+    pub(crate) turns: Option<Turns>,
 }
 
 impl BoxedHandler {
     pub(crate) fn new<Args, H: Handler<Args, Future = Running>>(handler: H, meter: Meter) -> Self {
         let guard = handler.guard();
-        Self { run: Box::new(move |context| handler.clone().run(context)), meter, states: H::states(), guard }
+        let turns = guard.turns();
+        Self { run: Box::new(move |context| handler.clone().run(context)), meter, states: H::states(), guard, turns }
     }
 
     /// Runs it. An error is logged and becomes what the other side may hear of it, and so does a panic.

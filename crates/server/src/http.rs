@@ -20,7 +20,7 @@ use moorline_protocol::{
     code::Code,
     record::{SUBPROTOCOL, SUBPROTOCOL_PLAIN},
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::either::Either;
 use tower_http::{compression::CompressionLayer, services::ServeDir};
@@ -28,6 +28,7 @@ use tower_http::{compression::CompressionLayer, services::ServeDir};
 use crate::{
     access::{self, Denied},
     connection::{self, Io, Place},
+    limits::{Held, Origin, TooMuch},
     listener::Terms,
     metrics::RefusedUpgrade,
     proxy_protocol::ProxyProtocol,
@@ -159,7 +160,7 @@ async fn endpoint(State(shared): State<Arc<Shared>>, request: Request) -> Respon
         return if upgrading { refusal.of_upgrade(&shared) } else { refusal.response };
     }
     if !upgrading {
-        return document(&shared);
+        return document(&shared, &request);
     }
     upgrade(&shared, request, Speaks::Moorline).unwrap_or_else(|refusal| refusal.of_upgrade(&shared))
 }
@@ -197,9 +198,14 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
 }
 
 /// A full server has nothing to offer to who reads the document; and whoever asks why its socket was refused hears it.
-fn document(shared: &Shared) -> Response {
+fn document(shared: &Shared, request: &Request) -> Response {
     if shared.connections.available_permits() == 0 {
         return refuse_for_lack_of_room();
+    }
+    if let Some(Remote(address)) = request.extensions().get::<Remote>()
+        && let Err(too_much) = shared.limits.would_enter(address.ip(), Instant::now())
+    {
+        return refuse_for_now(too_much);
     }
     (JSON, shared.published.document()).into_response()
 }
@@ -251,6 +257,16 @@ fn refuse_for_lack_of_room() -> Response {
     response
 }
 
+/// RFC 6585 § 4; the same for all limits, so that nobody learns by it what others do.
+fn refuse_for_now(TooMuch { retry_after, .. }: TooMuch) -> Response {
+    let mut response =
+        refuse(StatusCode::TOO_MANY_REQUESTS, Code::RATE_LIMITED, "Wait; the server's [limits] may be raised.");
+    // Whole seconds, the last of them begun.
+    let seconds = retry_after.as_secs().saturating_add(1);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    response
+}
+
 /// Whether this is what a client of RFC 6455 § 4.1 sends: 16 bytes in base64.
 fn is_websocket_key(key: &[u8]) -> bool {
     Base64::decode(key, &mut [0; 16]).is_ok_and(|decoded| decoded.len() == 16)
@@ -269,6 +285,19 @@ impl Speaks {
     fn agree(self, shared: &Shared, request: &Request) -> Result<Option<&'static str>, Refusal> {
         match self {
             Self::Moorline => agree(shared, request).map(Some),
+            #[cfg(feature = "testing")]
+            Self::Echo(_) => Ok(None),
+        }
+    }
+
+    /// A place among the sockets of the address.
+    fn enter(self, shared: &Shared, address: SocketAddr) -> Result<Option<Held<Origin>>, Refusal> {
+        match self {
+            Self::Moorline => shared.limits.enter(address.ip(), Instant::now()).map_err(|too_much| {
+                shared.metrics.limit(too_much.limit);
+                shared.audit.limit_address(address, too_much.limit);
+                Refusal::new(RefusedUpgrade::Limited, refuse_for_now(too_much))
+            }),
             #[cfg(feature = "testing")]
             Self::Echo(_) => Ok(None),
         }
@@ -322,15 +351,17 @@ fn upgrade(shared: &Arc<Shared>, mut request: Request, speaks: Speaks) -> Result
     let Some(key) = key.cloned() else {
         return Err(Refusal::bad_request());
     };
+    let Some(Remote(address)) = request.extensions().get::<Remote>().copied() else {
+        return Ok(StatusCode::INTERNAL_SERVER_ERROR.into_response());
+    };
+    // Before the place of the server is asked for: who comes too often is told so also by a full one.
+    let held = speaks.enter(shared, address)?;
     let Ok(permit) = shared.connections.clone().try_acquire_owned() else {
         tracing::warn!("a connection was refused: the server is full");
         return Err(Refusal::new(RefusedUpgrade::Full, refuse_for_lack_of_room()));
     };
-    let Some(Remote(address)) = request.extensions().get::<Remote>().copied() else {
-        return Ok(StatusCode::INTERNAL_SERVER_ERROR.into_response());
-    };
     let upgraded = hyper::upgrade::on(&mut request);
-    let (place, shared) = (Place::new(permit, shared.metrics.open()), shared.clone());
+    let (place, shared) = (Place::new(permit, shared.metrics.open(), held), shared.clone());
     let tasks = shared.tasks.clone();
     tasks.spawn(async move {
         let Ok(upgraded) = upgraded.await else { return };

@@ -45,6 +45,7 @@
 //! ```
 
 mod access;
+mod audit;
 mod builder;
 pub mod config;
 mod connection;
@@ -57,6 +58,7 @@ mod headers;
 mod http;
 pub mod identity;
 mod internal;
+mod limits;
 mod listener;
 mod metrics;
 mod once;
@@ -85,6 +87,7 @@ pub use data_dir::{DataDir, DataDirError};
 pub use error::{Error, OpenTo};
 pub use fail::Fail;
 pub use handler::{Auth, CallName, Handler, Json, State};
+pub use limits::{Rate, per_minute, per_second};
 pub use moorline_protocol as protocol;
 pub use peer::{Items, Peer, Peers, SendError};
 pub use restrict::{Restrict, Restricted};
@@ -100,6 +103,7 @@ pub mod prelude {
     pub use bytes::Bytes;
 
     pub use crate::{
-        Attempt, Auth, Config, Fail, Json, Peer, Peers, Principal, Restrict, Server, ServerBuilder, State,
+        Attempt, Auth, Config, Fail, Json, Peer, Peers, Principal, Restrict, Server, ServerBuilder, State, per_minute,
+        per_second,
     };
 }

@@ -31,7 +31,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-pub(crate) use self::label::{CallResult, Direction, RefusedUpgrade};
+pub(crate) use self::label::{CallResult, Direction, Limited, RefusedUpgrade};
 use self::{
     label::{
         COMPLETED, CloseCode, HandshakeKey, HandshakeResult, Label as _, NO_KEY, RejectCode, Resumption, SessionEnd,
@@ -66,6 +66,8 @@ pub(crate) struct Metrics {
     auth_deadline_misses: Counter,
     rejects: Split<RejectCode>,
     closes: Split<CloseCode>,
+    limited: Split<Limited>,
+    rate_warnings: Split<Limited>,
 
     // Sessions.
     sessions: [Gauge; 2],
@@ -99,6 +101,8 @@ impl Default for Metrics {
             auth_deadline_misses: Counter::default(),
             rejects: Split::default(),
             closes: Split::default(),
+            limited: Split::default(),
+            rate_warnings: Split::default(),
             sessions: Default::default(),
             resumptions: Split::default(),
             session_ends: Split::default(),
@@ -165,6 +169,12 @@ impl Metrics {
             self.rejects.clone(),
         );
         registry.register("moorline_closes", "Connections that ended after their handshake", self.closes.clone());
+        registry.register("moorline_limited", "What was refused or ended because of a limit", self.limited.clone());
+        registry.register(
+            "moorline_rate_warnings",
+            "Clients that were warned because they send too much",
+            self.rate_warnings.clone(),
+        );
 
         let sessions = Family::<[(&str, &str); 1], Gauge>::default();
         for (gauge, state) in self.sessions.iter_mut().zip(SessionState::values()) {
@@ -230,6 +240,16 @@ impl Metrics {
 
     pub(crate) fn refuse_upgrade(&self, reason: RefusedUpgrade) {
         self.refused_upgrades.of(reason).inc();
+    }
+
+    /// Something was refused or ended because of this limit.
+    pub(crate) fn limit(&self, limit: Limited) {
+        self.limited.of(limit).inc();
+    }
+
+    /// A client was warned that it comes to this limit.
+    pub(crate) fn warn(&self, limit: Limited) {
+        self.rate_warnings.of(limit).inc();
     }
 
     /// Once for each connection, beside a Diffie-Hellman: a search among a dozen costs nothing here.
@@ -371,8 +391,8 @@ impl Metrics {
         self.asked.of(CallResult::Cancelled).inc();
     }
 
-    /// A client called a name that nobody answers to.
-    pub(crate) fn miss_handler(&self) {
+    /// A client called a name that nobody answers to, or too often.
+    pub(crate) fn refuse_call(&self) {
         self.served.of(CallResult::Failed).inc();
         self.send_message();
     }

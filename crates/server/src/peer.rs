@@ -75,6 +75,8 @@ impl Asker {
 pub(crate) enum Closing {
     /// The client is told, if it is there.
     Told { code: Code, message: String },
+    /// What its client came in by is believed no more.
+    Revoked,
     /// The client hears of a reset when it comes back.
     Lost(ResetReason),
     /// The server stops. What runs may end, but not for long.

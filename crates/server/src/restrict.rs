@@ -1,7 +1,7 @@
 //! Handlers with a guard in front of them: `validate.scope("game.write").role("admin")`.
 
 use crate::{
-    Guard, Principal,
+    Guard, Principal, Rate,
     handler::{Context, Handler, Running, StateType},
     stream::{Items, StreamHandler},
 };
@@ -46,6 +46,13 @@ pub trait Restrict: Clone + Send + Sync + Sized + 'static {
         self.guard(Guard::new().schema(schema))
     }
 
+    /// Runs no more often than this for one subject, or one client where everybody is anonymous: `per_second(10)`. One call
+    /// more fails with `too_many_requests` and `{ "retryAfterMs": n }`; one notification more is dropped, and its client
+    /// warned.
+    fn rate(self, rate: Rate) -> Restricted<Self> {
+        self.guard(Guard::new().rate(rate))
+    }
+
     /// Takes everybody, also who has shown nothing at a server that asks for something: a sign-up, a list of rooms.
     fn skip_auth(self) -> Restricted<Self> {
         self.guard(Guard::new().skip_auth())
@@ -84,6 +91,12 @@ impl<H> Restricted<H> {
     #[must_use]
     pub fn schema(self, schema: &serde_json::Value) -> Self {
         Self { guard: self.guard.schema(schema), ..self }
+    }
+
+    /// See [`Restrict::rate`]; the last one counts.
+    #[must_use]
+    pub fn rate(self, rate: Rate) -> Self {
+        Self { guard: self.guard.rate(rate), ..self }
     }
 
     /// See [`Restrict::skip_auth`].

@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use crate::{
     Error, Guard,
     handler::{BoxedHandler, StateType, States},
+    limits::Turns,
     stream::BoxedStream,
 };
 
@@ -32,6 +33,9 @@ pub(crate) trait Declared {
 
     /// What it asks of who uses it.
     fn guard(&self) -> &Guard;
+
+    /// How often it may be used.
+    fn turns(&self) -> Option<&Turns>;
 }
 
 impl Declared for BoxedHandler {
@@ -41,6 +45,10 @@ impl Declared for BoxedHandler {
 
     fn guard(&self) -> &Guard {
         &self.guard
+    }
+
+    fn turns(&self) -> Option<&Turns> {
+        self.turns.as_ref()
     }
 }
 
@@ -56,6 +64,13 @@ impl Declared for Served {
         match self {
             Self::Once(handler) => &handler.guard,
             Self::Stream(handler) => &handler.guard,
+        }
+    }
+
+    fn turns(&self) -> Option<&Turns> {
+        match self {
+            Self::Once(handler) => handler.turns.as_ref(),
+            Self::Stream(handler) => handler.turns.as_ref(),
         }
     }
 }

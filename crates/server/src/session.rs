@@ -29,12 +29,13 @@ use moorline_protocol::{
     scope::Operation,
     server::{Arrival, Ended, Rejection, Resumable, ServerEndpoint, ServerEvent, ServerInput, ServerOutput},
     session::Outcome,
+    subject::Subject,
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::mpsc,
-    time::{Sleep, sleep, timeout},
+    time::{Instant, Sleep, sleep, timeout},
 };
 use tokio_tungstenite::{
     WebSocketStream,
@@ -42,11 +43,13 @@ use tokio_tungstenite::{
 };
 
 use crate::{
-    Attempt, Guard, Peer,
+    Attempt, Fail, Guard, Peer,
     access::gate::{Entry, TurnedAway},
+    audit::About,
     connection::{Attachment, Io, Place, close, input_of, owner, wall_clock},
     handler::{BoxedHandler, Context},
-    metrics::Direction,
+    limits::{Caller, Pace, TooMuch, Turns, Verdict},
+    metrics::{Direction, Limited},
     once::Key,
     peer::{Asker, Closing, Command, Item, Mailbox},
     router::{Declared, Served},
@@ -95,6 +98,11 @@ pub(crate) struct SessionHandle {
 }
 
 impl SessionHandle {
+    /// Whether its client's connection stands, as far as is known here.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.peer.is_connected()
+    }
+
     /// Hands over a newer socket of the session's client; gives it back when the session is over.
     pub(crate) async fn adopt(&self, attachment: Box<Attachment>) -> Result<(), Box<Attachment>> {
         self.sockets.send(attachment).await.map_err(|back| back.0)
@@ -183,6 +191,10 @@ struct Driver {
     deadline: Option<Timestamp>,
     drain: Option<Drain>,
     departure: Option<Departure>,
+    /// How fast the client sends.
+    pace: Pace,
+    /// Records whose first message is counted with them, until they are drained.
+    counted: usize,
 }
 
 impl Driver {
@@ -195,6 +207,7 @@ impl Driver {
         address: SocketAddr,
     ) -> Self {
         let (sockets, adoptions) = mpsc::channel(ADOPTIONS);
+        let pace = Pace::new(&shared.config.limits, Instant::now());
         Self {
             line: Some(line),
             endpoint,
@@ -213,6 +226,8 @@ impl Driver {
             deadline: None,
             drain: None,
             departure: None,
+            pace,
+            counted: 0,
         }
     }
 
@@ -309,12 +324,20 @@ impl Driver {
         let now = self.shared.now();
         match step {
             Step::Input(input) => {
-                match &input {
-                    ServerInput::Record(record) => self.shared.metrics.record(Direction::In, record.len()),
-                    ServerInput::SocketClosed => self.line = None,
-                    ServerInput::Text | ServerInput::Oversized | ServerInput::Congested(_) | ServerInput::Wake => {}
-                }
+                let bytes = match &input {
+                    ServerInput::Record(record) => Some(record.len()),
+                    ServerInput::SocketClosed => {
+                        self.line = None;
+                        None
+                    }
+                    ServerInput::Text | ServerInput::Oversized | ServerInput::Congested(_) | ServerInput::Wake => None,
+                };
                 self.endpoint.handle_input(now, input);
+                if let Some(bytes) = bytes {
+                    self.shared.metrics.record(Direction::In, bytes);
+                    self.counted += 1;
+                    self.keep_pace(1, bytes);
+                }
             }
             Step::Command(command) => self.handle_command(now, command),
             Step::Closing(closing) => self.handle_closing(now, closing),
@@ -348,6 +371,46 @@ impl Driver {
                 self.endpoint.handle_input(now, ServerInput::Wake);
                 self.go_on_stopping(now);
             }
+        }
+    }
+
+    /// A message was handed on. That of a record is counted with it, so that records without any, as pings are, count too.
+    fn count_message(&mut self) {
+        match self.counted.checked_sub(1) {
+            Some(left) => self.counted = left,
+            None => self.keep_pace(1, 0),
+        }
+    }
+
+    /// So much came: it is passed over, or the client is warned, or parted from.
+    fn keep_pace(&mut self, messages: usize, bytes: usize) {
+        match self.pace.take(messages, bytes, Instant::now()) {
+            Verdict::Fine => {}
+            Verdict::Warn(limit) => {
+                let text = format!("more than [limits] {} allows; the connection closes if this goes on", limit.name());
+                if self.endpoint.warn(Code::RATE_LIMITED, &text) {
+                    self.shared.metrics.warn(limit);
+                }
+            }
+            Verdict::Part(limit, retry_after) => {
+                let now = self.shared.now();
+                let reference = self.endpoint.part(now, Code::RATE_LIMITED, limit.name(), retry_after);
+                if reference.is_some() {
+                    self.shared.metrics.limit(limit);
+                    self.shared.audit.limit(self.about(), limit);
+                }
+            }
+        }
+    }
+
+    /// The client, for a line of the audit.
+    fn about(&self) -> About<'_> {
+        About {
+            reference: self.endpoint.told(),
+            session: self.peer.as_ref().map(|(peer, _)| peer.id()),
+            subject: Some(&self.entry.principal.subject),
+            address: Some(self.address),
+            way: Some(self.entry.way),
         }
     }
 
@@ -399,8 +462,11 @@ impl Driver {
     fn handle_closing(&mut self, now: Timestamp, closing: Closing) {
         match closing {
             Closing::Told { code, message } => {
-                let reference = self.endpoint.close(code, &message, Duration::ZERO);
-                tracing::info!(address = %self.address, %code, ?reference, "a session is closed");
+                self.endpoint.close(code, &message, Duration::ZERO);
+            }
+            Closing::Revoked => {
+                self.endpoint.close(Code::UNAUTHORIZED, "", Duration::ZERO);
+                self.shared.audit.revoke(self.about());
             }
             Closing::Lost(reason) => self.endpoint.lose(reason),
             Closing::Drain { after, retry_after } => {
@@ -478,18 +544,34 @@ impl Driver {
     fn judged(&mut self, now: Timestamp, id: AuthenticateId, judged: Result<Entry, TurnedAway>) {
         match judged {
             Ok(entry) => {
+                let is_other = entry.principal.subject != self.entry.principal.subject;
+                let held = match is_other.then(|| self.shared.limits.hold(&entry.principal.subject, false)).transpose()
+                {
+                    Ok(held) => held,
+                    Err(TooMuch { limit, .. }) => {
+                        self.shared.metrics.limit(limit);
+                        let subject = Some(&entry.principal.subject);
+                        self.shared.audit.limit(About { subject, way: Some(entry.way), ..self.about() }, limit);
+                        let denial = TurnedAway::new(Code::RATE_LIMITED, "").denial;
+                        self.endpoint.authenticated(now, id, Err(denial));
+                        return;
+                    }
+                };
                 if !self.endpoint.authenticated(now, id, Ok(entry.admission(SystemTime::now()))) {
                     return;
                 }
-                let is_other = entry.principal.subject != self.entry.principal.subject;
                 self.becomes(entry);
+                if let (Some(held), Some(line)) = (held, &mut self.line) {
+                    line.place.of_subject = held;
+                }
+                self.shared.audit.accept(self.about(), true);
                 if let (true, Some((peer, _)), Some(proof)) = (is_other, &self.peer, self.endpoint.proof()) {
                     let handle = SessionHandle { peer: peer.clone(), sockets: self.sockets.clone() };
                     self.shared.sessions().enter(peer.id(), owner(proof.clone(), &self.entry), handle);
                 }
             }
-            Err(TurnedAway { denial, reason }) => {
-                tracing::info!(address = %self.address, code = %denial.code, reason, "what a client shows is refused");
+            Err(TurnedAway { denial, reason, way }) => {
+                self.shared.audit.refuse(About { way, ..self.about() }, &denial.name(), &reason);
                 self.endpoint.authenticated(now, id, Err(denial));
             }
         }
@@ -514,6 +596,7 @@ impl Driver {
                 peer.keeps(self.endpoint.kept());
             }
             if events.is_empty() {
+                self.counted = 0;
                 return;
             }
             events.into_iter().for_each(|event| self.deliver(event));
@@ -550,10 +633,13 @@ impl Driver {
         self.shared.metrics.hear(&event, self.peer.as_ref().is_some_and(|(peer, _)| peer.is_connected()));
         match event {
             ServerEvent::Connected(session) => self.connected(session),
-            ServerEvent::Authenticate(shown) => self.judge(*shown),
+            ServerEvent::Authenticate(shown) => {
+                self.count_message();
+                self.judge(*shown);
+            }
             ServerEvent::Resumed => {
                 let Some((peer, _)) = &self.peer else { return };
-                tracing::debug!(session = %peer.id(), address = %self.address, "a client is back");
+                self.shared.audit.accept(self.about(), true);
                 peer.moved(Some(self.address));
                 self.shared.sessions().attach(peer.id());
                 let shared = self.shared.clone();
@@ -561,7 +647,12 @@ impl Driver {
             }
             ServerEvent::Parked(because) => {
                 let Some((peer, _)) = &self.peer else { return };
-                tracing::debug!(session = %peer.id(), reason = ?because, "a client is away");
+                match because {
+                    Ended::Closed(Code::TOKEN_EXPIRED) => self.shared.audit.expire(self.about()),
+                    // Said where it was met.
+                    Ended::Closed(Code::RATE_LIMITED) => {}
+                    other => self.shared.audit.disconnect(self.about(), &Departure::new(other, 0).reason, false, 0),
+                }
                 peer.moved(None);
                 let longest_away = self.shared.sessions().park(peer.id());
                 if let Some(handle) = longest_away {
@@ -571,6 +662,7 @@ impl Driver {
                 self.start_hooks(&shared.router.on_away, "on_away");
             }
             ServerEvent::Peer(PeerEvent::Call { id, name, key, credit, payload }) => {
+                self.count_message();
                 self.run_call(id, &name, key.as_ref(), credit.is_some(), payload);
             }
             ServerEvent::Peer(PeerEvent::Cancelled(id)) => {
@@ -580,16 +672,18 @@ impl Driver {
                 }
             }
             ServerEvent::Peer(PeerEvent::Message { name, payload, .. }) => {
+                self.count_message();
                 let shared = self.shared.clone();
                 match shared.router.listeners.find(name.as_str()) {
-                    Some((name, listener)) if !self.permits(&listener.guard, name) => {
-                        tracing::debug!(name = &**name, "a notification is refused");
-                        self.endpoint.warn(Code::FORBIDDEN, name);
+                    Some((name, listener)) => {
+                        match self.admits(&listener.guard, listener.turns.as_ref(), name, &payload) {
+                            Ok(()) => self.start(None, listener, name.clone(), payload),
+                            Err(failure) => {
+                                tracing::debug!(name = &**name, code = %failure.code, "a notification is refused");
+                                self.endpoint.warn(failure.code, &format!("{name}: {}", failure.message));
+                            }
+                        }
                     }
-                    Some((name, listener)) => match listener.guard.check(&payload) {
-                        Ok(()) => self.start(None, listener, name.clone(), payload),
-                        Err(failure) => self.endpoint.warn(failure.code, &format!("{name}: {}", failure.message)),
-                    },
                     None => tracing::debug!(?name, "a notification has no listener"),
                 }
             }
@@ -630,7 +724,6 @@ impl Driver {
             &self.shared.endpoint.limits,
             self.shared.metrics.clone(),
         );
-        tracing::debug!(%session, address = %self.address, "a client is connected");
         self.compare_versions();
         if let Some(proof) = self.endpoint.proof() {
             let handle = SessionHandle { peer: peer.clone(), sockets: self.sockets.clone() };
@@ -639,6 +732,7 @@ impl Driver {
         self.shared.peers.enter(peer.clone());
         self.shared.end_if_revoked(&peer);
         self.peer = Some((peer, mailbox));
+        self.shared.audit.accept(self.about(), false);
         let shared = self.shared.clone();
         self.start_hooks(&shared.router.on_connect, "on_connect");
     }
@@ -666,14 +760,10 @@ impl Driver {
     fn run_call(&mut self, id: CallId, name: &Name, key: Option<&Name>, wants_stream: bool, payload: Payload) {
         let shared = self.shared.clone();
         let found = shared.router.handlers.find(name.as_str());
-        let admitted = |(name, served): (&Arc<str>, &Served)| {
-            if self.permits(served.guard(), name) {
-                served.guard().check(&payload)
-            } else {
-                Err(Failure::of(Code::FORBIDDEN))
-            }
-        };
-        if let Some(Err(failure)) = found.map(admitted) {
+        if let Some((name, served)) = found
+            && let Err(failure) = self.admits(served.guard(), served.turns(), name, &payload)
+        {
+            self.shared.metrics.refuse_call();
             // A failure is never too large.
             let _ = self.endpoint.answer(id, Err(failure));
             return;
@@ -698,9 +788,46 @@ impl Driver {
             }
             (None, _) => Failure::of(Code::NOT_FOUND),
         };
-        self.shared.metrics.miss_handler();
+        self.shared.metrics.refuse_call();
         // A failure is never too large.
         let _ = self.endpoint.answer(id, Err(failure));
+    }
+
+    /// Takes a turn of the client at a handler that has a rate.
+    fn has_turn(&self, turns: Option<&Turns>) -> Result<(), Duration> {
+        let Some(turns) = turns else { return Ok(()) };
+        let (subject, client) = self.whose();
+        turns
+            .take(&Caller { subject, client }, Instant::now())
+            .inspect_err(|_| self.shared.metrics.limit(Limited::Handler))
+    }
+
+    /// Whose something is: the subject's; where everybody is anonymous, that of one client among them.
+    fn whose(&self) -> (Subject, Option<[u8; 32]>) {
+        let subject = self.entry.principal.subject.clone();
+        let session = || self.peer.as_ref().map(|(peer, _)| padded(peer.id()));
+        let client = subject.is_anonymous().then(|| self.arrival.client().or_else(session)).flatten();
+        (subject, client)
+    }
+
+    /// Whether the client may have this done, is not too early for it, and has sent what it takes; asked in this order,
+    /// so that nobody learns what an argument must be like of what is not for him.
+    fn admits(
+        &mut self,
+        guard: &Guard,
+        turns: Option<&Turns>,
+        name: &Arc<str>,
+        payload: &Payload,
+    ) -> Result<(), Failure> {
+        if !self.permits(guard, name) {
+            return Err(Failure::of(Code::FORBIDDEN));
+        }
+        self.has_turn(turns).map_err(|wait| {
+            // Rounded up, so that who waits so long has one.
+            let data = serde_json::json!({ "retryAfterMs": wait.as_millis() as u64 + 1 });
+            Fail::of(Code::TOO_MANY_REQUESTS).data(&data).into_failure(name)
+        })?;
+        guard.check(payload)
     }
 
     fn permits(&self, guard: &Guard, name: &str) -> bool {
@@ -711,8 +838,7 @@ impl Driver {
     fn start_once(&mut self, id: CallId, key: &Name, handler: &BoxedHandler, name: Arc<str>, payload: Payload) {
         let Some((peer, _)) = &self.peer else { return };
         // Everybody is anonymous, so that one must not get the answer of another.
-        let subject = self.entry.principal.subject.clone();
-        let client = subject.is_anonymous().then(|| self.arrival.client().unwrap_or_else(|| padded(peer.id())));
+        let (subject, client) = self.whose();
         let key = Key { subject, client, handler: name.clone(), key: key.as_str().to_owned() };
         let context = context(&self.shared, peer, name, payload);
         let answer = self.shared.once.answer(key, &self.shared.tasks, || handler.run(context).boxed());
@@ -767,15 +893,12 @@ impl Driver {
         self.aborts.drain().for_each(|(_, abort)| abort.abort());
         self.held.clear();
         let Some((peer, _)) = &self.peer else { return };
-        if undelivered > 0 {
-            tracing::info!(session = %peer.id(), reason = ?ended, undelivered, "a session is lost");
-        } else {
-            tracing::debug!(session = %peer.id(), reason = ?ended, "a client has gone");
-        }
+        let departure = Departure::new(ended, undelivered);
+        self.shared.audit.disconnect(self.about(), &departure.reason, true, undelivered);
         peer.moved(None);
         self.shared.sessions().leave(peer.id(), ended.reset_reason());
         self.shared.peers.leave(peer.id());
-        self.departure = Some(Departure::new(ended, undelivered));
+        self.departure = Some(departure);
     }
 
     /// Runs the hooks. A socket that was handed over in the last moment gets a session of its own.
@@ -795,8 +918,12 @@ impl Driver {
 }
 
 /// Closes a socket whose client has made a newer one.
-fn refuse(Attachment { mut websocket, mut endpoint, place, .. }: Attachment, shared: &Shared) {
-    endpoint.reject(Rejection::of(Code::SUPERSEDED));
+fn refuse(attachment: Attachment, shared: &Shared) {
+    let Attachment { mut websocket, mut endpoint, entry, address, place, .. } = attachment;
+    let reference = endpoint.reject(Rejection::of(Code::SUPERSEDED));
+    let subject = Some(&entry.principal.subject);
+    let about = About { reference, subject, way: Some(entry.way), ..About::address(address) };
+    shared.audit.refuse(about, "superseded", "its client has made a newer connection");
     shared.tasks.spawn(async move {
         close(&mut websocket, Code::SUPERSEDED).await;
         drop(place);

@@ -7,7 +7,6 @@ use std::{
 
 use axum::http::{HeaderName, HeaderValue};
 use moorline_protocol::{
-    code::Code,
     server::{Encryption, ServerConfig},
     session::Registry,
     time::Timestamp,
@@ -20,9 +19,11 @@ use tokio::{
 use crate::{
     Peer, Peers,
     access::{Access, Callers, gate::Gate},
+    audit::Audit,
     config::Config,
     handler::States,
     http::Issuing,
+    limits::Limits,
     metrics::Metrics,
     once::Once,
     peer::Closing,
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     /// What makes tokens; `None` where no key does.
     pub(crate) issuing: Option<Issuing>,
     pub(crate) callers: Callers,
+    pub(crate) limits: Limits,
+    pub(crate) audit: Audit,
     /// The keys that are accepted, and the identity document.
     pub(crate) published: Published,
     /// Room for WebSockets.
@@ -91,8 +94,7 @@ impl Shared {
     /// Asked of everybody when something is revoked, and of each who comes in, for what was revoked at that moment.
     pub(crate) fn end_if_revoked(&self, peer: &Peer) {
         if self.gate.is_revoked(&peer.entry()) {
-            tracing::info!(session = %peer.id(), address = %peer.address(), "its token is revoked");
-            peer.end(Closing::Told { code: Code::UNAUTHORIZED, message: String::new() });
+            peer.end(Closing::Revoked);
         }
     }
 

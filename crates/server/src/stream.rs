@@ -19,6 +19,7 @@ use serde::Serialize;
 use crate::{
     Fail, Guard,
     handler::{Context, FromCall, StateType},
+    limits::Turns,
     metrics::{CallResult, Meter},
 };
 
@@ -90,12 +91,14 @@ pub(crate) struct BoxedStream {
     meter: Meter,
     pub(crate) states: Vec<StateType>,
     pub(crate) guard: Guard,
+    pub(crate) turns: Option<Turns>,
 }
 
 impl BoxedStream {
     pub(crate) fn new<Args, H: StreamHandler<Args>>(handler: H, meter: Meter) -> Self {
         let guard = handler.guard();
-        Self { run: Box::new(move |context| handler.clone().run(context)), meter, states: H::states(), guard }
+        let turns = guard.turns();
+        Self { run: Box::new(move |context| handler.clone().run(context)), meter, states: H::states(), guard, turns }
     }
 
     /// Runs it. An error is logged and becomes what the client may hear of it, and so does a panic.

@@ -11,6 +11,7 @@
 //! | `--public DIR` | static files |
 //! | `--echo exact` or `flipped` | WebSockets at `/echo` that say everything back, for Autobahn |
 //! | `--resume-window-ms N` | how long sessions wait for their client; default as the server's |
+//! | `--toml TEXT` | a configuration to begin with; before the other flags |
 //! | `--allowed-origin ORIGIN`, `--public-url URL` | may stand several times; the latter lets everybody in |
 
 use std::{
@@ -81,6 +82,11 @@ fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, B
         let value = arguments.next().ok_or_else(|| format!("{flag} needs a value"))?;
         let server = &mut config.server;
         match flag.as_str() {
+            "--toml" => {
+                let listen = server.listen;
+                config = Config::parse(&value, "")?;
+                config.server.listen = listen;
+            }
             "--port" => server.listen.set_port(value.parse()?),
             "--key-seed" => seed = value.parse()?,
             "--encryption" => server.encryption = value != "off",

@@ -23,6 +23,11 @@ pub(super) async fn start(encryption: bool) -> Result<()> {
     let mut config = Config::default();
     config.server.listen = ([127, 0, 0, 1], 0).into();
     config.server.encryption = encryption;
+    // What is measured is what the server can do, and its one client is one address. What the limits cost stays in.
+    let limits = &mut config.limits;
+    (limits.connections_per_address, limits.handshakes_per_second, limits.messages_per_second) =
+        (1 << 30, 1 << 30, 1 << 30);
+    (limits.handshakes_per_second_per_address, limits.bytes_per_second) = (1 << 30, 1 << 30);
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)?;
     let server = Server::builder()

@@ -30,7 +30,7 @@ use super::{
     Principal,
     jwt::{TokenError, TokenVerifier, Verified},
 };
-use crate::Fail;
+use crate::{Fail, audit::Way};
 
 /// Somebody who wants to come in, or to be somebody else, as an auth handler sees him.
 #[derive(Clone)]
@@ -144,17 +144,19 @@ pub(crate) struct Entry {
     expires: Option<SystemTime>,
     /// The token that made him who he is.
     pub(crate) token: Option<Arc<Verified>>,
+    /// By which way he came in.
+    pub(crate) way: Way,
 }
 
 impl Entry {
-    fn of(principal: Principal) -> Self {
-        Self { principal: Arc::new(principal), data: None, expires: None, token: None }
+    fn of(way: Way, principal: Principal) -> Self {
+        Self { principal: Arc::new(principal), data: None, expires: None, token: None, way }
     }
 
     /// Somebody for tests of other things.
     #[cfg(test)]
     pub(crate) fn nobody() -> Self {
-        Self::of(Principal::anonymous(Scopes::All))
+        Self::of(Way::Open, Principal::anonymous(Scopes::All))
     }
 
     /// What is known of him, as the claims of a token are named.
@@ -196,11 +198,21 @@ impl Entry {
 pub(crate) struct TurnedAway {
     pub(crate) denial: Denial,
     pub(crate) reason: String,
+    /// By which way he tried.
+    pub(crate) way: Option<Way>,
 }
 
 impl TurnedAway {
     pub(crate) fn new(code: Code, reason: impl ToString) -> Self {
-        Self { denial: Denial { code, name: String::new(), message: String::new() }, reason: reason.to_string() }
+        Self {
+            denial: Denial { code, name: String::new(), message: String::new() },
+            reason: reason.to_string(),
+            way: None,
+        }
+    }
+
+    fn by(self, way: Way) -> Self {
+        Self { way: Some(way), ..self }
     }
 }
 
@@ -245,27 +257,29 @@ impl Gate {
                 Ok(verified) => Ok(Entry {
                     expires: Some(verified.expires),
                     token: Some(Arc::new(verified.clone())),
-                    ..Entry::of(verified.principal)
+                    ..Entry::of(Way::Jwt, verified.principal)
                 }),
-                Err(TokenError::Expired) => Err(TurnedAway::new(Code::TOKEN_EXPIRED, "the token has expired")),
-                Err(refused) => Err(TurnedAway::new(Code::UNAUTHORIZED, refused)),
+                Err(TokenError::Expired) => {
+                    Err(TurnedAway::new(Code::TOKEN_EXPIRED, "the token has expired").by(Way::Jwt))
+                }
+                Err(refused) => Err(TurnedAway::new(Code::UNAUTHORIZED, refused).by(Way::Jwt)),
             };
         }
         if let Some(handler) = &self.handler
             && !attempt.credentials.is_empty()
         {
-            return self.ask(handler.as_ref(), attempt, now).await;
+            return self.ask(handler.as_ref(), attempt, now).await.map_err(|away| away.by(Way::AuthHandler));
         }
         if let Some(principal) = attempt.shared_key.and_then(|id| self.shared_keys.get(&id)) {
-            return Ok(Entry::of(principal.clone()));
+            return Ok(Entry::of(Way::SharedKey, principal.clone()));
         }
         match &self.everybody {
-            Some(Scopes::All) => Ok(Entry::of(Principal::anonymous(Scopes::All))),
+            Some(Scopes::All) => Ok(Entry::of(Way::Open, Principal::anonymous(Scopes::All))),
             // What was shown and nobody judges must not pass for a guest's nothing.
             Some(_) if !attempt.credentials.is_empty() => {
                 Err(TurnedAway::new(Code::UNAUTHORIZED, "it shows what this server has nobody to judge for"))
             }
-            Some(scopes) => Ok(Entry::of(Principal::anonymous(scopes.clone()))),
+            Some(scopes) => Ok(Entry::of(Way::Anonymous, Principal::anonymous(scopes.clone()))),
             None => Err(TurnedAway::new(Code::TOKEN_MISSING, "it shows nothing")),
         }
     }
@@ -277,14 +291,16 @@ impl Gate {
         };
         match decided {
             Ok(Ok(Admit { principal, lives, data })) => {
-                Ok(Entry { data, expires: lives.map(|lives| now + lives), ..Entry::of(principal) })
+                Ok(Entry { data, expires: lives.map(|lives| now + lives), ..Entry::of(Way::AuthHandler, principal) })
             }
             Ok(Err(fail)) => {
                 let failure = fail.into_failure("auth");
                 Err(match failure.code {
                     Code::INTERNAL => TurnedAway::new(Code::UNAUTHORIZED, "the auth handler failed"),
                     _ => TurnedAway {
-                        reason: format!("the auth handler refused: {failure:?}"),
+                        // Not its text, which the application may have made of what was shown.
+                        reason: "the auth handler refused".to_owned(),
+                        way: None,
                         denial: Denial { code: Code::REFUSED, name: failure.name(), message: failure.message },
                     },
                 })

@@ -10,6 +10,7 @@ use moorline_protocol::{
 };
 
 use super::Principal;
+use crate::limits::{Rate, Turns};
 
 type Predicate = Arc<dyn Fn(&Principal) -> bool + Send + Sync>;
 
@@ -25,6 +26,7 @@ pub struct Guard {
     skips_auth: bool,
     predicates: Vec<Predicate>,
     schema: Option<Result<Arc<jsonschema::Validator>, String>>,
+    rate: Option<Rate>,
 }
 
 impl Guard {
@@ -78,6 +80,17 @@ impl Guard {
         self
     }
 
+    /// No more often than this: of one subject, of one client where everybody is anonymous. The last one counts.
+    #[must_use]
+    pub fn rate(mut self, rate: Rate) -> Self {
+        self.rate = Some(rate);
+        self
+    }
+
+    pub(crate) fn turns(&self) -> Option<Turns> {
+        self.rate.map(Turns::new)
+    }
+
     pub(crate) fn skips_auth(&self) -> bool {
         self.skips_auth
     }
@@ -85,7 +98,9 @@ impl Guard {
     /// What was written wrong.
     pub(crate) fn error(&self) -> Option<&str> {
         let scope = self.scope.as_ref().and_then(|scope| scope.as_ref().err());
-        scope.or(self.schema.as_ref().and_then(|schema| schema.as_ref().err())).map(String::as_str)
+        let schema = self.schema.as_ref().and_then(|schema| schema.as_ref().err());
+        let never = || self.rate.filter(|rate| rate.is_never()).map(|_| "a rate of 0 would refuse every call");
+        scope.or(schema).map(String::as_str).or_else(never)
     }
 
     /// Whether the argument fits, before any code sees it.

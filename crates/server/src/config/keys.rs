@@ -83,6 +83,24 @@ pub(super) const KEYS: &[Key] = &[
     key("auth.issue", "private_key_file", |config| Slot::PathOrNone(&mut config.auth.issue.private_key_file)),
     key("auth.issue", "max_ttl", |config| Slot::Duration(&mut config.auth.issue.max_ttl)),
     key("limits", "connections", |config| Slot::Count(&mut config.limits.connections, 1..=MANY)),
+    key("limits", "connections_per_address", |config| {
+        Slot::Count(&mut config.limits.connections_per_address, 0..=MANY)
+    }),
+    key("limits", "connections_per_subject", |config| {
+        Slot::Count(&mut config.limits.connections_per_subject, 0..=MANY)
+    }),
+    key("limits", "handshakes_per_second", |config| Slot::Count(&mut config.limits.handshakes_per_second, 0..=MANY)),
+    key("limits", "handshakes_per_second_per_address", |config| {
+        Slot::Count(&mut config.limits.handshakes_per_second_per_address, 0..=MANY)
+    }),
+    key("limits", "failed_handshakes_per_minute", |config| {
+        Slot::Count(&mut config.limits.failed_handshakes_per_minute, 0..=MANY)
+    }),
+    key("limits", "failed_handshakes_per_minute_per_address", |config| {
+        Slot::Count(&mut config.limits.failed_handshakes_per_minute_per_address, 0..=MANY)
+    }),
+    key("limits", "messages_per_second", |config| Slot::Count(&mut config.limits.messages_per_second, 0..=MANY)),
+    key("limits", "bytes_per_second", |config| Slot::Size(&mut config.limits.bytes_per_second, 0..=1 << 30)),
     key("limits", "max_message", |config| Slot::Size(&mut config.limits.max_message, 1..=MAX_PAYLOAD)),
     key("limits", "calls_in_flight", |config| Slot::Count(&mut config.limits.calls_in_flight, 1..=MANY)),
     key("limits", "outgoing", |config| Slot::Size(&mut config.limits.outgoing, MAX_RECORD..=1 << 30)),

@@ -24,7 +24,10 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::shared::Shared;
+use crate::{
+    audit::{About, Audit},
+    shared::Shared,
+};
 
 /// How long the other side has to answer a close.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
@@ -75,9 +78,7 @@ where
                 ServerOutput::Transmit(record) => websocket.feed(Message::Binary(record)).await.ok()?,
                 ServerOutput::CloseSocket(code) => closing = Some(code),
                 ServerOutput::Event(ServerEvent::Arrived(arrival)) => return Some((websocket, endpoint, arrival)),
-                ServerOutput::Event(ServerEvent::HandshakeFailed(failure)) => {
-                    log_failure(address, failure);
-                }
+                ServerOutput::Event(ServerEvent::HandshakeFailed(failure)) => failed(address, failure, shared),
                 ServerOutput::Event(_) => {}
                 ServerOutput::Wait(deadline) => break deadline,
             }
@@ -94,19 +95,43 @@ where
             Ok(input) => input.unwrap_or(ServerInput::SocketClosed),
             Err(_) => ServerInput::Wake,
         };
+        // Who opened many sockets at once has not failed with any of them then. Before HS1 is looked at he has.
+        if matches!(input, ServerInput::Record(_))
+            && let Err(too_much) = shared.limits.check_failures(address.ip(), tokio::time::Instant::now())
+        {
+            shared.metrics.limit(too_much.limit);
+            shared.audit.limit_address(address, too_much.limit);
+            close(&mut websocket, Code::RATE_LIMITED).await;
+            return None;
+        }
         endpoint.handle_input(shared.now(), input);
     }
 }
 
+/// Counts what only those do who are wrong or guess. Who is slow or goes away shows no guess: where a guess was sent, it
+/// has failed by itself.
+fn failed(address: SocketAddr, failure: HandshakeFailure, shared: &Shared) {
+    match failure {
+        HandshakeFailure::ClientHello | HandshakeFailure::ClientFinish | HandshakeFailure::Record => {
+            shared.limits.fail(address.ip(), tokio::time::Instant::now());
+        }
+        HandshakeFailure::Deadline | HandshakeFailure::SocketClosed | HandshakeFailure::WrongEndpoint(_) => {}
+    }
+    log_failure(address, failure, &shared.audit);
+}
+
 /// Who merely goes away (a page that is reloaded, a port that is probed) is nothing that an operator must read of.
-fn log_failure(address: SocketAddr, failure: HandshakeFailure) {
+fn log_failure(address: SocketAddr, failure: HandshakeFailure, audit: &Audit) {
     match failure {
         HandshakeFailure::SocketClosed => tracing::debug!(%address, reason = ?failure, "a handshake failed"),
-        HandshakeFailure::ClientHello
-        | HandshakeFailure::ClientFinish
-        | HandshakeFailure::Record
-        | HandshakeFailure::Deadline
-        | HandshakeFailure::WrongEndpoint(_) => tracing::info!(%address, reason = ?failure, "a handshake failed"),
+        HandshakeFailure::ClientHello => audit.refuse_handshake(address, "client_hello"),
+        HandshakeFailure::ClientFinish => audit.refuse_handshake(address, "client_finish"),
+        HandshakeFailure::Record => audit.refuse_handshake(address, "record"),
+        HandshakeFailure::Deadline => audit.refuse_handshake(address, "deadline"),
+        HandshakeFailure::WrongEndpoint(reference) => {
+            let about = About { reference: Some(reference), ..About::address(address) };
+            audit.refuse(about, "wrong_endpoint", "it dialled another address");
+        }
     }
 }
 
@@ -169,10 +194,11 @@ mod tests {
     fn who_merely_goes_away_is_logged_below_who_does_something_wrong() {
         let levels = Levels::default();
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let audit = Audit::new(tokio::time::Instant::now());
         tracing::subscriber::with_default(levels.clone(), || {
-            log_failure(address, HandshakeFailure::SocketClosed);
-            log_failure(address, HandshakeFailure::ClientHello);
-            log_failure(address, HandshakeFailure::Deadline);
+            log_failure(address, HandshakeFailure::SocketClosed, &audit);
+            log_failure(address, HandshakeFailure::ClientHello, &audit);
+            log_failure(address, HandshakeFailure::Deadline, &audit);
         });
         assert_eq!(*levels.0.lock().unwrap(), [Level::DEBUG, Level::INFO, Level::INFO]);
     }

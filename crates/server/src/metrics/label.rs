@@ -66,6 +66,30 @@ label! {
         Query "query"
         Subprotocol "subprotocol"
         Full "full"
+        /// By one of the limits on addresses and handshakes.
+        Limited "limited"
+    }
+}
+
+label! {
+    /// Which limit somebody met.
+    Limited, "limit" {
+        ConnectionsPerAddress "connections_per_address"
+        ConnectionsPerSubject "connections_per_subject"
+        Handshakes "handshakes_per_second"
+        HandshakesPerAddress "handshakes_per_second_per_address"
+        FailedHandshakes "failed_handshakes_per_minute"
+        FailedHandshakesPerAddress "failed_handshakes_per_minute_per_address"
+        Messages "messages_per_second"
+        Bytes "bytes_per_second"
+        Handler "handler"
+    }
+}
+
+impl Limited {
+    /// Its name: that of the setting.
+    pub(crate) fn name(self) -> &'static str {
+        self.pair().1
     }
 }
 
