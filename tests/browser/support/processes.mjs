@@ -1,9 +1,10 @@
 /** Programs that a test starts: their lines as they come, and an end to them. */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { promisify } from "node:util";
 
 import { program, scratch } from "./environment.mjs";
 
@@ -85,6 +86,12 @@ export async function keyOf(seed) {
     await fixture.stop("SIGKILL");
   }
   return keys.get(seed);
+}
+
+/** What one of our programs prints, without the line's end, when it ends by itself. */
+export async function finished(name, args) {
+  const { stdout } = await promisify(execFile)(program(name), args);
+  return stdout.trimEnd();
 }
 
 /** `moorline serve` in a directory of its own, which goes with it. */
