@@ -27,11 +27,15 @@ export class Running {
 
   /** The next line of JSON on its standard output. */
   async next() {
+    return JSON.parse(await this.nextLine());
+  }
+
+  async nextLine() {
     await this.#until(this.child.stdout, () => this.#stdout.includes("\n"));
     const end = this.#stdout.indexOf("\n");
     const line = this.#stdout.slice(0, end);
     this.#stdout = this.#stdout.slice(end + 1);
-    return JSON.parse(line);
+    return line;
   }
 
   /** The first line on its standard error. */
@@ -111,6 +115,17 @@ export async function startMoorline({ args = [], env: more = {} } = {}) {
     return text.trim();
   };
   return Object.assign(running, { cwd, url, banner, identityShow: shown });
+}
+
+/** The demo with these pages, configured by nothing but a free port and a directory of its own, which goes with it. */
+export async function startDemo(pages) {
+  await mkdir(scratch, { recursive: true });
+  const cwd = await mkdtemp(join(scratch, "demo-"));
+  const env = { MOORLINE__SERVER__LISTEN: "127.0.0.1:0" };
+  const running = new Running(program("moorline-demo"), [pages], { cwd, env });
+  void running.ended.then(() => rm(cwd, { recursive: true, force: true }));
+  const [http] = (await running.nextLine()).match(/http:[\d./:]+\d/);
+  return Object.assign(running, { http });
 }
 
 /** A module that Node runs in a project's folder. It talks by lines of JSON. */
