@@ -60,7 +60,7 @@ pub enum Harm {
 pub struct Cutter {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
-    cut: tokio::sync::mpsc::UnboundedSender<()>,
+    cut: tokio::sync::mpsc::Sender<()>,
     accepting: JoinHandle<()>,
 }
 
@@ -77,7 +77,8 @@ impl Cutter {
         let address = listener.local_addr()?;
         let connections = Arc::new(AtomicUsize::new(0));
         let counter = connections.clone();
-        let (cut, mut cuts) = tokio::sync::mpsc::unbounded_channel();
+        // One that waits cuts whatever there is by then.
+        let (cut, mut cuts) = tokio::sync::mpsc::channel(1);
         let accepting = tokio::spawn(async move {
             let mut serving = tokio::task::JoinSet::new();
             loop {
@@ -106,7 +107,7 @@ impl Cutter {
 
     /// Closes both ends of every connection that there is.
     pub fn cut(&self) {
-        let _ = self.cut.send(());
+        let _ = self.cut.try_send(());
     }
 
     /// How many connections there have been.

@@ -322,7 +322,8 @@ async fn guards_ask_for_scopes_roles_and_whatever_a_function_says() -> TestResul
         server.client()?.token(&issued.token).connect()
     };
     // Each row: who, and which of the handlers he may call.
-    let rows: [(Option<&[&str]>, Option<&str>, bool, &[&str]); 6] = [
+    type Row = (Option<&'static [&'static str]>, Option<&'static str>, bool, &'static [&'static str]);
+    let rows: [Row; 6] = [
         (None, None, false, &[]),
         (None, Some("mod"), true, &["ruled", "odd"]),
         (Some(&["game.write"]), Some("admin"), true, &["scoped", "both"]),

@@ -68,7 +68,7 @@ pub(crate) enum Command {
     },
     Authenticate {
         credentials: Credentials,
-        settled: oneshot::Sender<Result<Result<Admission, Denial>, Refused>>,
+        settled: oneshot::Sender<Judgement>,
     },
     Ping,
     Close,
@@ -97,6 +97,9 @@ enum Step {
     Wake,
 }
 
+/// What comes of what was shown: who the client is then, why not, or that it could not be shown.
+type Judgement = Result<Result<Admission, Denial>, Refused>;
+
 struct Driver {
     endpoint: ClientEndpoint,
     /// The socket that the endpoint wants and that is not open yet.
@@ -109,7 +112,7 @@ struct Driver {
     /// Who reads which stream. Credit bounds the queues.
     streams: HashMap<CallId, mpsc::UnboundedSender<Item>>,
     /// Who waits for what comes of what was shown.
-    authenticating: HashMap<AuthenticateId, oneshot::Sender<Result<Result<Admission, Denial>, Refused>>>,
+    authenticating: HashMap<AuthenticateId, oneshot::Sender<Judgement>>,
     parts: Parts,
     origin: Instant,
 }
