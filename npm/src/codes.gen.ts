@@ -222,7 +222,7 @@ export const codes = {
     number: 4000,
     retryable: true,
     text: "The handshake failed.",
-    remedy: "If it goes on: check serverKey, and the server's log.",
+    remedy: "If it goes on: check serverKey and sharedKey, and the server's log.",
   },
   protocol_violation: {
     number: 4001,

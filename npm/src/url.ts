@@ -18,6 +18,9 @@ export function resolveUrl(url: string | URL | undefined, base: Base | undefined
   if (resolved.username || resolved.password) {
     throw invalidUrl("The URL has a user name or password, which a WebSocket cannot carry");
   }
+  if (resolved.search) {
+    throw invalidUrl("The URL has a query, which ends up in logs", "Pass a token as the option token.");
+  }
   if (base?.protocol === "https:" && resolved.protocol === "ws:" && !isLoopback(resolved.hostname)) {
     throw invalidUrl(`A page served over https: may not open \`${resolved.href}\``, "Use wss://.");
   }

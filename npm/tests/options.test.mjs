@@ -114,7 +114,7 @@ test("URLs resolve against the page", () => {
     ["ws://127.0.0.1:2667/", page, "ws://127.0.0.1:2667/"],
     ["ws://[::1]:2667/", page, "ws://[::1]:2667/"],
     [undefined, local, "ws://localhost:5173/moorline"],
-    ["https://example.com/a?b=c#d", undefined, "wss://example.com/a?b=c"],
+    ["https://example.com/a#d", undefined, "wss://example.com/a"],
     [new URL("wss://example.com/a"), undefined, "wss://example.com/a"],
   ];
   for (const [url, base, resolved] of cases) assert.equal(resolveUrl(url, base), resolved);
@@ -129,6 +129,7 @@ test("URLs that cannot work are refused with what would", () => {
     ["wss://ann:secret@example.com", page, /absolute ws:/],
     ["ws://example.com/moorline", page, /Use wss:/],
     ["http://[", page, /absolute ws:/],
+    ["wss://example.com/moorline?token=x.y.z", page, /option token/],
     [undefined, new URL("about:blank"), /absolute ws:/],
   ];
   for (const [url, base, remedy] of cases) assert.throws(() => resolveUrl(url, base), { code: "invalid_url", remedy });

@@ -1,10 +1,14 @@
 /** What this page and its server say to each other; the server's side is `www/server/src/main.rs`. */
 export interface Api {
   calls: {
-    join(who: { name: string }): Joined;
-    say(message: { text: string }): Message;
-    rename(who: { name: string }): Member;
+    join(): Joined;
+    turn(): Member;
     roll(): Roll;
+    /** For whoever has the scope `room.speak`. */
+    say(message: { text: string }): Message;
+    /** For admins. */
+    clear(): null;
+    dismiss(whom: { id: number }): null;
   };
   notifies: {
     cursor: Point;
@@ -12,11 +16,21 @@ export interface Api {
   listens: {
     joined: Member;
     left: Member;
-    renamed: Member;
+    turned: Member;
     said: Message;
+    cleared: { by: string };
     rolled: { name: string; dice: Dice };
     cursor: Point & { id: number };
   };
+}
+
+export type Role = "viewer" | "speaker" | "admin";
+
+/** What the doorman is shown (`www/server/src/role.rs`). */
+export interface SignIn {
+  name: string;
+  role: Role;
+  password?: string;
 }
 
 export interface Joined {
@@ -30,6 +44,7 @@ export interface Joined {
 export interface Member {
   id: number;
   name: string;
+  role: Role;
   /** Where the cursor was last. */
   at: Point | null;
 }

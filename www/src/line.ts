@@ -1,6 +1,6 @@
-import type { Client, Session, Status } from "moorline";
+import type { Client, Identity, Session, Status } from "moorline";
 
-import { element, make } from "./dom";
+import { element, make, nameTag } from "./dom";
 import { CuttableSocket } from "./socket";
 import { readable, timeOfDayWithSeconds } from "./time";
 import { remedyOf } from "./trouble";
@@ -18,10 +18,11 @@ const SUITES: Record<Session["encryption"]["suite"], string> = {
 const TRUST: Record<Session["encryption"]["trust"], string> = {
   pinned: "pinned",
   discovered: "discovered, not pinned",
+  shared_key: "by a shared key",
   none: "none",
 };
 
-type Fact = "status" | "cipher" | "trust" | "key" | "session" | "resumed" | "rtt" | "bytes";
+type Fact = "status" | "identity" | "scopes" | "cipher" | "trust" | "key" | "session" | "resumed" | "rtt" | "bytes";
 
 /** The panel "The connection", the pill above it, and what is announced and explained when it fails. */
 export class Line {
@@ -37,6 +38,8 @@ export class Line {
   constructor(client: Client) {
     this.#client = client;
     this.#addFact("status", "Status");
+    this.#addFact("identity", "You are");
+    this.#addFact("scopes", "Scopes");
     this.#addFact("cipher", "Cipher");
     this.#addFact("trust", "Trust");
     this.#addFact("key", "Server key");
@@ -45,9 +48,11 @@ export class Line {
     this.#addFact("rtt", "Round trip");
     this.#addFact("bytes", "Bytes");
 
+    element("come-back").addEventListener("click", () => location.reload());
     element("cut").addEventListener("click", () => this.#cut(0));
     element("cut-long").addEventListener("click", () => this.#cut(LONG_CUT_MS));
     client.on("session", (session) => this.#showSession(session));
+    client.on("identity", (identity) => this.#showIdentity(identity));
     client.on("reset", ({ reason, unconfirmed }) => {
       const fate = unconfirmed.length === 0 ? "" : `, ${unconfirmed.length} messages may have arrived or not`;
       this.#note(`The server lost the session (${reason})${fate}`);
@@ -114,7 +119,9 @@ export class Line {
     trouble.hidden = !isTold;
     if (!isTold) return;
     const text = CuttableSocket.isDead ? "You cut the line. The page tries again by itself." : remedyOf(error);
-    if (trouble.textContent !== text) trouble.textContent = text;
+    const words = element("trouble-text");
+    if (words.textContent !== text) words.textContent = text;
+    element("come-back").hidden = status !== "closed";
   }
 
   #showSession({ id, resumed, encryption: { suite, trust, serverKey } }: Session): void {
@@ -123,6 +130,12 @@ export class Line {
     this.#fact("session").replaceChildren(shortened(id));
     this.#fact("resumed").textContent = resumed ? "yes" : "no, it is new";
     this.#fact("key").replaceChildren(...(serverKey ? [shortened(serverKey), copyButton(serverKey)] : ["none"]));
+  }
+
+  /** As the server says; the page claims nothing. */
+  #showIdentity({ subject, role, scopes }: Identity): void {
+    this.#fact("identity").replaceChildren(nameTag(subject), role ? `, ${role}` : "");
+    this.#fact("scopes").replaceChildren(...(scopes ?? ["no list"]).map((scope) => make("code", "", scope)));
   }
 
   #refresh(): void {

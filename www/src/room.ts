@@ -1,6 +1,6 @@
 import type { Client } from "moorline";
 
-import type { Api, Joined, Member, Message, Point, Roll } from "./api";
+import type { Api, Joined, Member, Message, Point, Roll, SignIn } from "./api";
 
 /** What the room tells those who show it. */
 export interface RoomView {
@@ -8,6 +8,7 @@ export interface RoomView {
   entered(you: Member, missed: Missed[], isNewRoom: boolean): void;
   members(members: readonly Member[], you: number): void;
   said(message: Message, isOwn: boolean): void;
+  cleared(by: string): void;
   noted(member: Member, what: string): void;
   moved(id: number, at: Point): void;
 }
@@ -20,11 +21,10 @@ export interface Missed {
 /** A room that does not let us in goes on telling. */
 const MAX_EARLY = 500;
 
-/** The page's picture of the room. It joins in every new session, and asks for a name each time. */
+/** The page's picture of the room. It joins in every new session, as whoever the connection says that it is. */
 export class Room {
   readonly #client: Client<Api>;
   readonly #view: RoomView;
-  readonly #name: () => string;
 
   #members = new Map<number, Member>();
   #you = 0;
@@ -37,10 +37,9 @@ export class Room {
   #isJoining = false;
   readonly #door = new Door();
 
-  constructor(client: Client<Api>, view: RoomView, name: () => string) {
+  constructor(client: Client<Api>, view: RoomView) {
     this.#client = client;
     this.#view = view;
-    this.#name = name;
 
     // A call waits for the next connection by itself, but in a new session it would come before the new `join`.
     client.on("status", ({ status }) => { if (status !== "connected") this.#door.close(); });
@@ -51,9 +50,10 @@ export class Room {
       });
     };
     on("joined", (member) => this.#set(member, "joined"));
-    on("renamed", (member) => {
-      const before = this.#members.get(member.id)?.name;
-      if (before !== member.name) this.#set(member, before ? `was ${before}` : "joined");
+    on("turned", (member) => {
+      const before = this.#members.get(member.id);
+      const isNamed = before && before.name !== member.name;
+      this.#set(member, !before ? "joined" : isNamed ? `was ${before.name}` : `is ${withArticle(member.role)} now`);
     });
     on("left", (member) => {
       if (!this.#members.delete(member.id)) return;
@@ -61,6 +61,7 @@ export class Room {
       this.#tell();
     });
     on("said", (message) => this.#say(message));
+    on("cleared", ({ by }) => this.#view.cleared(by));
     on("cursor", ({ id, x, y }) => this.#members.has(id) && this.#view.moved(id, { x, y }));
   }
 
@@ -75,7 +76,7 @@ export class Room {
   async #join(): Promise<void> {
     this.#door.close();
     this.#early = [];
-    const joined = await this.#client.call("join", { name: this.#name() });
+    const joined = await this.#client.call("join");
     const early = this.#early ?? [];
     this.#early = undefined;
     this.#show(joined);
@@ -94,11 +95,21 @@ export class Room {
     return this.#client.call("roll");
   }
 
-  async rename(name: string): Promise<Member> {
+  /** Becomes somebody else on the open connection, or throws why not and stays. */
+  async turn(auth: SignIn): Promise<Member> {
     await this.#door.passed;
-    const me = await this.#client.call("rename", { name });
+    await this.#client.authenticate({ auth });
+    const me = await this.#client.call("turn");
     this.#set(me, "");
     return me;
+  }
+
+  async clear(): Promise<void> {
+    await this.#client.call("clear");
+  }
+
+  async dismiss(id: number): Promise<void> {
+    await this.#client.call("dismiss", { id });
   }
 
   #show({ you, openedAtMs, members, messages }: Joined): void {
@@ -126,7 +137,8 @@ export class Room {
   }
 
   #set(member: Member, note: string): void {
-    const isKnown = this.#members.get(member.id)?.name === member.name;
+    const before = this.#members.get(member.id);
+    const isKnown = before?.name === member.name && before.role === member.role;
     this.#members.set(member.id, member);
     if (!isKnown && note) this.#view.noted(member, note);
     this.#tell();
@@ -135,6 +147,10 @@ export class Room {
   #tell(): void {
     this.#view.members([...this.#members.values()], this.#you);
   }
+}
+
+export function withArticle(role: Member["role"]): string {
+  return role === "admin" ? "an admin" : `a ${role}`;
 }
 
 /** What one waits at to be inside. Who waits while it is shut again waits on. */

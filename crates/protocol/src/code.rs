@@ -166,7 +166,7 @@ registry! {
 
     4000 HANDSHAKE_FAILED "handshake_failed" retry
         "The handshake failed."
-        "If it goes on: check serverKey, and the server's log."
+        "If it goes on: check serverKey and sharedKey, and the server's log."
     4001 PROTOCOL_VIOLATION "protocol_violation" retry
         "One side broke the protocol."
         "Check the versions of both sides; if they match, this is a bug worth reporting."

@@ -98,6 +98,11 @@ pub use stream::StreamHandler;
 #[cfg(feature = "tls")]
 pub use tokio_rustls::rustls;
 
+/// The examples of the guide, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/AUTH.md")]
+struct AuthGuide;
+
 /// What a program that embeds a server usually needs.
 pub mod prelude {
     pub use bytes::Bytes;

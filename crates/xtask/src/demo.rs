@@ -18,7 +18,7 @@ pub(crate) fn command(args: &[String]) -> Result<()> {
 }
 
 /// Builds the demo's pages into `www/dist`, which its server serves.
-fn pages() -> Result<()> {
+pub(crate) fn pages() -> Result<()> {
     let tarball = pack::make()?;
     let www = repo::path("www");
     node::install(&www)?;

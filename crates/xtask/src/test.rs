@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::run::{cargo, cmd};
-use crate::{autobahn, chromium, nginx, node, pack, repo, sim, wasm};
+use crate::{autobahn, chromium, demo, nginx, node, pack, repo, sim, wasm};
 
 /// A kind of test.
 struct Kind {
@@ -78,6 +78,7 @@ fn browser() -> Result<()> {
     let chromium = chromium::ensure()?;
     let nginx = nginx::ensure()?;
     cargo("build").args(NATIVE).arg("--bins").run()?;
+    demo::pages()?;
 
     let folder = repo::path("tests/browser");
     node::install(&folder)?;

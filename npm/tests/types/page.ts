@@ -1,5 +1,7 @@
 /** Claims about the public types, checked by tsc alone: what compiles must, and each `@ts-expect-error` must not. */
-import { connect, Fail, MoorlineError, preload, type Client, type Session, type Status } from "moorline";
+import {
+  connect, Fail, MoorlineError, preload, type Client, type Identity, type Session, type Status,
+} from "moorline";
 import { connect as connectInline } from "moorline/inline";
 import { connect as connectSlim, preload as preloadSlim } from "moorline/slim";
 
@@ -175,6 +177,29 @@ connect("/moorline", { offline: "drop" });
 connect("/moorline", { encryption: "aes" });
 // @ts-expect-error: not an Api
 connect<{ calls: 1 }>();
+
+// Who one is, as npm/README.md has it.
+const signedIn = connect("wss://app.example.com/moorline", {
+  token: async ({ reason, clientKey, signal }) => {
+    exactly<"connect" | "reconnect" | "expired" | "expiring">()(reason);
+    const body = JSON.stringify({ reason, clientKey });
+    const response = await fetch("/session/token", { method: "POST", body, signal });
+    if (!response.ok) throw new Error(`no token: ${response.status}`);
+    return response.text();
+  },
+});
+signedIn.on("identity", ({ subject, role, scopes }) => {
+  exactly<string>()(subject);
+  exactly<string | undefined>()(role);
+  exactly<readonly string[] | undefined>()(scopes);
+});
+exactly<Promise<Identity>>()(signedIn.authenticate({ auth: { name: "ann" } }));
+exactly<Identity | undefined>()(signedIn.identity);
+connect("/moorline", { token: () => "a token", auth: new Uint8Array(8), sharedKey: "mlkey_a" });
+// @ts-expect-error: a token is a text
+connect("/moorline", { token: () => 7 });
+// @ts-expect-error: no such thing to show
+void signedIn.authenticate({ password: "swordfish" });
 
 // Entries: the same client, and moorline/slim asks for the wasm.
 exactly<Client<Api>>()(connectInline<Api>());

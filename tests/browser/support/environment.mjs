@@ -4,7 +4,7 @@ import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
 export const here = fileURLToPath(new URL("../", import.meta.url));
-const repository = join(here, "../..");
+export const repository = join(here, "../..");
 const target = resolve(repository, process.env.CARGO_TARGET_DIR ?? "target");
 
 /** The packed npm package. */
@@ -21,7 +21,7 @@ export const scratch = join(target, "browser-tests");
 /** A program of ours that cargo has built. */
 export function program(name) {
   const folder = process.env.MOORLINE_BIN ?? join(target, "debug");
-  return present(join(folder, name), "cargo build -p moorline -p moorline-tests --bins");
+  return present(join(folder, name), "cargo build -p moorline -p moorline-tests -p moorline-demo --bins");
 }
 
 function present(path, remedy) {

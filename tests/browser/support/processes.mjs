@@ -1,9 +1,10 @@
 /** Programs that a test starts: their lines as they come, and an end to them. */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { promisify } from "node:util";
 
 import { program, scratch } from "./environment.mjs";
 
@@ -26,11 +27,15 @@ export class Running {
 
   /** The next line of JSON on its standard output. */
   async next() {
+    return JSON.parse(await this.nextLine());
+  }
+
+  async nextLine() {
     await this.#until(this.child.stdout, () => this.#stdout.includes("\n"));
     const end = this.#stdout.indexOf("\n");
     const line = this.#stdout.slice(0, end);
     this.#stdout = this.#stdout.slice(end + 1);
-    return JSON.parse(line);
+    return line;
   }
 
   /** The first line on its standard error. */
@@ -87,6 +92,12 @@ export async function keyOf(seed) {
   return keys.get(seed);
 }
 
+/** What one of our programs prints, without the line's end, when it ends by itself. */
+export async function finished(name, args) {
+  const { stdout } = await promisify(execFile)(program(name), args);
+  return stdout.trimEnd();
+}
+
 /** `moorline serve` in a directory of its own, which goes with it. */
 export async function startMoorline({ args = [], env: more = {} } = {}) {
   await mkdir(scratch, { recursive: true });
@@ -104,6 +115,17 @@ export async function startMoorline({ args = [], env: more = {} } = {}) {
     return text.trim();
   };
   return Object.assign(running, { cwd, url, banner, identityShow: shown });
+}
+
+/** The demo with these pages, configured by nothing but a free port and a directory of its own, which goes with it. */
+export async function startDemo(pages) {
+  await mkdir(scratch, { recursive: true });
+  const cwd = await mkdtemp(join(scratch, "demo-"));
+  const env = { MOORLINE__SERVER__LISTEN: "127.0.0.1:0" };
+  const running = new Running(program("moorline-demo"), [pages], { cwd, env });
+  void running.ended.then(() => rm(cwd, { recursive: true, force: true }));
+  const [http] = (await running.nextLine()).match(/http:[\d./:]+\d/);
+  return Object.assign(running, { http });
 }
 
 /** A module that Node runs in a project's folder. It talks by lines of JSON. */

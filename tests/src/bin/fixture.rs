@@ -13,6 +13,10 @@
 //! | `--resume-window-ms N` | how long sessions wait for their client; default as the server's |
 //! | `--toml TEXT` | a configuration to begin with; before the other flags |
 //! | `--allowed-origin ORIGIN`, `--public-url URL` | may stand several times; the latter lets everybody in |
+//! | `--jwt-secret SECRET` | believes tokens of HS256 by this secret, without leeway, so that tests need not wait for it |
+//! | `--shared-key KEY` | takes who has this key (`mlkey_…`), in the role `service`, and nobody without it |
+//! | `--auth doorman` | an auth handler that takes a name: not an empty one |
+//! | `--guests on` | a handler that takes everybody, `lobby`: who shows nothing is a guest |
 
 use std::{
     collections::BTreeMap,
@@ -26,19 +30,31 @@ use futures_util::{Stream, stream};
 use moorline_protocol::{
     key::{Identity, StaticKey},
     payload::{Encoding, Payload},
+    subject::{Subject, Tenant},
 };
-use moorline_server::{SendError, prelude::*, testing::Echo};
+use moorline_server::{
+    Admit, SendError,
+    config::{JwtAlgorithm, Secret},
+    prelude::*,
+    testing::Echo,
+};
 use serde_json::{Value, json};
 use tokio::{signal::unix, sync::oneshot};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let Arguments { config, identity, echo } = arguments(std::env::args().skip(1))?;
+    let Arguments { config, identity, echo, doorman, guests } = arguments(std::env::args().skip(1))?;
     let key = config.server.encryption.then(|| identity.public_keys().next().map(|key| key.to_string())).flatten();
     let mut terminate = unix::signal(unix::SignalKind::terminate())?;
     let mut builder = handlers(Server::builder()).config(config).identity(identity);
     if let Some(echo) = echo {
         builder = builder.echo(echo);
+    }
+    if doorman {
+        builder = builder.auth(door);
+    }
+    if guests {
+        builder = builder.handler("lobby", lobby.skip_auth());
     }
     let server = builder.build().await?;
     let authority = server.local_addr();
@@ -72,12 +88,15 @@ struct Arguments {
     config: Config,
     identity: Identity,
     echo: Option<Echo>,
+    doorman: bool,
+    guests: bool,
 }
 
 fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, Box<dyn Error>> {
     let mut config = Config::default();
     config.server.listen = ([127, 0, 0, 1], 0).into();
     let (mut seed, mut echo) = (1, None);
+    let (mut doorman, mut guests) = (false, false);
     while let Some(flag) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{flag} needs a value"))?;
         let server = &mut config.server;
@@ -99,10 +118,23 @@ fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, B
                 server.public_urls.push(moorline_protocol::url::DialUrl::parse(&value)?);
                 config.auth.anonymous = true;
             }
+            "--jwt-secret" => {
+                config.auth.jwt.algorithm = Some(JwtAlgorithm::Hs256);
+                config.auth.jwt.secret = Some(Secret::new(&value));
+                config.auth.jwt.leeway = Duration::ZERO;
+            }
+            "--shared-key" => {
+                config.auth.shared_key.keys = Some(Secret::new(&value));
+                config.auth.shared_key.role = Some("service".into());
+                config.auth.shared_key.required = true;
+            }
+            "--auth" if value == "doorman" => doorman = true,
+            "--guests" => guests = value == "on",
             unknown => return Err(format!("unknown flag {unknown}").into()),
         }
     }
-    Ok(Arguments { config, identity: Identity::new(StaticKey::from_private([seed; 32])), echo })
+    let identity = Identity::new(StaticKey::from_private([seed; 32]));
+    Ok(Arguments { config, identity, echo, doorman, guests })
 }
 
 fn handlers(builder: ServerBuilder) -> ServerBuilder {
@@ -119,6 +151,7 @@ fn handlers(builder: ServerBuilder) -> ServerBuilder {
         .handler("broken", broken)
         .handler("panic", panics)
         .handler("whoami", whoami)
+        .handler("who", who)
         .handler("say", say)
         .handler("ask", ask)
         .handler("read", read)
@@ -211,6 +244,26 @@ async fn panics() -> Json<i64> {
 
 async fn whoami(peer: Peer, peers: Peers) -> Json<Value> {
     Json(json!({ "id": peer.id().to_string(), "connected": peers.count() }))
+}
+
+/// Who the caller is by now, as the server has it.
+async fn who(principal: Principal) -> Json<Value> {
+    Json(json!({ "subject": principal.subject.name(), "role": principal.role }))
+}
+
+/// What guests may use.
+async fn lobby() -> Json<&'static str> {
+    Json("welcome")
+}
+
+/// Lets in whoever tells a name.
+async fn door(attempt: Attempt) -> Result<Admit, Fail> {
+    let name: String = attempt.data()?;
+    if name.is_empty() {
+        return Err(Fail::new("name_required", "Tell us your name first"));
+    }
+    let subject = Subject::new(Tenant::default(), &name).map_err(|error| Fail::new("bad_name", error.to_string()))?;
+    Admit::new(Principal::new(subject)).with_data(&json!({ "welcome": name }))
 }
 
 /// A chat: everybody hears it, who said it too.

@@ -1,4 +1,4 @@
-//! The demo: one room with chat, cursors and dice, on a server that embeds `moorline-server`.
+//! The demo: one room with chat, cursors, dice and three roles, on a server that embeds `moorline-server`.
 //!
 //! ```text
 //! moorline-demo [DIRECTORY OF THE PAGES]
@@ -6,6 +6,7 @@
 //! Everything else is configured as for `moorline serve`: `moorline.toml`, or `MOORLINE__SERVER__LISTEN` and the like.
 
 mod dice;
+mod role;
 mod room;
 
 use std::{
@@ -19,6 +20,7 @@ use anyhow::{Context as _, ensure};
 use moorline_server::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use role::Role;
 use room::{Member, Message, Point, Room};
 
 #[tokio::main]
@@ -28,11 +30,15 @@ async fn main() -> anyhow::Result<()> {
 
     let server = Server::builder()
         .with_state(Demo::open())
+        // Whoever shows nothing does not get as far as this: there are no handlers for guests.
+        .auth(role::doorman)
         .handler("join", join)
-        .handler("say", say)
-        .handler("rename", rename)
+        .handler("turn", turn)
         .handler("roll", roll)
         .listener("cursor", cursor)
+        .handler("say", say.scope(role::SPEAK))
+        .handler("clear", clear.role(Role::Admin.name()))
+        .handler("dismiss", dismiss.role(Role::Admin.name()))
         .on_disconnect(leave)
         .config(config()?)
         .build()
@@ -61,11 +67,6 @@ impl Demo {
 }
 
 #[derive(Deserialize)]
-struct Name {
-    name: String,
-}
-
-#[derive(Deserialize)]
 struct Text {
     text: String,
 }
@@ -80,17 +81,20 @@ struct Joined {
     messages: Vec<Message>,
 }
 
-async fn join(
-    State(demo): State<Demo>,
-    peer: Peer,
-    peers: Peers,
-    Json(Name { name }): Json<Name>,
-) -> Result<Json<Joined>, Fail> {
+async fn join(State(demo): State<Demo>, peer: Peer, peers: Peers, principal: Principal) -> Result<Json<Joined>, Fail> {
     let mut room = demo.room();
-    let me = room.join(peer.id(), &name)?;
+    let me = room.join(peer.id(), principal.subject.name(), Role::of(&principal))?;
     peers.broadcast_except(&peer, "joined", &me)?;
     let Demo { opened_at_ms, .. } = demo;
     Ok(Json(Joined { you: me.id, opened_at_ms, members: room.members(), messages: room.recent() }))
+}
+
+/// The caller has become somebody else (`client.authenticate`); here the room hears of it.
+async fn turn(State(demo): State<Demo>, peer: Peer, peers: Peers, principal: Principal) -> Result<Json<Member>, Fail> {
+    let mut room = demo.room();
+    let me = room.turn(peer.id(), principal.subject.name(), Role::of(&principal))?;
+    peers.broadcast_except(&peer, "turned", &me)?;
+    Ok(Json(me))
 }
 
 async fn say(
@@ -105,16 +109,35 @@ async fn say(
     Ok(Json(message))
 }
 
-async fn rename(
-    State(demo): State<Demo>,
-    peer: Peer,
-    peers: Peers,
-    Json(Name { name }): Json<Name>,
-) -> Result<Json<Member>, Fail> {
+/// What an admin did, for those whom it happened to.
+#[derive(Serialize)]
+struct By {
+    by: String,
+}
+
+async fn clear(State(demo): State<Demo>, peers: Peers, principal: Principal) -> Result<(), Fail> {
     let mut room = demo.room();
-    let me = room.rename(peer.id(), &name)?;
-    peers.broadcast_except(&peer, "renamed", &me)?;
-    Ok(Json(me))
+    room.clear();
+    Ok(peers.broadcast("cleared", &By { by: principal.subject.name().to_owned() })?)
+}
+
+#[derive(Deserialize)]
+struct Whom {
+    id: u64,
+}
+
+/// Ends somebody's session. Their page is told and does not come back by itself; nothing keeps them from coming back.
+async fn dismiss(
+    State(demo): State<Demo>,
+    peers: Peers,
+    principal: Principal,
+    Json(Whom { id }): Json<Whom>,
+) -> Result<(), Fail> {
+    let session = demo.room().session(id)?;
+    if let Some(peer) = peers.find(session) {
+        peer.close(&format!("{} closed your session", principal.subject.name()));
+    }
+    Ok(())
 }
 
 #[derive(Serialize)]

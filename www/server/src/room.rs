@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 use moorline_server::{Fail, protocol::frame::SessionId};
 use serde::{Deserialize, Serialize};
 
+use crate::role::Role;
+
 const MAX_MEMBERS: usize = 100;
 const MAX_NAME_CHARS: usize = 24;
 const MAX_TEXT_CHARS: usize = 500;
@@ -18,6 +20,7 @@ pub(crate) struct Member {
     /// Given by the room, and never twice. Others see it instead of the session.
     pub(crate) id: u64,
     pub(crate) name: String,
+    pub(crate) role: Role,
     /// Where the cursor was last; `None` before it moved.
     pub(crate) at: Option<Point>,
 }
@@ -45,6 +48,7 @@ pub(crate) struct Message {
 pub(crate) enum Refusal {
     Full,
     NotInside,
+    Gone,
     NoName,
     NameTooLong,
     NoText,
@@ -56,6 +60,7 @@ impl From<Refusal> for Fail {
         match refusal {
             Refusal::Full => Self::new("room_full", format!("The room holds {MAX_MEMBERS}; come back later.")),
             Refusal::NotInside => Self::new("join_first", "Join the room first."),
+            Refusal::Gone => Self::new("gone", "They have left already."),
             Refusal::NoName => Self::new("name_required", "A name needs at least one character."),
             Refusal::NameTooLong => {
                 Self::new("name_too_long", format!("A name has at most {MAX_NAME_CHARS} characters."))
@@ -78,26 +83,26 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// Lets someone in. Who is inside already, because an answer got lost, only takes the new name.
-    pub(crate) fn join(&mut self, session: SessionId, name: &str) -> Result<Member, Refusal> {
-        let name = clean_name(name)?;
-        if let Some(member) = self.members.get_mut(&session) {
-            member.name = name;
-            return Ok(member.clone());
+    /// Lets someone in. Who is inside already, because an answer got lost, only takes the new name and role.
+    pub(crate) fn join(&mut self, session: SessionId, name: &str, role: Role) -> Result<Member, Refusal> {
+        if self.members.contains_key(&session) {
+            return self.turn(session, name, role);
         }
+        let name = clean_name(name)?;
         if self.members.len() >= MAX_MEMBERS {
             return Err(Refusal::Full);
         }
         self.members_so_far += 1;
-        let member = Member { id: self.members_so_far, name, at: None };
+        let member = Member { id: self.members_so_far, name, role, at: None };
         self.members.insert(session, member.clone());
         Ok(member)
     }
 
-    pub(crate) fn rename(&mut self, session: SessionId, name: &str) -> Result<Member, Refusal> {
+    /// Gives somebody who is inside another name and role.
+    pub(crate) fn turn(&mut self, session: SessionId, name: &str, role: Role) -> Result<Member, Refusal> {
         let name = clean_name(name)?;
         let member = self.members.get_mut(&session).ok_or(Refusal::NotInside)?;
-        member.name = name;
+        (member.name, member.role) = (name, role);
         Ok(member.clone())
     }
 
@@ -125,6 +130,16 @@ impl Room {
         self.members.remove(&session)
     }
 
+    /// Forgets what was said. Numbers go on, so that no page takes a new message for one that it has.
+    pub(crate) fn clear(&mut self) {
+        self.recent.clear();
+    }
+
+    /// Whose number this is.
+    pub(crate) fn session(&self, id: u64) -> Result<SessionId, Refusal> {
+        self.members.iter().find(|(_, member)| member.id == id).map(|(session, _)| *session).ok_or(Refusal::Gone)
+    }
+
     pub(crate) fn member(&self, session: SessionId) -> Result<&Member, Refusal> {
         self.members.get(&session).ok_or(Refusal::NotInside)
     }
@@ -143,7 +158,7 @@ impl Room {
 }
 
 /// One line, single blanks, nothing invisible that could turn the text around it.
-fn clean_name(name: &str) -> Result<String, Refusal> {
+pub(crate) fn clean_name(name: &str) -> Result<String, Refusal> {
     let visible: String =
         name.chars().map(|char| if char.is_control() { ' ' } else { char }).filter(|c| !turns(*c)).collect();
     let name = visible.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -178,15 +193,19 @@ mod tests {
 
     fn room_with_ann() -> Result<Room, Refusal> {
         let mut room = Room::default();
-        room.join(ANN, "Ann")?;
+        room.join(ANN, "Ann", Role::Speaker)?;
         Ok(room)
+    }
+
+    fn member(id: u64, name: &str, role: Role) -> Member {
+        Member { id, name: name.into(), role, at: None }
     }
 
     #[test]
     fn who_joins_sees_who_is_there_and_what_was_said() -> Result<(), Refusal> {
         let mut room = room_with_ann()?;
         room.say(ANN, "hello", 5)?;
-        let ben = room.join(BEN, "Ben")?;
+        let ben = room.join(BEN, "Ben", Role::Viewer)?;
         assert_eq!(room.members().iter().map(|member| &*member.name).collect::<Vec<_>>(), ["Ann", "Ben"]);
         let hello = Message { id: 1, from: 1, name: "Ann".into(), text: "hello".into(), at_ms: 5 };
         assert_eq!((ben.id, room.recent()), (2, vec![hello]));
@@ -196,7 +215,7 @@ mod tests {
     #[test]
     fn joining_twice_makes_no_second_member() -> Result<(), Refusal> {
         let mut room = room_with_ann()?;
-        assert_eq!(room.join(ANN, "Anna")?, Member { id: 1, name: "Anna".into(), at: None });
+        assert_eq!(room.join(ANN, "Anna", Role::Admin)?, member(1, "Anna", Role::Admin));
         assert_eq!(room.members().len(), 1);
         Ok(())
     }
@@ -206,7 +225,7 @@ mod tests {
         let mut room = room_with_ann()?;
         assert_eq!(room.leave(ANN).map(|member| member.id), Some(1));
         assert_eq!(room.leave(ANN), None);
-        assert_eq!(room.join(BEN, "Ben")?.id, 2);
+        assert_eq!(room.join(BEN, "Ben", Role::Viewer)?.id, 2);
         Ok(())
     }
 
@@ -214,7 +233,7 @@ mod tests {
     fn outside_nobody_speaks_points_or_renames() {
         let mut room = Room::default();
         assert_eq!(room.say(ANN, "hello", 0), Err(Refusal::NotInside));
-        assert_eq!(room.rename(ANN, "Anna"), Err(Refusal::NotInside));
+        assert_eq!(room.turn(ANN, "Anna", Role::Speaker), Err(Refusal::NotInside));
         assert_eq!(room.point(ANN, Point { x: 0.5, y: 0.5 }), None);
     }
 
@@ -222,7 +241,7 @@ mod tests {
     fn a_message_keeps_the_name_it_was_said_under() -> Result<(), Refusal> {
         let mut room = room_with_ann()?;
         room.say(ANN, "hello", 0)?;
-        room.rename(ANN, "Anna")?;
+        room.turn(ANN, "Anna", Role::Speaker)?;
         room.say(ANN, "hello again", 0)?;
         assert_eq!(room.recent().iter().map(|message| &*message.name).collect::<Vec<_>>(), ["Ann", "Anna"]);
         Ok(())
@@ -233,9 +252,9 @@ mod tests {
         let mut room = Room::default();
         for number in 0..MAX_MEMBERS {
             let number = u8::try_from(number).unwrap_or(u8::MAX);
-            room.join(SessionId([number; 16]), "someone")?;
+            room.join(SessionId([number; 16]), "someone", Role::Viewer)?;
         }
-        assert_eq!(room.join(SessionId([200; 16]), "late"), Err(Refusal::Full));
+        assert_eq!(room.join(SessionId([200; 16]), "late", Role::Admin), Err(Refusal::Full));
         Ok(())
     }
 
@@ -247,6 +266,25 @@ mod tests {
         }
         let ids: Vec<_> = room.recent().iter().map(|message| message.id).collect();
         assert_eq!((ids.len(), ids.first()), (MAX_RECENT, Some(&2)));
+        Ok(())
+    }
+
+    #[test]
+    fn a_cleared_room_is_empty_and_its_numbers_go_on() -> Result<(), Refusal> {
+        let mut room = room_with_ann()?;
+        room.say(ANN, "hello", 0)?;
+        room.clear();
+        assert_eq!(room.recent(), []);
+        assert_eq!(room.say(ANN, "hello again", 0)?.id, 2);
+        Ok(())
+    }
+
+    #[test]
+    fn a_number_leads_to_its_session_until_it_has_left() -> Result<(), Refusal> {
+        let mut room = room_with_ann()?;
+        assert_eq!(room.session(1), Ok(ANN));
+        room.leave(ANN);
+        assert_eq!(room.session(1), Err(Refusal::Gone));
         Ok(())
     }
 
@@ -277,8 +315,8 @@ mod tests {
 
     #[test]
     fn the_page_gets_the_shapes_of_its_api() -> serde_json::Result<()> {
-        let member = Member { id: 1, name: "Ann".into(), at: None };
-        assert_eq!(serde_json::to_string(&member)?, r#"{"id":1,"name":"Ann","at":null}"#);
+        let ann = member(1, "Ann", Role::Speaker);
+        assert_eq!(serde_json::to_string(&ann)?, r#"{"id":1,"name":"Ann","role":"speaker","at":null}"#);
         let message = Message { id: 1, from: 2, name: "Ann".into(), text: "hi".into(), at_ms: 3 };
         assert_eq!(serde_json::to_string(&message)?, r#"{"id":1,"from":2,"name":"Ann","text":"hi","atMs":3}"#);
         Ok(())

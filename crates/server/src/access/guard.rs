@@ -181,6 +181,35 @@ mod tests {
         assert!(Guard::new().skip_auth().permits(&guest, call), "but what skips all this");
     }
 
+    /// The table of `docs/AUTH.md` § Guards, row by row.
+    #[test]
+    fn guards_ask_for_what_the_guide_says() {
+        let listed = |text| Scopes::from_text(text).expect("scopes");
+        let callers = [
+            Principal::anonymous(Scopes::All),
+            Principal::anonymous(listed("")),
+            Principal::anonymous(Scopes::Unlisted),
+            somebody(None, Scopes::Unlisted),
+            somebody(Some("admin"), Scopes::Unlisted),
+            somebody(Some("admin"), listed("call:move")),
+            somebody(Some("admin"), listed("game.write")),
+        ];
+        let new = Guard::new;
+        let rows = [
+            ("nothing", new(), [1, 0, 1, 1, 1, 1, 0]),
+            ("authenticated", new().authenticated(), [1, 0, 0, 1, 1, 1, 0]),
+            ("scope", new().scope("game.write"), [1, 0, 0, 0, 0, 0, 1]),
+            ("role", new().role("admin").role("mod"), [1, 0, 0, 0, 1, 1, 0]),
+            ("allow, yes", new().allow(|_| true), [1, 0, 1, 1, 1, 1, 0]),
+            ("allow, no", new().allow(|_| false), [0; 7]),
+            ("skip_auth", new().skip_auth().scope("game.write").role("mod"), [1; 7]),
+        ];
+        for (declared, guard, expected) in rows {
+            let permitted = callers.each_ref().map(|caller| u8::from(guard.permits(caller, Operation::call("move"))));
+            assert_eq!(permitted, expected, "{declared}");
+        }
+    }
+
     #[test]
     fn an_argument_that_does_not_fit_its_schema_is_told_the_place_and_not_repeated() {
         let schema = serde_json::json!({

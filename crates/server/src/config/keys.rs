@@ -241,7 +241,7 @@ mod tests {
     fn every_secret_may_stand_in_a_file() {
         let secrets: Vec<_> =
             KEYS.iter().filter(|key| matches!((key.slot)(&mut Config::default()), Slot::Secret(..))).collect();
-        assert_eq!(secrets.len(), 3);
+        assert_eq!(secrets.len(), 4);
         assert!(secrets.iter().all(|key| file_of(key.name).is_some()));
     }
 }
