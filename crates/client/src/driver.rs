@@ -101,9 +101,6 @@ enum Step {
     Wake,
 }
 
-/// What comes of what was shown: who the client is then, why not, or that it could not be shown.
-type Judgement = Result<Result<Admission, Denial>, Refused>;
-
 struct Driver {
     endpoint: ClientEndpoint,
     /// The socket that the endpoint wants and that is not open yet. It goes when it is not wanted any more: whoever is

@@ -287,7 +287,10 @@ mod tests {
             error("listen = 'x'"),
             "moorline.toml:1:1: listen stands outside all sections; did you mean [server] listen?"
         );
-        assert_eq!(error("[auth]\ncolour = 1"), "moorline.toml:2:1: unknown key colour in [auth]; known are anonymous, anonymous_scopes");
+        assert_eq!(
+            error("[auth]\ncolour = 1"),
+            "moorline.toml:2:1: unknown key colour in [auth]; known are anonymous, anonymous_scopes"
+        );
         assert_eq!(
             error("[internal]\nlisen = '127.0.0.1:1'"),
             "moorline.toml:2:1: unknown key lisen in [internal]; did you mean listen?"
