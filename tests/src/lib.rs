@@ -47,7 +47,7 @@ impl TestServer {
         private: [u8; 32],
         change: impl FnOnce(&mut Config),
     ) -> Result<Self, moorline_server::Error> {
-        let mut config = Config::default();
+        let mut config = unhurried();
         config.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         change(&mut config);
         let identity = Identity::new(StaticKey::from_private(private));
@@ -119,6 +119,15 @@ impl Drop for TestServer {
     fn drop(&mut self) {
         self.stop.take().map(|stop| stop.send(()));
     }
+}
+
+/// The defaults without limits by time and address: whoever tests something else sends as fast as it goes, from one address.
+pub fn unhurried() -> Config {
+    let mut config = Config::default();
+    let limits = &mut config.limits;
+    (limits.messages_per_second, limits.bytes_per_second, limits.connections_per_address) = (0, 0, 0);
+    (limits.handshakes_per_second, limits.handshakes_per_second_per_address) = (0, 0);
+    config
 }
 
 /// 32 random bytes.

@@ -93,7 +93,7 @@ struct Arguments {
 }
 
 fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, Box<dyn Error>> {
-    let mut config = Config::default();
+    let mut config = moorline_tests::unhurried();
     config.server.listen = ([127, 0, 0, 1], 0).into();
     let (mut seed, mut echo) = (1, None);
     let (mut doorman, mut guests) = (false, false);
