@@ -4,6 +4,10 @@
 //! It holds no protocol decision. Its own business is the write policy: handle every message of one read, run what can
 //! run at once, then write everything in one go.
 
+mod identity;
+mod pace;
+mod work;
+
 use std::{
     collections::HashMap,
     net::SocketAddr,
@@ -42,6 +46,7 @@ use tokio_tungstenite::{
     tungstenite::{Error as WsError, Message},
 };
 
+use self::work::{context, null};
 use crate::{
     Attempt, Fail, Guard, Peer,
     access::gate::{Entry, TurnedAway},
@@ -374,46 +379,6 @@ impl Driver {
         }
     }
 
-    /// A message was handed on. That of a record is counted with it, so that records without any, as pings are, count too.
-    fn count_message(&mut self) {
-        match self.counted.checked_sub(1) {
-            Some(left) => self.counted = left,
-            None => self.keep_pace(1, 0),
-        }
-    }
-
-    /// So much came: it is passed over, or the client is warned, or parted from.
-    fn keep_pace(&mut self, messages: usize, bytes: usize) {
-        match self.pace.take(messages, bytes, Instant::now()) {
-            Verdict::Fine => {}
-            Verdict::Warn(limit) => {
-                let text = format!("more than [limits] {} allows; the connection closes if this goes on", limit.name());
-                if self.endpoint.warn(Code::RATE_LIMITED, &text) {
-                    self.shared.metrics.warn(limit);
-                }
-            }
-            Verdict::Part(limit, retry_after) => {
-                let now = self.shared.now();
-                let reference = self.endpoint.part(now, Code::RATE_LIMITED, limit.name(), retry_after);
-                if reference.is_some() {
-                    self.shared.metrics.limit(limit);
-                    self.shared.audit.limit(self.about(), limit);
-                }
-            }
-        }
-    }
-
-    /// The client, for a line of the audit.
-    fn about(&self) -> About<'_> {
-        About {
-            reference: self.endpoint.told(),
-            session: self.peer.as_ref().map(|(peer, _)| peer.id()),
-            subject: Some(&self.entry.principal.subject),
-            address: Some(self.address),
-            way: Some(self.entry.way),
-        }
-    }
-
     fn handle_command(&mut self, now: Timestamp, command: Command) {
         let bytes = command.bytes();
         match command {
@@ -513,66 +478,6 @@ impl Driver {
                 self.endpoint.lose_session(*saved);
                 let attachment = Attachment { websocket, endpoint, arrival, entry, address, place };
                 self.shared.tasks.spawn(begin(attachment, Some(ResetReason::Unknown), self.shared.clone()));
-            }
-        }
-    }
-
-    /// The client is this from now on.
-    fn becomes(&mut self, entry: Entry) {
-        self.entry = entry;
-        if let Some((peer, _)) = &self.peer {
-            peer.becomes(self.entry.clone());
-            self.shared.end_if_revoked(peer);
-        }
-    }
-
-    /// Decides on what the client shows on its open connection.
-    fn judge(&mut self, shown: Authenticate) {
-        let Authenticate { id, credentials } = shown;
-        let attempt = Attempt::new(self.address, &self.arrival, credentials);
-        let shared = self.shared.clone();
-        let judging = async move {
-            let judged = shared.gate.decide(attempt, SystemTime::now());
-            let judged = timeout(shared.config.timeouts.decision, judged).await;
-            Done::Judged(id, judged.unwrap_or_else(|_| Err(TurnedAway::new(Code::SERVER_FULL, "it took too long"))))
-        };
-        // One at a time, so that it needs no handle: with the connection its answer means nothing.
-        let (_, registration) = AbortHandle::new_pair();
-        self.running.push(Abortable::new(judging.boxed(), registration));
-    }
-
-    fn judged(&mut self, now: Timestamp, id: AuthenticateId, judged: Result<Entry, TurnedAway>) {
-        match judged {
-            Ok(entry) => {
-                let is_other = entry.principal.subject != self.entry.principal.subject;
-                let held = match is_other.then(|| self.shared.limits.hold(&entry.principal.subject, false)).transpose()
-                {
-                    Ok(held) => held,
-                    Err(TooMuch { limit, .. }) => {
-                        self.shared.metrics.limit(limit);
-                        let subject = Some(&entry.principal.subject);
-                        self.shared.audit.limit(About { subject, way: Some(entry.way), ..self.about() }, limit);
-                        let denial = TurnedAway::new(Code::RATE_LIMITED, "").denial;
-                        self.endpoint.authenticated(now, id, Err(denial));
-                        return;
-                    }
-                };
-                if !self.endpoint.authenticated(now, id, Ok(entry.admission(SystemTime::now()))) {
-                    return;
-                }
-                self.becomes(entry);
-                if let (Some(held), Some(line)) = (held, &mut self.line) {
-                    line.place.of_subject = held;
-                }
-                self.shared.audit.accept(self.about(), true);
-                if let (true, Some((peer, _)), Some(proof)) = (is_other, &self.peer, self.endpoint.proof()) {
-                    let handle = SessionHandle { peer: peer.clone(), sockets: self.sockets.clone() };
-                    self.shared.sessions().enter(peer.id(), owner(proof.clone(), &self.entry), handle);
-                }
-            }
-            Err(TurnedAway { denial, reason, way }) => {
-                self.shared.audit.refuse(About { way, ..self.about() }, &denial.name(), &reason);
-                self.endpoint.authenticated(now, id, Err(denial));
             }
         }
     }
@@ -737,157 +642,6 @@ impl Driver {
         self.start_hooks(&shared.router.on_connect, "on_connect");
     }
 
-    /// Warns both sides where they are of versions that may differ in what they can do: before 1.0 those of another minor
-    /// version, then those of another major one. Other clients have names of their own.
-    fn compare_versions(&mut self) {
-        let ours = self.shared.endpoint.version.clone();
-        let theirs = &self.arrival.auth.client_version;
-        if let (Some(server), Some(client)) = (release(&ours), release(theirs))
-            && server != client
-        {
-            tracing::warn!(server = ours, client = &**theirs, address = %self.address, "a client of another version");
-            let message = format!("the server is {ours} and this client is {theirs}: update the older of the two");
-            self.endpoint.warn(Code::VERSION_UNSUPPORTED, &message);
-        }
-    }
-
-    fn start_hooks(&mut self, hooks: &[BoxedHandler], name: &str) {
-        for hook in hooks {
-            self.start(None, hook, name.into(), null());
-        }
-    }
-
-    fn run_call(&mut self, id: CallId, name: &Name, key: Option<&Name>, wants_stream: bool, payload: Payload) {
-        let shared = self.shared.clone();
-        let found = shared.router.handlers.find(name.as_str());
-        if let Some((name, served)) = found
-            && let Err(failure) = self.admits(served.guard(), served.turns(), name, &payload)
-        {
-            self.shared.metrics.refuse_call();
-            // A failure is never too large.
-            let _ = self.endpoint.answer(id, Err(failure));
-            return;
-        }
-        let failure = match (found, wants_stream) {
-            (Some((name, Served::Once(handler))), false) => {
-                return match key {
-                    Some(key) => self.start_once(id, key, handler, name.clone(), payload),
-                    None => self.start(Some(id), handler, name.clone(), payload),
-                };
-            }
-            (Some((name, Served::Stream(handler))), true) => {
-                let Some((peer, _)) = &self.peer else { return };
-                let stream = handler.run(context(&self.shared, peer, name.clone(), payload));
-                return self.await_item(id, stream);
-            }
-            (Some((_, Served::Once(_))), true) => {
-                Failure::with_message(Code::INVALID_PARAMS, "this handler answers once: call it")
-            }
-            (Some((_, Served::Stream(_))), false) => {
-                Failure::with_message(Code::INVALID_PARAMS, "this handler answers with a stream: read it as one")
-            }
-            (None, _) => Failure::of(Code::NOT_FOUND),
-        };
-        self.shared.metrics.refuse_call();
-        // A failure is never too large.
-        let _ = self.endpoint.answer(id, Err(failure));
-    }
-
-    /// Takes a turn of the client at a handler that has a rate.
-    fn has_turn(&self, turns: Option<&Turns>) -> Result<(), Duration> {
-        let Some(turns) = turns else { return Ok(()) };
-        let (subject, client) = self.whose();
-        turns
-            .take(&Caller { subject, client }, Instant::now())
-            .inspect_err(|_| self.shared.metrics.limit(Limited::Handler))
-    }
-
-    /// Whose something is: the subject's; where everybody is anonymous, that of one client among them.
-    fn whose(&self) -> (Subject, Option<[u8; 32]>) {
-        let subject = self.entry.principal.subject.clone();
-        let session = || self.peer.as_ref().map(|(peer, _)| padded(peer.id()));
-        let client = subject.is_anonymous().then(|| self.arrival.client().or_else(session)).flatten();
-        (subject, client)
-    }
-
-    /// Whether the client may have this done, is not too early for it, and has sent what it takes; asked in this order,
-    /// so that nobody learns what an argument must be like of what is not for him.
-    fn admits(
-        &mut self,
-        guard: &Guard,
-        turns: Option<&Turns>,
-        name: &Arc<str>,
-        payload: &Payload,
-    ) -> Result<(), Failure> {
-        if !self.permits(guard, name) {
-            return Err(Failure::of(Code::FORBIDDEN));
-        }
-        self.has_turn(turns).map_err(|wait| {
-            // Rounded up, so that who waits so long has one.
-            let data = serde_json::json!({ "retryAfterMs": wait.as_millis() as u64 + 1 });
-            Fail::of(Code::TOO_MANY_REQUESTS).data(&data).into_failure(name)
-        })?;
-        guard.check(payload)
-    }
-
-    fn permits(&self, guard: &Guard, name: &str) -> bool {
-        guard.permits(&self.entry.principal, Operation::call(name))
-    }
-
-    /// Starts a handler, unless it has been started for the same call before: then its answer is that of the first time.
-    fn start_once(&mut self, id: CallId, key: &Name, handler: &BoxedHandler, name: Arc<str>, payload: Payload) {
-        let Some((peer, _)) = &self.peer else { return };
-        // Everybody is anonymous, so that one must not get the answer of another.
-        let (subject, client) = self.whose();
-        let key = Key { subject, client, handler: name.clone(), key: key.as_str().to_owned() };
-        let context = context(&self.shared, peer, name, payload);
-        let answer = self.shared.once.answer(key, &self.shared.tasks, || handler.run(context).boxed());
-        let (abort, registration) = AbortHandle::new_pair();
-        self.aborts.insert(id, abort);
-        self.running.push(Abortable::new(answer.map(move |result| Done::Answer(id, result)).boxed(), registration));
-    }
-
-    /// Waits for the next item beside everything else.
-    fn await_item(&mut self, id: CallId, mut stream: Streaming) {
-        let (abort, registration) = AbortHandle::new_pair();
-        self.aborts.insert(id, abort);
-        let next = async move {
-            let item = stream.next().await;
-            Done::Item(id, item, stream)
-        };
-        self.running.push(Abortable::new(next.boxed(), registration));
-    }
-
-    fn send_item(&mut self, id: CallId, item: Option<Result<Payload, Failure>>, stream: Streaming) {
-        self.aborts.remove(&id);
-        let refused = match item {
-            Some(Ok(payload)) => match self.endpoint.item(id, payload.clone()) {
-                Ok(()) => {
-                    self.shared.metrics.send_message();
-                    return self.await_item(id, stream);
-                }
-                Err(Refused::Backpressure) => {
-                    self.held.insert(id, (payload, stream));
-                    return;
-                }
-                Err(refused) => Failure::of(refused.code()),
-            },
-            Some(Err(failure)) => failure,
-            None => return self.endpoint.end_stream(id),
-        };
-        let _ = self.endpoint.answer(id, Err(refused));
-    }
-
-    /// Starts a handler. Its panic fails this call only.
-    fn start(&mut self, id: Option<CallId>, handler: &BoxedHandler, name: Arc<str>, payload: Payload) {
-        let Some((peer, _)) = &self.peer else { return };
-        let run = handler.run(context(&self.shared, peer, name, payload));
-        let (abort, registration) = AbortHandle::new_pair();
-        self.aborts.extend(id.map(|id| (id, abort)));
-        let done = move |result| id.map_or(Done::Heard, |id| Done::Answer(id, result));
-        self.running.push(Abortable::new(run.map(done).boxed(), registration));
-    }
-
     fn ended(&mut self, ended: Ended, undelivered: usize) {
         // What still ran for this client has nobody left to answer to.
         self.aborts.drain().for_each(|(_, abort)| abort.abort());
@@ -928,41 +682,4 @@ fn refuse(attachment: Attachment, shared: &Shared) {
         close(&mut websocket, Code::SUPERSEDED).await;
         drop(place);
     });
-}
-
-/// What a version has in common with those that it goes with; `None` where it is not one of ours.
-fn release(version: &str) -> Option<(u64, Option<u64>)> {
-    let mut numbers = version.strip_prefix("moorline/")?.split(['.', '-', '+']);
-    let (major, minor) = (numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?);
-    Some((major, (major == 0).then_some(minor)))
-}
-
-fn padded(SessionId(id): SessionId) -> [u8; 32] {
-    let mut padded = [0; 32];
-    padded[..id.len()].copy_from_slice(&id);
-    padded
-}
-
-fn null() -> Payload {
-    Payload::json(Bytes::from_static(b"null"))
-}
-
-fn context(shared: &Shared, peer: &Peer, name: Arc<str>, payload: Payload) -> Context {
-    let (peers, states) = (shared.peers.clone(), shared.states.clone());
-    Context { name, payload, entry: peer.entry(), peer: peer.clone(), peers, states }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::release;
-
-    #[test]
-    fn versions_go_together_by_minor_before_1_0_and_by_major_after() {
-        let pair = |one, other| release(one) == release(other);
-        assert!(pair("moorline/0.1.0", "moorline/0.1.7-rc.1"));
-        assert!(!pair("moorline/0.1.0", "moorline/0.2.0"));
-        assert!(pair("moorline/1.4.0", "moorline/1.9.2"));
-        assert!(!pair("moorline/1.4.0", "moorline/2.0.0"));
-        assert_eq!((release("acme/3.1"), release("moorline/x")), (None, None));
-    }
 }
