@@ -193,7 +193,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "        if let Some(parked) = parked {\n            self.parked.remove(&parked);\n        }\n",
         "        let _ = parked;\n",
     ),
-    Mutant("server.rs", "if asked.attempt <= self.attempt {", "if false {"),
+    Mutant("server/admission.rs", "if asked.attempt <= self.attempt {", "if false {"),
     Mutant(
         "server.rs",
         "Phase::Parked { until } if *until <= now => self.end(Ended::Lost(ResetReason::Expired)),",
