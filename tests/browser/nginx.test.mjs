@@ -54,7 +54,7 @@ claim("behind_nginx_the_log_has_the_address_of_each_client", async (stage) => {
   assert.equal(await client.next(), "discovered");
   assert.equal(await client.next(), "discovered");
   assert.deepEqual(await client.ended, { code: 0, signal: null });
-  const connected = await server.errorsWith("a client is connected", 2);
+  const connected = await server.errorsWith(`"event":"accept"`, 2);
   assert.deepEqual(connected.map((line) => JSON.parse(line).address), ["127.0.0.5:0", "127.0.0.6:0"]);
   assert(!server.errors.includes('"level":"WARN"'), server.errors);
 });

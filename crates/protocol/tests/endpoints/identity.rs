@@ -269,6 +269,21 @@ fn a_server_warns_a_client_that_is_there() {
     assert_eq!(pair.client_heard.last(), Some(&ClientEvent::Warned(Code::RATE_LIMITED, "slow down".into())));
 }
 
+#[test]
+fn who_is_parted_from_comes_back_when_it_was_told_to_and_hears_the_reference_of_the_log() {
+    let mut pair = Setup::default().connect();
+    let now = pair.now;
+    let reference = pair.server().part(now, Code::RATE_LIMITED, "", 60 * SECOND);
+    assert!(reference.is_some() && pair.server().told() == reference);
+    pair.run();
+    assert_eq!(pair.failure().and_then(|failure| failure.reference), reference);
+    assert_eq!(pair.retry_in(), Some(60 * SECOND));
+    pair.advance(59 * SECOND);
+    assert_eq!(pair.sockets, 1);
+    pair.advance(SECOND);
+    assert!(pair.is_connected());
+}
+
 // ---- shared keys ----
 
 fn shared(id: u8, key: u8) -> SharedKey {

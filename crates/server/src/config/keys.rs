@@ -238,6 +238,19 @@ mod tests {
     }
 
     #[test]
+    fn every_limit_is_in_the_documentation() {
+        let (operating, protocol) =
+            (include_str!("../../../../docs/OPERATING.md"), include_str!("../../../../docs/PROTOCOL.md"));
+        for name in names("limits") {
+            let rows = |text: &str, form: &str| text.lines().any(|line| line.starts_with('|') && line.contains(form));
+            assert!(
+                rows(operating, &format!("| `{name}` |")) || rows(protocol, &format!("`[limits] {name}`")),
+                "[limits] {name}"
+            );
+        }
+    }
+
+    #[test]
     fn every_secret_may_stand_in_a_file() {
         let secrets: Vec<_> =
             KEYS.iter().filter(|key| matches!((key.slot)(&mut Config::default()), Slot::Secret(..))).collect();
