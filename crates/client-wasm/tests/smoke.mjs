@@ -277,6 +277,7 @@ test("the session is told before the state", async () => {
     serverTimeMs: 7,
     url: "ws://localhost:2667/moorline",
     resumed: false,
+    admission: { identity: undefined, encoding: undefined, data: undefined, expiresInMs: undefined },
   });
   assert.deepEqual(log[2][1], { status: "connected", attempt: 1, retryInMs: undefined, error: undefined });
   assert.deepEqual(socket.protocols, ["moorline.v1.plain"]);
@@ -801,7 +802,7 @@ test("the package ws does as a socket, also when it is closed while it connects"
       onSession() {},
       onSettled: (...values) => resolve(values),
     };
-    const options = { ...PLAIN, url: `ws://127.0.0.1:${port}/`, allowInsecureDiscovery: false, connectTimeoutMs: 5_000,
+    const options = { ...PLAIN, url: `ws://127.0.0.1:${port}/`, allowInsecureDiscovery: false, sharedKey: "", asksForCredentials: false, connectTimeoutMs: 5_000,
       callTimeoutMs: 5_000, reconnect: false, reconnectBaseMs: 1, reconnectMaxMs: 1, clientVersion: "test" };
     const core = new Core(options, host);
     core.start();
