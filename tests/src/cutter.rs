@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -15,6 +15,7 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
+    sync::watch,
     task::JoinHandle,
     time::sleep,
 };
@@ -60,6 +61,8 @@ pub enum Harm {
 pub struct Cutter {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
+    /// Every connection listens to the one that was here when it came, and ends with it.
+    cutting: Arc<Mutex<watch::Sender<()>>>,
     accepting: JoinHandle<()>,
 }
 
@@ -76,20 +79,38 @@ impl Cutter {
         let address = listener.local_addr()?;
         let connections = Arc::new(AtomicUsize::new(0));
         let counter = connections.clone();
+        let cutting = Arc::new(Mutex::new(watch::Sender::new(())));
+        let cut = cutting.clone();
         let accepting = tokio::spawn(async move {
             let mut serving = tokio::task::JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 let number = counter.fetch_add(1, Ordering::SeqCst);
-                serving.spawn(serve(client, server, harm(number)));
+                let mut cut = cut.lock().unwrap_or_else(PoisonError::into_inner).subscribe();
+                let serve = serve(client, server, harm(number));
+                serving.spawn(async move {
+                    tokio::select! {
+                        () = serve => {}
+                        _ = cut.changed() => {}
+                    }
+                });
                 while serving.try_join_next().is_some() {}
             }
         });
-        Ok(Self { address, connections, accepting })
+        Ok(Self { address, connections, cutting, accepting })
     }
 
     /// The URL of the WebSocket behind it.
     pub fn url(&self) -> String {
         format!("ws://{}/moorline", self.address)
+    }
+
+    /// Closes both ends of every connection that there is, and returns when they are closed. Those that come later are
+    /// not concerned.
+    pub async fn cut(&self) {
+        let next = watch::Sender::new(());
+        let those = std::mem::replace(&mut *self.cutting.lock().unwrap_or_else(PoisonError::into_inner), next);
+        those.send_replace(());
+        those.closed().await;
     }
 
     /// How many connections there have been.
