@@ -4,6 +4,7 @@ mod calls;
 mod connect;
 mod fan_out;
 mod idle;
+mod resume;
 
 use std::{future::Future, pin::Pin, time::Duration};
 
@@ -36,6 +37,7 @@ const ALL: &[Entry] = &[
     entry::<fan_out::Saturated>("fan-out-saturated", "128 B to 1,000 subscribers, as fast as it goes"),
     entry::<connect::OneByOne>("connect", "200 connections until they are ready, one after the other"),
     entry::<connect::Burst>("connect-burst", "200 connections until they are ready, all at once"),
+    entry::<resume::Resume>("resume", "200 sessions that come back after a cut, one after the other"),
     entry::<idle::Idle>("idle", "memory of 1,000 sessions that do nothing"),
 ];
 

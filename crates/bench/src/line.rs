@@ -4,7 +4,7 @@
 pub(crate) mod moorline;
 pub(crate) mod raw;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use futures_util::{FutureExt, SinkExt, StreamExt, future::try_join_all};
 use tokio::net::TcpStream;
@@ -33,8 +33,11 @@ const AT_ONCE: usize = 16;
 /// What a server said.
 #[derive(Debug)]
 pub(crate) enum Heard {
-    /// The connection is ready. Said once, and by a Moorline server only.
-    Ready,
+    /// The connection is ready. Said once for each, and by a Moorline server only.
+    Ready {
+        /// Whether it goes on with the session of the one before.
+        resumed: bool,
+    },
     /// An answer to a call.
     Reply(Bytes),
     /// What somebody published.
@@ -71,14 +74,25 @@ impl Line {
                 let (mut moorline, subprotocol) = Moorline::new(door)?;
                 let websocket = upgrade(door, Some(subprotocol)).await?;
                 moorline.opened();
-                let mut line = Self { websocket, speech: Speech::Moorline(Box::new(moorline)), waiting: Vec::new() };
-                let mut heard = Vec::new();
-                while heard.is_empty() {
-                    line.hear(&mut heard).await?;
-                }
-                Ok(line)
+                Self::greet(websocket, Box::new(moorline), false).await
             }
         }
+    }
+
+    /// Returns when the server has let it in, with the session that it had before or another.
+    async fn greet(websocket: WebSocketStream<TcpStream>, moorline: Box<Moorline>, resumes: bool) -> Result<Self> {
+        let mut line = Self { websocket, speech: Speech::Moorline(moorline), waiting: Vec::new() };
+        let mut heard = Vec::new();
+        while heard.is_empty() {
+            line.hear(&mut heard).await?;
+        }
+        ensure!(matches!(heard[..], [Heard::Ready { resumed }, ..] if resumed == resumes), "the server said {heard:?}");
+        Ok(line)
+    }
+
+    /// Loses its socket without a word, as a line does that breaks.
+    pub(crate) fn cut(self) -> Cut {
+        Cut(self.speech)
     }
 
     /// Opens several, some at one time: all at once the last would wait beyond the server's deadline for a handshake.
@@ -145,6 +159,23 @@ impl Line {
             Speech::Raw(raw) => raw.handle(&message, heard),
             Speech::Moorline(moorline) => moorline.handle(message, &mut self.waiting, heard),
         }
+    }
+}
+
+/// A connection whose socket is gone.
+pub(crate) struct Cut(Speech);
+
+impl Cut {
+    /// Connects again, and returns when the session goes on. The raw server knows nobody again: there it is a new
+    /// connection.
+    pub(crate) async fn resume(self, door: &Door) -> Result<Line> {
+        let Speech::Moorline(mut moorline) = self.0 else { return Line::open(door).await };
+        let websocket = upgrade(door, Some(moorline.cut()?)).await?;
+        moorline.opened();
+        let mut line = Line::greet(websocket, moorline, true).await?;
+        // The number of its next frame, which belongs to a session that goes on.
+        line.flush().await?;
+        Ok(line)
     }
 }
 

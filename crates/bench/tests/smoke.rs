@@ -6,8 +6,16 @@ use std::{error::Error, fs, process::Command};
 
 type TestResult = Result<(), Box<dyn Error>>;
 
-const CASES: [&str; 7] =
-    ["call-pipelined", "call-single", "fan-out-paced", "fan-out-saturated", "connect", "connect-burst", "idle"];
+const CASES: [&str; 8] = [
+    "call-pipelined",
+    "call-single",
+    "fan-out-paced",
+    "fan-out-saturated",
+    "connect",
+    "connect-burst",
+    "resume",
+    "idle",
+];
 
 fn bench(args: &[&str]) -> Result<(bool, String), Box<dyn Error>> {
     let output = Command::new(env!("CARGO_BIN_EXE_moorline-bench")).args(args).output()?;

@@ -41,15 +41,18 @@ impl Moorline {
         getrandom::fill(&mut seed)?;
         let mut endpoint = ClientEndpoint::new(config, seed);
         endpoint.start(Timestamp::from_millis(0));
-        let (socket, subprotocol) = loop {
-            match endpoint.poll_output() {
-                ClientOutput::OpenSocket { socket, subprotocol, .. } => break (socket, subprotocol),
-                ClientOutput::Event(_) => {}
-                other => bail!("a client with a key wants a socket first, not {other:?}"),
-            }
-        };
+        let (socket, subprotocol) = wanted(&mut endpoint)?;
         let (echo, publish) = (Name::new(ECHO)?, Name::new(PUBLISH)?);
         Ok((Self { endpoint, socket, origin: Instant::now(), echo, publish }, subprotocol))
+    }
+
+    /// The socket is gone, and the next try begins at once, up to where it wants a socket with this subprotocol.
+    pub(super) fn cut(&mut self) -> Result<&'static str> {
+        self.input(SocketInput::Closed(1006));
+        self.endpoint.retry_now(self.now());
+        let (socket, subprotocol) = wanted(&mut self.endpoint)?;
+        self.socket = socket;
+        Ok(subprotocol)
     }
 
     /// The socket is there.
@@ -74,12 +77,13 @@ impl Moorline {
 
     /// Takes out what is to be written and what was heard.
     pub(super) fn drain(&mut self, waiting: &mut Vec<Bytes>, heard: &mut Vec<Heard>) -> Result<()> {
+        let mut resumed = false;
         loop {
             match self.endpoint.poll_output() {
                 ClientOutput::Transmit(_, record) => waiting.push(record),
                 ClientOutput::Event(ClientEvent::Peer(event)) => heard.push(heard_of(event)?),
-                ClientOutput::Event(ClientEvent::Status(Status::Connected)) => heard.push(Heard::Ready),
-                ClientOutput::Event(ClientEvent::Session(_)) => {}
+                ClientOutput::Event(ClientEvent::Status(Status::Connected)) => heard.push(Heard::Ready { resumed }),
+                ClientOutput::Event(ClientEvent::Session(session)) => resumed = session.resumed,
                 // A round is shorter than any deadline of an endpoint whose server answers.
                 ClientOutput::Wait(_) => return Ok(()),
                 ClientOutput::Event(ClientEvent::Status(status)) => bail!("a connection is {status:?}"),
@@ -94,6 +98,17 @@ impl Moorline {
 
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// The socket that an endpoint with a key wants before anything else, and its subprotocol.
+fn wanted(endpoint: &mut ClientEndpoint) -> Result<(SocketId, &'static str)> {
+    loop {
+        match endpoint.poll_output() {
+            ClientOutput::OpenSocket { socket, subprotocol, .. } => return Ok((socket, subprotocol)),
+            ClientOutput::Event(_) => {}
+            other => bail!("a client with a key wants a socket first, not {other:?}"),
+        }
     }
 }
 
