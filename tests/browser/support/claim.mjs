@@ -8,6 +8,7 @@ import { chromium } from "playwright-core";
 
 import * as environment from "./environment.mjs";
 import { startCutter } from "./cutter.mjs";
+import { startTabs } from "./devtools.mjs";
 import { startFixture, startMoorline, startNode } from "./processes.mjs";
 import { project } from "./project.mjs";
 import { startRecorder } from "./recorder.mjs";
@@ -129,6 +130,13 @@ class Stage {
     page.on("websocket", (socket) => page.sockets.push(socket.url()));
     if (url) await page.goto(url);
     return page;
+  }
+
+  /** Tabs that can be in the background and be frozen: see {@link startTabs}. */
+  async tabs() {
+    const tabs = await startTabs((text) => this.complaints.push(text));
+    this.#endings.push(() => tabs.stop());
+    return tabs;
   }
 
   /** Later endings first: pages leave before their servers do. */

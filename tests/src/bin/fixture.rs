@@ -11,6 +11,7 @@
 //! | `--public DIR` | static files |
 //! | `--echo exact` or `flipped` | WebSockets at `/echo` that say everything back, for Autobahn |
 //! | `--resume-window-ms N` | how long sessions wait for their client; default as the server's |
+//! | `--heartbeat-idle-ms N`, `--heartbeat-grace-ms N` | when the server asks a silent client, and gives it up |
 //! | `--allowed-origin ORIGIN`, `--public-url URL` | may stand several times; the latter lets everybody in |
 
 use std::{
@@ -85,6 +86,8 @@ fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, B
             "--key-seed" => seed = value.parse()?,
             "--encryption" => server.encryption = value != "off",
             "--resume-window-ms" => config.session.resume_window = Duration::from_millis(value.parse()?),
+            "--heartbeat-idle-ms" => config.heartbeat.idle = Duration::from_millis(value.parse()?),
+            "--heartbeat-grace-ms" => config.heartbeat.grace = Duration::from_millis(value.parse()?),
             "--public" => server.public = Some(value.into()),
             "--echo" if value == "exact" => echo = Some(Echo::Exact),
             "--echo" if value == "flipped" => echo = Some(Echo::Flipped),
