@@ -145,11 +145,12 @@ claim("a_page_that_comes_online_again_connects_at_once_however_long_the_wait", a
     globalThis.client = moorline.connect("/moorline", { reconnectBaseMs: HOUR, reconnectMaxMs: HOUR });
     await client.ready();
   }, HOUR);
-  await page.context().setOffline(true);
-  assert.equal(await page.evaluate(() => navigator.onLine), false);
+  // Not the other way round: a page that is offline does not always hear that its socket is gone, and finds out after 40 s.
   await first.stop("SIGKILL");
   const waiting = await page.evaluate(() => kit.until(client, ({ retryInMs }) => retryInMs !== undefined));
   assert.equal(waiting.status, "connecting");
+  await page.context().setOffline(true);
+  assert.equal(await page.evaluate(() => navigator.onLine), false);
   await stage.fixture({ port: first.port });
   await page.context().setOffline(false);
   const { attempt } = await page.evaluate(() => kit.connected(client));

@@ -152,7 +152,7 @@ claim("what_is_sent_offline_arrives_once_and_in_order_as_soon_as_the_page_is_onl
 claim("a_tab_that_is_looked_at_again_connects_at_once", async (stage) => {
   const { http, url, key } = await stage.fixture();
   const cutter = await stage.cutter(url);
-  // Chromium without a window never hides a page, so the page says it of itself.
+  // Playwright keeps every page shown, so the page says it of itself. background.test.mjs has tabs that are hidden.
   const page = await stage.page(http, () => {
     let visibility = "visible";
     Object.defineProperty(document, "visibilityState", { get: () => visibility });
@@ -193,6 +193,7 @@ claim("a_page_that_stood_still_goes_on_with_its_session_when_it_runs_again", asy
     setInterval(() => {}, 1); // Something to stop at.
   }, [cutter.url, { ...QUICK, serverKey: key }]);
   // Chromium freezes no page of Playwright's, which are always looked at: a debugger stops it as completely.
+  // background.test.mjs has one that is frozen.
   const devtools = await page.context().newCDPSession(page);
   await devtools.send("Debugger.enable");
   const paused = new Promise((resolve) => devtools.once("Debugger.paused", resolve));

@@ -132,7 +132,7 @@ async fn calls_numbers(client: &Client, count: u64) -> TestResult {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_doubled_or_reordered_across_hundreds_of_cuts() -> TestResult {
-    const MESSAGES: u64 = 40_000;
+    const MESSAGES: u64 = 50_000;
     let (server, arrived) = start().await?;
     // From the 300th connection on the way is free, so that it all comes to an end.
     let harm = |number| if number < 400 { every_harm(number) } else { Harm::None };

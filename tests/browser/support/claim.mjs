@@ -9,6 +9,7 @@ import { chromium } from "playwright-core";
 import * as environment from "./environment.mjs";
 import { startCutter } from "./cutter.mjs";
 import { reserve, startNginx } from "./nginx.mjs";
+import { startTabs } from "./devtools.mjs";
 import { startFixture, startMoorline, startNode } from "./processes.mjs";
 import { project } from "./project.mjs";
 import { startRecorder } from "./recorder.mjs";
@@ -17,18 +18,6 @@ import { startSite } from "./site.mjs";
 // Longer than anything here takes on a busy machine; reaching it fails the test.
 const PATIENCE_MS = 60_000;
 
-const ARGUMENTS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  // Names that are not this machine to whoever reads them, and are nevertheless.
-  "--host-resolver-rules=MAP *.test 127.0.0.1",
-];
-
 /** What Chromium itself writes to the console about a server that does not answer as it should. */
 export const NETWORK = /Failed to load resource|WebSocket connection to .* failed|blocked by CORS policy/;
 
@@ -36,7 +25,7 @@ let browser;
 after(async () => (await browser)?.close());
 
 function launch() {
-  return (browser ??= chromium.launch({ executablePath: environment.chromium, args: ARGUMENTS }));
+  return (browser ??= chromium.launch({ executablePath: environment.chromium, args: environment.chromiumArguments }));
 }
 
 /**
@@ -143,6 +132,13 @@ class Stage {
     page.on("websocket", (socket) => page.sockets.push(socket.url()));
     if (url) await page.goto(url);
     return page;
+  }
+
+  /** Tabs that can be in the background and be frozen: see {@link startTabs}. */
+  async tabs() {
+    const tabs = await startTabs((text) => this.complaints.push(text));
+    this.#endings.push(() => tabs.stop());
+    return tabs;
   }
 
   /** Later endings first: pages leave before their servers do. */

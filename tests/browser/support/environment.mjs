@@ -12,6 +12,18 @@ export const tarball = present(process.env.MOORLINE_TARBALL ?? join(target, "npm
 
 export const chromium = present(process.env.MOORLINE_CHROMIUM ?? "/usr/bin/chromium", "apt-get install chromium");
 
+export const chromiumArguments = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  // Names that are not this machine to whoever reads them, and are nevertheless.
+  "--host-resolver-rules=MAP *.test 127.0.0.1",
+];
+
 /** Only some tests need it. */
 export const nginx = () => present(process.env.MOORLINE_NGINX ?? "/usr/sbin/nginx", "apt-get install nginx");
 

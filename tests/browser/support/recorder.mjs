@@ -9,6 +9,7 @@ export async function startRecorder(serverUrl) {
   const upward = [];
   const downward = [];
   const sockets = new Set();
+  const ends = [];
   const http = createServer(async (_, response) => {
     // The question for the identity document, and none once the server is gone.
     const answered = await fetch(serverUrl.replace(/^ws/, "http")).catch(() => undefined);
@@ -19,6 +20,7 @@ export async function startRecorder(serverUrl) {
   const accepting = new WebSocketServer({ server: http, handleProtocols: ([first]) => first });
   accepting.on("connection", (client, request) => {
     const server = new WebSocket(serverUrl, client.protocol, { origin: request.headers.origin });
+    ends.push(once(server, "close"));
     relay(client, server, upward);
     relay(server, client, downward);
     for (const socket of [client, server]) sockets.add(socket);
@@ -31,6 +33,18 @@ export async function startRecorder(serverUrl) {
     get upward() { return Buffer.concat(upward); },
     /** From the server to the page. */
     get downward() { return Buffer.concat(downward); },
+    /** How many connections there have been. */
+    get lines() { return ends.length; },
+    /** When the server has ended the connection of this number, from 0. */
+    ended: (number) => ends[number],
+    /**
+     * How many frames of this kind have passed, where nothing is sealed.
+     * @param direction "upward" or "downward"
+     */
+    count(direction, kind) {
+      const messages = direction === "upward" ? upward : downward;
+      return messages.flatMap(kinds).filter((each) => each === kind).length;
+    },
     /** Cuts every socket as a broken line does, without a word. */
     cut: () => sockets.forEach((socket) => socket.terminate()),
     stop: () => {
@@ -52,4 +66,25 @@ function relay(from, to, recording) {
   });
   from.on("error", () => {});
   from.on("close", (code) => to.close(code >= 3000 || code === 1000 ? code : undefined));
+}
+
+/** The numbers of frames. */
+export const PING = 7;
+export const PONG = 8;
+
+/** The kinds of the frames in a record that is not sealed (`docs/PROTOCOL.md` § Frames). */
+function kinds(record) {
+  const found = [];
+  if (record[0] !== 0x11) return found;
+  for (let at = 1; at < record.length;) {
+    found.push(record[at]);
+    let length = 0;
+    let scale = 1;
+    for (at += 2; ; at++, scale *= 128) {
+      length += (record[at] & 0x7f) * scale;
+      if (record[at] < 0x80) break;
+    }
+    at += 1 + length;
+  }
+  return found;
 }
