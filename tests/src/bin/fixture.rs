@@ -11,7 +11,7 @@
 //! | `--public DIR` | static files |
 //! | `--echo exact` or `flipped` | WebSockets at `/echo` that say everything back, for Autobahn |
 //! | `--resume-window-ms N` | how long sessions wait for their client; default as the server's |
-//! | `--toml TEXT` | a configuration to begin with; before the other flags |
+//! | `--toml TEXT` | a configuration instead of the tests' own, to which the other flags apply |
 //! | `--allowed-origin ORIGIN`, `--public-url URL` | may stand several times; the latter lets everybody in |
 //! | `--jwt-secret SECRET` | believes tokens of HS256 by this secret, without leeway, so that tests need not wait for it |
 //! | `--shared-key KEY` | takes who has this key (`mlkey_…`), in the role `service`, and nobody without it |
@@ -93,19 +93,20 @@ struct Arguments {
 }
 
 fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, Box<dyn Error>> {
-    let mut config = moorline_tests::unhurried();
+    let mut flags = Vec::new();
+    while let Some(flag) = arguments.next() {
+        let value = arguments.next().ok_or_else(|| format!("{flag} needs a value"))?;
+        flags.push((flag, value));
+    }
+    let toml = flags.iter().find(|(flag, _)| flag == "--toml");
+    let mut config = toml.map_or_else(|| Ok(moorline_tests::unhurried()), |(_, text)| Config::parse(text, ""))?;
     config.server.listen = ([127, 0, 0, 1], 0).into();
     let (mut seed, mut echo) = (1, None);
     let (mut doorman, mut guests) = (false, false);
-    while let Some(flag) = arguments.next() {
-        let value = arguments.next().ok_or_else(|| format!("{flag} needs a value"))?;
+    for (flag, value) in flags {
         let server = &mut config.server;
         match flag.as_str() {
-            "--toml" => {
-                let listen = server.listen;
-                config = Config::parse(&value, "")?;
-                config.server.listen = listen;
-            }
+            "--toml" => {}
             "--port" => server.listen.set_port(value.parse()?),
             "--key-seed" => seed = value.parse()?,
             "--encryption" => server.encryption = value != "off",
