@@ -1,0 +1,57 @@
+use super::*;
+use crate::{
+    client::{ClientConfig, ClientEndpoint, ClientInput, ClientOutput, SocketId, SocketInput},
+    frame::Epoch,
+};
+
+/// What a client in plain mode writes on its socket.
+fn written(client: &mut ClientEndpoint) -> Vec<Bytes> {
+    let mut records = Vec::new();
+    loop {
+        match client.poll_output() {
+            ClientOutput::Transmit(_, record) => records.push(record),
+            ClientOutput::Wait(_) => return records,
+            _ => {}
+        }
+    }
+}
+
+/// A client in plain mode, and a server that is to decide about it.
+fn arrived(now: Timestamp) -> (ClientEndpoint, ServerEndpoint) {
+    let mut config = ClientConfig::new(DialUrl::parse("ws://localhost/").expect("a URL"));
+    config.suite = None;
+    let mut client = ClientEndpoint::new(config, [1; 32]);
+    client.start(now);
+    client.handle_input(now, ClientInput::Socket(SocketId(1), SocketInput::Opened));
+    let mut server = ServerEndpoint::new(Arc::new(ServerConfig::new(Encryption::Off, Epoch([2; 8]))), [3; 32], now);
+    written(&mut client).into_iter().for_each(|hello| server.handle_input(now, ServerInput::Record(hello)));
+    assert!(matches!(server.poll_output(), ServerOutput::Event(ServerEvent::Arrived(_))));
+    (client, server)
+}
+
+/// The simulation found it: a client that was closed while the server's application made up its mind said good-bye,
+/// as it should, and was taken for one that breaks the protocol.
+#[test]
+fn regression_a_client_may_say_good_bye_before_it_is_let_in() {
+    let now = Timestamp::from_millis(0);
+    let (mut client, mut server) = arrived(now);
+    client.close();
+    written(&mut client).into_iter().for_each(|bye| server.handle_input(now, ServerInput::Record(bye)));
+    assert_eq!(server.poll_output(), ServerOutput::Event(ServerEvent::Ended(Ended::Bye, 0)));
+    assert_eq!(server.poll_output(), ServerOutput::CloseSocket(Code::NORMAL));
+}
+
+#[test]
+fn a_parked_session_keeps_nothing_that_belonged_to_its_connection() {
+    let now = Timestamp::from_millis(0);
+    let (_, mut server) = arrived(now);
+    server.handle_input(now, ServerInput::Congested(true));
+    server.admit(now, UnixMillis(0), None, Admission::default());
+    let volatile = Broadcast::new(Name::new("n").expect("a name"), Payload::json("1"), true).expect("small");
+    assert_eq!(server.send(&volatile), Ok(Sent::Queued));
+    assert!(server.session.has_output() && server.session.waiting_bytes() > 0);
+    // It may be parked for two minutes, and Welcome and what is volatile are for nobody any more.
+    server.handle_input(now, ServerInput::SocketClosed);
+    assert!(server.is_parked());
+    assert!(!server.session.has_output() && server.session.waiting_bytes() == 0);
+}
