@@ -70,6 +70,7 @@
 pub mod auth;
 pub mod backoff;
 mod calls;
+pub mod channel;
 mod cipher;
 pub mod client;
 pub mod code;

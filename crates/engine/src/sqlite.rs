@@ -1,0 +1,328 @@
+//! The engine whose channels are in a file.
+//!
+//! What it says is kept is written and synced: SQLite with a write-ahead log and `synchronous = FULL`. One thread writes
+//! and shares its commits among those who wait; others read. After a failure of the storage the file is opened anew, as
+//! what is in memory may not be what is on the disk; while the disk is full it is still read.
+
+mod log;
+mod schema;
+mod worker;
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use moorline_protocol::{
+    channel::{Bounds, ChannelId, Kind},
+    payload::Name,
+    subject::Tenant,
+    time::UnixMillis,
+};
+use rusqlite::{Connection, OptionalExtension};
+
+use self::{
+    log::Log,
+    worker::{News, Workers},
+};
+use crate::{
+    Answer, Append, Appended, Engine, EngineError, Expected, Key, Limit, OPERATIONS_KEPT, Page, Range, Removal,
+    Snapshot, Usage, ValueHash, Version, Versioned, Watcher, error::StorageFault,
+};
+
+/// An [`Engine`] in a file. Dropping it ends what was begun and closes the file.
+///
+/// Only one may have a file at a time: with two, neither would tell of what the other appends.
+pub struct SqliteEngine {
+    path: PathBuf,
+    workers: Workers,
+}
+
+impl fmt::Debug for SqliteEngine {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "SqliteEngine({})", self.path.display())
+    }
+}
+
+/// Why a file could not be opened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A later version of this program made the file.
+    Newer {
+        /// The file's version.
+        found: usize,
+        /// The newest that this program knows.
+        known: usize,
+    },
+    /// The file system has no write-ahead log; the journal there is instead.
+    NoWal(Box<str>),
+    /// SQLite's own.
+    Sqlite(rusqlite::Error),
+    /// There is no thread to be had.
+    Thread(io::Error),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Newer { found, known } => {
+                write!(formatter, "it has version {found}, and this program knows {known} at most: use a newer program")
+            }
+            Self::NoWal(mode) => write!(
+                formatter,
+                "the file system has no shared memory for a write-ahead log (SQLite offers {mode}): use a local disk"
+            ),
+            Self::Sqlite(error) => error.fmt(formatter),
+            Self::Thread(error) => error.fmt(formatter),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+impl From<rusqlite::Error> for OpenError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<io::Error> for OpenError {
+    fn from(error: io::Error) -> Self {
+        Self::Thread(error)
+    }
+}
+
+impl SqliteEngine {
+    /// Opens the file, or makes it. The seed makes epochs and tags: never use one twice.
+    ///
+    /// # Errors
+    /// When it cannot be opened or made, or a later version of this program made it.
+    pub fn open(path: &Path, seed: [u8; 32]) -> Result<Self, OpenError> {
+        Ok(Self { path: path.to_owned(), workers: Workers::start(path, seed)? })
+    }
+
+    /// Reads the whole file and looks whether it is sound; gives what is wrong, a line each.
+    ///
+    /// # Errors
+    /// [`EngineError::Storage`] when it could not be read.
+    pub async fn verify(&self) -> Result<Vec<String>, EngineError> {
+        self.workers
+            .read(|connection| {
+                let mut statement = connection.prepare("PRAGMA integrity_check")?;
+                let lines = statement.query_map((), |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+                Ok(lines.into_iter().filter(|line| line != "ok").collect())
+            })
+            .await
+    }
+
+    /// Reads of a channel's log, which is made if there is none.
+    async fn read_log<T: Send + 'static>(
+        &self,
+        channel: &ChannelId,
+        read: impl Fn(&Connection, &Log) -> Result<T, EngineError> + Clone + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let (id, reader) = (channel.clone(), read.clone());
+        let found = self
+            .workers
+            .read(move |connection| Log::find(connection, &id)?.map(|log| reader(connection, &log)).transpose())
+            .await?;
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        let id = channel.clone();
+        self.workers
+            .write(move |connection, entropy| {
+                let log = Log::find_or_make(connection, &id, entropy)?;
+                Ok((read(connection, &log)?, None))
+            })
+            .await
+    }
+}
+
+impl Engine for SqliteEngine {
+    fn watch(&self, watcher: Arc<dyn Watcher>) {
+        self.workers.watch(watcher);
+    }
+
+    fn append<'a>(&'a self, channel: &'a ChannelId, append: Append) -> Answer<'a, Appended> {
+        let channel = channel.clone();
+        Box::pin(self.workers.write(move |connection, entropy| {
+            let mut log = Log::find_or_make(connection, &channel, entropy)?;
+            let (appended, entry) = log.append(connection, append, entropy)?;
+            Ok((appended, entry.map(|entry| News::Appended(channel, log.bounds.epoch, entry))))
+        }))
+    }
+
+    fn bounds<'a>(&'a self, channel: &'a ChannelId) -> Answer<'a, Bounds> {
+        Box::pin(self.read_log(channel, |_, log| Ok(log.bounds)))
+    }
+
+    fn read<'a>(&'a self, channel: &'a ChannelId, range: Range, limit: Limit) -> Answer<'a, Page> {
+        Box::pin(self.read_log(channel, move |connection, log| log.read(connection, range, limit)))
+    }
+
+    fn snapshot<'a>(&'a self, channel: &'a ChannelId) -> Answer<'a, Option<Arc<Snapshot>>> {
+        Box::pin(self.read_log(channel, |connection, log| Ok(log.snapshot(connection)?.map(Arc::new))))
+    }
+
+    fn keep_snapshot<'a>(&'a self, channel: &'a ChannelId, snapshot: Snapshot) -> Answer<'a, ()> {
+        let channel = channel.clone();
+        Box::pin(self.workers.write(move |connection, entropy| {
+            let mut log = Log::find_or_make(connection, &channel, entropy)?;
+            Ok((log.keep_snapshot(connection, &snapshot)?, None))
+        }))
+    }
+
+    fn keep_value<'a>(&'a self, channel: &'a ChannelId, hash: ValueHash, value: Bytes) -> Answer<'a, ()> {
+        let channel = channel.clone();
+        Box::pin(self.workers.write(move |connection, entropy| {
+            let log = Log::find_or_make(connection, &channel, entropy)?;
+            let sql = "INSERT OR IGNORE INTO channel_values (log, hash, content) VALUES (?, ?, ?)";
+            connection.prepare_cached(sql)?.execute((log.id, hash.0, &value[..]))?;
+            Ok(((), None))
+        }))
+    }
+
+    fn value<'a>(&'a self, channel: &'a ChannelId, hash: ValueHash) -> Answer<'a, Option<Bytes>> {
+        let channel = channel.clone();
+        Box::pin(self.workers.read(move |connection| {
+            let Some(log) = Log::find(connection, &channel)? else { return Ok(None) };
+            let sql = "SELECT content FROM channel_values WHERE log = ? AND hash = ?";
+            let mut statement = connection.prepare_cached(sql)?;
+            let found = statement.query_row((log.id, hash.0), |row| row.get::<_, Vec<u8>>(0)).optional()?;
+            Ok(found.map(Bytes::from))
+        }))
+    }
+
+    fn usage<'a>(&'a self, channel: &'a ChannelId) -> Answer<'a, Usage> {
+        let channel = channel.clone();
+        Box::pin(self.workers.read(move |connection| match Log::find(connection, &channel)? {
+            Some(log) => log.usage(connection),
+            None => Ok(Usage::default()),
+        }))
+    }
+
+    fn channels<'a>(
+        &'a self,
+        kind: Kind,
+        tenant: Option<Tenant>,
+        after: Option<ChannelId>,
+        most: usize,
+    ) -> Answer<'a, Vec<ChannelId>> {
+        Box::pin(self.workers.read(move |connection| {
+            let tenant = tenant.as_ref().map(Tenant::as_str);
+            let after = after.as_ref().map(|id| (id.tenant.as_str(), id.name.as_str()));
+            let sql = "SELECT tenant, name FROM logs WHERE kind = ?1 AND (?2 IS NULL OR tenant = ?2)
+                       AND (?3 IS NULL OR (tenant, name) > (?3, ?4)) ORDER BY tenant, name LIMIT ?5";
+            let most = i64::try_from(most).unwrap_or(i64::MAX);
+            let mut statement = connection.prepare_cached(sql)?;
+            let asked = (kind as i64, tenant, after.map(|(tenant, _)| tenant), after.map(|(_, name)| name), most);
+            let rows = statement.query_map(asked, |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+            rows.map(|row| {
+                let (tenant, name) = row?;
+                let strange = || EngineError::Storage(StorageFault("a channel has a name that none can have".into()));
+                let tenant = Tenant::new(&tenant).map_err(|_| strange())?;
+                Ok(ChannelId::new(tenant, kind, Name::new(&name).map_err(|_| strange())?))
+            })
+            .collect()
+        }))
+    }
+
+    fn remove<'a>(&'a self, channel: &'a ChannelId, removal: Removal) -> Answer<'a, bool> {
+        let channel = channel.clone();
+        Box::pin(self.workers.write(move |connection, _| {
+            let Some(log) = Log::find(connection, &channel)? else { return Ok((false, None)) };
+            if removal == Removal::IfEmpty && log.usage(connection)? != Usage::default() {
+                return Ok((false, None));
+            }
+            log.remove(connection)?;
+            Ok((true, Some(News::Removed(channel))))
+        }))
+    }
+
+    fn sweep(&self, now: UnixMillis) -> Answer<'_, ()> {
+        Box::pin(self.workers.write(move |connection, _| {
+            Log::sweep(connection, now)?;
+            let oldest = now.0.saturating_sub(OPERATIONS_KEPT.as_millis() as u64);
+            connection.prepare_cached("DELETE FROM operations WHERE at < ?")?.execute((oldest,))?;
+            Ok(((), None))
+        }))
+    }
+
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Versioned>> {
+        let key = key.clone();
+        Box::pin(self.workers.read(move |connection| {
+            let sql = "SELECT version, value FROM application_values WHERE tenant = ? AND namespace = ? AND name = ?";
+            let mut statement = connection.prepare_cached(sql)?;
+            let found = statement.query_row((key.tenant.as_str(), &key.namespace, &key.name), |row| {
+                Ok(Versioned { version: Version(row.get(0)?), value: row.get::<_, Vec<u8>>(1)?.into() })
+            });
+            Ok(found.optional()?)
+        }))
+    }
+
+    fn put<'a>(&'a self, key: &'a Key, value: Bytes, expected: Expected) -> Answer<'a, Version> {
+        let key = key.clone();
+        Box::pin(self.workers.write(move |connection, _| {
+            check(connection, &key, expected)?;
+            // One count for all of them, so that none comes twice.
+            let next = "UPDATE counters SET value = value + 1 WHERE name = 'version' RETURNING value";
+            let version = connection.prepare_cached(next)?.query_row((), |row| row.get(0))?;
+            let sql = "INSERT OR REPLACE INTO application_values (tenant, namespace, name, version, value)
+                       VALUES (?, ?, ?, ?, ?)";
+            let row = (key.tenant.as_str(), &key.namespace, &key.name, version, &value[..]);
+            connection.prepare_cached(sql)?.execute(row)?;
+            Ok((Version(version), None))
+        }))
+    }
+
+    fn delete<'a>(&'a self, key: &'a Key, expected: Expected) -> Answer<'a, bool> {
+        let key = key.clone();
+        Box::pin(self.workers.write(move |connection, _| {
+            check(connection, &key, expected)?;
+            let sql = "DELETE FROM application_values WHERE tenant = ? AND namespace = ? AND name = ?";
+            let gone = connection.prepare_cached(sql)?.execute((key.tenant.as_str(), &key.namespace, &key.name))?;
+            Ok((gone > 0, None))
+        }))
+    }
+
+    fn keys<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        namespace: &'a str,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        most: usize,
+    ) -> Answer<'a, Vec<(String, Versioned)>> {
+        let (tenant, namespace, prefix) = (tenant.clone(), namespace.to_owned(), prefix.to_owned());
+        let after = after.map(str::to_owned);
+        Box::pin(self.workers.read(move |connection| {
+            let sql = "SELECT name, version, value FROM application_values
+                       WHERE tenant = ?1 AND namespace = ?2 AND name >= ?3 AND (?4 IS NULL OR name > ?4) ORDER BY name";
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query((tenant.as_str(), &namespace, &prefix, &after))?;
+            let mut found = Vec::new();
+            while found.len() < most
+                && let Some(row) = rows.next()?
+            {
+                let name: String = row.get(0)?;
+                if !name.starts_with(&prefix) {
+                    break;
+                }
+                let value = Versioned { version: Version(row.get(1)?), value: row.get::<_, Vec<u8>>(2)?.into() };
+                found.push((name, value));
+            }
+            Ok(found)
+        }))
+    }
+}
+
+fn check(connection: &Connection, key: &Key, expected: Expected) -> Result<(), EngineError> {
+    let sql = "SELECT version FROM application_values WHERE tenant = ? AND namespace = ? AND name = ?";
+    let mut statement = connection.prepare_cached(sql)?;
+    let found = statement.query_row((key.tenant.as_str(), &key.namespace, &key.name), |row| row.get(0)).optional()?;
+    if expected.holds(found.map(Version)) { Ok(()) } else { Err(EngineError::Changed) }
+}

@@ -1,0 +1,314 @@
+//! One channel's rows.
+
+use std::{sync::Arc, time::Duration};
+
+use moorline_protocol::{
+    channel::{Bounds, ChannelId, Gap, LogEpoch, Mark, Offset, Position, Tag},
+    entropy::Entropy,
+    time::UnixMillis,
+};
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use crate::{Append, Appended, EngineError, Entry, Limit, OpId, Page, Range, Retention, Room, Snapshot, Usage};
+
+/// A channel's log as its row says.
+pub(super) struct Log {
+    pub(super) id: i64,
+    pub(super) bounds: Bounds,
+    entries: u64,
+    bytes: u64,
+    retention: Retention,
+}
+
+const COLUMNS: &str =
+    "id, epoch, head, head_tag, trimmed, trimmed_tag, entries, bytes, keep_entries, keep_bytes, keep_ms";
+
+/// SQLite's integers have a sign; more than they hold is as good as no limit.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn unlimited(number: i64) -> u64 {
+    if number == i64::MAX { u64::MAX } else { number.unsigned_abs() }
+}
+
+fn mark(row: &Row<'_>, offset: usize, tag: usize) -> rusqlite::Result<Mark> {
+    Ok(Mark { offset: Offset(row.get(offset)?), tag: Tag(row.get(tag)?) })
+}
+
+fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    Ok(Entry {
+        prev: Offset(row.get(0)?),
+        mark: mark(row, 1, 2)?,
+        at: UnixMillis(row.get(3)?),
+        content: row.get::<_, Vec<u8>>(4)?.into(),
+    })
+}
+
+impl Log {
+    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let age = match unlimited(row.get(10)?) {
+            u64::MAX => Duration::MAX,
+            millis => Duration::from_millis(millis),
+        };
+        Ok(Self {
+            id: row.get(0)?,
+            bounds: Bounds { epoch: LogEpoch(row.get(1)?), head: mark(row, 2, 3)?, trimmed: mark(row, 4, 5)? },
+            entries: row.get(6)?,
+            bytes: row.get(7)?,
+            retention: Retention { entries: unlimited(row.get(8)?), bytes: unlimited(row.get(9)?), age },
+        })
+    }
+
+    pub(super) fn find(connection: &Connection, channel: &ChannelId) -> Result<Option<Self>, EngineError> {
+        let sql = format!("SELECT {COLUMNS} FROM logs WHERE kind = ? AND tenant = ? AND name = ?");
+        let mut statement = connection.prepare_cached(&sql)?;
+        let asked = (channel.kind as i64, channel.tenant.as_str(), channel.name.as_str());
+        Ok(statement.query_row(asked, Self::of).optional()?)
+    }
+
+    pub(super) fn find_or_make(
+        connection: &Connection,
+        channel: &ChannelId,
+        entropy: &mut Entropy,
+    ) -> Result<Self, EngineError> {
+        if let Some(found) = Self::find(connection, channel)? {
+            return Ok(found);
+        }
+        let epoch = LogEpoch(entropy.array());
+        let retention = Retention::default();
+        let sql = "INSERT INTO logs (tenant, kind, name, epoch, keep_entries, keep_bytes, keep_ms)
+                   VALUES (?, ?, ?, ?, ?, ?, ?)";
+        let [keep_entries, keep_bytes, keep_ms] = kept(retention);
+        connection.prepare_cached(sql)?.execute((
+            channel.tenant.as_str(),
+            channel.kind as i64,
+            channel.name.as_str(),
+            epoch.0,
+            keep_entries,
+            keep_bytes,
+            keep_ms,
+        ))?;
+        let id = connection.last_insert_rowid();
+        Ok(Self { id, bounds: Bounds::new(epoch), entries: 0, bytes: 0, retention })
+    }
+
+    pub(super) fn append(
+        &mut self,
+        connection: &Connection,
+        append: Append,
+        entropy: &mut Entropy,
+    ) -> Result<(Appended, Option<Arc<Entry>>), EngineError> {
+        let epoch = self.bounds.epoch;
+        if let Some(op) = append.op
+            && let Some(mark) = self.done(connection, op)?
+        {
+            return Ok((Appended { position: Position { epoch, mark }, repeated: true }, None));
+        }
+        let prev = self.bounds.head.offset;
+        if append.expected.is_some_and(|expected| expected != prev) {
+            return Err(EngineError::Conflict(self.bounds.head));
+        }
+        let mark = Mark { offset: Offset(prev.0 + 1), tag: Tag(entropy.array()) };
+        let entry = Entry { prev, mark, at: append.at, content: append.content };
+        let sql = "INSERT INTO entries (log, offset, prev, tag, at, content) VALUES (?, ?, ?, ?, ?, ?)";
+        let row = (self.id, mark.offset.0, prev.0, mark.tag.0, entry.at.0, &entry.content[..]);
+        connection.prepare_cached(sql)?.execute(row)?;
+        if let Some(op) = append.op {
+            let sql = "INSERT INTO operations (log, op, offset, tag, at) VALUES (?, ?, ?, ?, ?)";
+            let row = (self.id, op.0, mark.offset.0, mark.tag.0, entry.at.0);
+            connection.prepare_cached(sql)?.execute(row)?;
+        }
+        self.bounds.head = mark;
+        self.entries += 1;
+        self.bytes += entry.content.len() as u64;
+        self.retention = append.retention;
+        self.trim(connection, entry.at)?;
+        self.save(connection)?;
+        Ok((Appended { position: Position { epoch, mark }, repeated: false }, Some(Arc::new(entry))))
+    }
+
+    fn done(&self, connection: &Connection, op: OpId) -> Result<Option<Mark>, EngineError> {
+        let sql = "SELECT offset, tag FROM operations WHERE log = ? AND op = ?";
+        let mut statement = connection.prepare_cached(sql)?;
+        Ok(statement.query_row((self.id, op.0), |row| mark(row, 0, 1)).optional()?)
+    }
+
+    fn trim(&mut self, connection: &Connection, now: UnixMillis) -> Result<(), EngineError> {
+        // The length of a blob is read without the blob.
+        let sql = "SELECT offset, tag, at, length(content) FROM entries WHERE log = ? ORDER BY offset";
+        let mut failed = None;
+        let left = {
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows =
+                statement.query_map((self.id,), |row| Ok((mark(row, 0, 1)?, UnixMillis(row.get(2)?), row.get(3)?)))?;
+            let oldest_first = rows.map_while(|row| row.map_err(|error| failed = Some(error)).ok());
+            self.retention.beyond(self.entries, self.bytes, now, oldest_first)
+        };
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        if let Some(left) = left {
+            connection
+                .prepare_cached("DELETE FROM entries WHERE log = ? AND offset <= ?")?
+                .execute((self.id, left.upto.offset.0))?;
+            (self.bounds.trimmed, self.entries, self.bytes) = (left.upto, left.entries, left.bytes);
+        }
+        Ok(())
+    }
+
+    fn save(&self, connection: &Connection) -> Result<(), EngineError> {
+        let sql = "UPDATE logs SET head = ?, head_tag = ?, trimmed = ?, trimmed_tag = ?, entries = ?, bytes = ?,
+                   keep_entries = ?, keep_bytes = ?, keep_ms = ? WHERE id = ?";
+        let Bounds { head, trimmed, .. } = self.bounds;
+        let [keep_entries, keep_bytes, keep_ms] = kept(self.retention);
+        connection.prepare_cached(sql)?.execute((
+            head.offset.0,
+            head.tag.0,
+            trimmed.offset.0,
+            trimmed.tag.0,
+            self.entries,
+            self.bytes,
+            keep_entries,
+            keep_bytes,
+            keep_ms,
+            self.id,
+        ))?;
+        Ok(())
+    }
+
+    fn judge(&self, connection: &Connection, since: Position) -> Result<Result<Offset, Gap>, EngineError> {
+        let mut failed = None;
+        let judged = self.bounds.judge(since, |offset| {
+            let found = connection.prepare_cached("SELECT tag FROM entries WHERE log = ? AND offset = ?");
+            let found =
+                found.and_then(|mut statement| statement.query_row((self.id, offset.0), |row| row.get(0)).optional());
+            found
+                .unwrap_or_else(|error| {
+                    failed = Some(error);
+                    None
+                })
+                .map(Tag)
+        });
+        failed.map_or(Ok(judged), |error| Err(error.into()))
+    }
+
+    pub(super) fn read(&self, connection: &Connection, range: Range, limit: Limit) -> Result<Page, EngineError> {
+        let bounds = self.bounds;
+        let (condition, offset, ascending) = match range {
+            Range::After(since) => match self.judge(connection, since)? {
+                Ok(after) => ("offset > ?", after, true),
+                Err(gap) => return Ok(Page { bounds, entries: Vec::new(), gap: Some(gap) }),
+            },
+            Range::Oldest => ("offset > ?", Offset(0), true),
+            Range::Before(offset) => ("offset < ?", offset, false),
+            Range::Newest => ("offset <= ?", bounds.head.offset, false),
+        };
+        let order = if ascending { "ASC" } else { "DESC" };
+        let sql = format!(
+            "SELECT prev, offset, tag, at, content FROM entries WHERE log = ? AND {condition} ORDER BY offset {order}"
+        );
+        let mut statement = connection.prepare_cached(&sql)?;
+        let mut rows = statement.query((self.id, signed(offset.0)))?;
+        let mut room = Room::new(limit);
+        let mut entries = Vec::new();
+        while let Some(row) = rows.next()? {
+            let entry = entry(row)?;
+            if !room.takes(&entry) {
+                break;
+            }
+            entries.push(Arc::new(entry));
+        }
+        if !ascending {
+            entries.reverse();
+        }
+        Ok(Page { bounds, entries, gap: None })
+    }
+
+    pub(super) fn snapshot(&self, connection: &Connection) -> Result<Option<Snapshot>, EngineError> {
+        let sql = "SELECT covers, tag, at, content FROM snapshots WHERE log = ? ORDER BY covers DESC LIMIT 1";
+        let mut statement = connection.prepare_cached(sql)?;
+        let found = statement.query_row((self.id,), |row| {
+            Ok(Snapshot {
+                covers: Position { epoch: self.bounds.epoch, mark: mark(row, 0, 1)? },
+                at: UnixMillis(row.get(2)?),
+                content: row.get::<_, Vec<u8>>(3)?.into(),
+            })
+        });
+        Ok(found.optional()?)
+    }
+
+    pub(super) fn keep_snapshot(&mut self, connection: &Connection, snapshot: &Snapshot) -> Result<(), EngineError> {
+        let covers = snapshot.covers.mark;
+        if self.judge(connection, snapshot.covers)?.is_err() {
+            return Err(EngineError::UnknownPosition);
+        }
+        let sql = "SELECT covers, tag FROM snapshots WHERE log = ? ORDER BY covers DESC LIMIT 1";
+        let newest = connection.prepare_cached(sql)?.query_row((self.id,), |row| mark(row, 0, 1)).optional()?;
+        if newest.is_some_and(|newest| newest.offset >= covers.offset) {
+            return Err(EngineError::Superseded);
+        }
+        let sql = "INSERT INTO snapshots (log, covers, tag, at, content) VALUES (?, ?, ?, ?, ?)";
+        let row = (self.id, covers.offset.0, covers.tag.0, snapshot.at.0, &snapshot.content[..]);
+        connection.prepare_cached(sql)?.execute(row)?;
+        // What the one before covers is in it, and it stays.
+        let Some(before) = newest else { return Ok(()) };
+        connection
+            .prepare_cached("DELETE FROM snapshots WHERE log = ? AND covers < ?")?
+            .execute((self.id, before.offset.0))?;
+        let sql = "SELECT count(*), coalesce(sum(length(content)), 0) FROM entries WHERE log = ? AND offset <= ?";
+        let (entries, bytes): (u64, u64) = connection
+            .prepare_cached(sql)?
+            .query_row((self.id, before.offset.0), |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if entries > 0 {
+            connection
+                .prepare_cached("DELETE FROM entries WHERE log = ? AND offset <= ?")?
+                .execute((self.id, before.offset.0))?;
+            self.bounds.trimmed = before;
+            self.entries -= entries;
+            self.bytes -= bytes;
+            self.save(connection)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn usage(&self, connection: &Connection) -> Result<Usage, EngineError> {
+        let count = |table: &str| {
+            let sql = format!("SELECT count(*), coalesce(sum(length(content)), 0) FROM {table} WHERE log = ?");
+            connection.prepare_cached(&sql)?.query_row((self.id,), |row| Ok((row.get(0)?, row.get(1)?)))
+        };
+        let (snapshots, snapshot_bytes) = count("snapshots")?;
+        let (values, value_bytes) = count("channel_values")?;
+        let (entries, entry_bytes) = (self.entries, self.bytes);
+        Ok(Usage { entries, entry_bytes, snapshots, snapshot_bytes, values, value_bytes })
+    }
+
+    pub(super) fn remove(self, connection: &Connection) -> Result<(), EngineError> {
+        for table in ["entries", "operations", "snapshots", "channel_values"] {
+            connection.prepare_cached(&format!("DELETE FROM {table} WHERE log = ?"))?.execute((self.id,))?;
+        }
+        connection.prepare_cached("DELETE FROM logs WHERE id = ?")?.execute((self.id,))?;
+        Ok(())
+    }
+
+    /// Drops what is too old, in every log that has anything of that age.
+    pub(super) fn sweep(connection: &Connection, now: UnixMillis) -> Result<(), EngineError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM logs WHERE entries > 0 AND
+             (SELECT at FROM entries WHERE log = logs.id ORDER BY offset LIMIT 1) < ?1 - keep_ms"
+        );
+        let mut statement = connection.prepare_cached(&sql)?;
+        let logs = statement.query_map((signed(now.0),), Self::of)?.collect::<Result<Vec<_>, _>>()?;
+        for mut log in logs {
+            log.trim(connection, now)?;
+            log.save(connection)?;
+        }
+        Ok(())
+    }
+}
+
+/// A retention as its columns.
+fn kept(retention: Retention) -> [i64; 3] {
+    let age = u64::try_from(retention.age.as_millis()).unwrap_or(u64::MAX);
+    [signed(retention.entries), signed(retention.bytes), signed(age)]
+}

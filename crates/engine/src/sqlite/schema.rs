@@ -1,0 +1,86 @@
+//! How channels lie in the file, and how an older file becomes a present one.
+
+use rusqlite::Connection;
+
+use super::OpenError;
+
+/// What each version adds to the one before it. A file's version is its `user_version`; what is here never changes.
+const MIGRATIONS: &[&str] = &[
+    // 1
+    "
+    CREATE TABLE logs (
+        id INTEGER PRIMARY KEY,
+        tenant TEXT NOT NULL,
+        kind INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        epoch BLOB NOT NULL,
+        head INTEGER NOT NULL DEFAULT 0,
+        head_tag BLOB NOT NULL DEFAULT x'0000000000000000',
+        trimmed INTEGER NOT NULL DEFAULT 0,
+        trimmed_tag BLOB NOT NULL DEFAULT x'0000000000000000',
+        entries INTEGER NOT NULL DEFAULT 0,
+        bytes INTEGER NOT NULL DEFAULT 0,
+        keep_entries INTEGER NOT NULL,
+        keep_bytes INTEGER NOT NULL,
+        keep_ms INTEGER NOT NULL,
+        UNIQUE (kind, tenant, name)
+    );
+    CREATE TABLE entries (
+        log INTEGER NOT NULL,
+        offset INTEGER NOT NULL,
+        prev INTEGER NOT NULL,
+        tag BLOB NOT NULL,
+        at INTEGER NOT NULL,
+        content BLOB NOT NULL,
+        PRIMARY KEY (log, offset)
+    ) WITHOUT ROWID;
+    CREATE TABLE operations (
+        log INTEGER NOT NULL,
+        op BLOB NOT NULL,
+        offset INTEGER NOT NULL,
+        tag BLOB NOT NULL,
+        at INTEGER NOT NULL,
+        PRIMARY KEY (log, op)
+    ) WITHOUT ROWID;
+    CREATE INDEX operations_by_age ON operations (at);
+    CREATE TABLE snapshots (
+        log INTEGER NOT NULL,
+        covers INTEGER NOT NULL,
+        tag BLOB NOT NULL,
+        at INTEGER NOT NULL,
+        content BLOB NOT NULL,
+        PRIMARY KEY (log, covers)
+    );
+    CREATE TABLE channel_values (
+        log INTEGER NOT NULL,
+        hash BLOB NOT NULL,
+        content BLOB NOT NULL,
+        PRIMARY KEY (log, hash)
+    );
+    CREATE TABLE application_values (
+        tenant TEXT NOT NULL,
+        namespace TEXT NOT NULL,
+        name TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        value BLOB NOT NULL,
+        PRIMARY KEY (tenant, namespace, name)
+    );
+    CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    INSERT INTO counters VALUES ('version', 0);
+    ",
+];
+
+/// Brings the file to the present version, each step whole or not at all.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
+    let found: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if found > MIGRATIONS.len() {
+        return Err(OpenError::Newer { found, known: MIGRATIONS.len() });
+    }
+    for (version, statements) in (1..).zip(MIGRATIONS).skip(found) {
+        let step = connection.transaction()?;
+        step.execute_batch(statements)?;
+        step.pragma_update(None, "user_version", version)?;
+        step.commit()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,310 @@
+//! The threads that speak with SQLite: one that writes, and some that read.
+//!
+//! What arrives while a commit is under way forms the next one. So a single write waits for nothing but its own commit,
+//! and many share theirs.
+
+use std::{
+    io, mem,
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use moorline_protocol::{
+    channel::{ChannelId, LogEpoch},
+    entropy::Entropy,
+};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{OpenError, schema};
+use crate::{EngineError, Entry, Watcher, error::StorageFault};
+
+/// Operations that share a commit, at most; and that wait for the next.
+const BATCH: usize = 512;
+
+/// Threads that read. Reading waits for the disk more than for the processor.
+const READERS: usize = 2;
+
+/// Statements that a connection keeps prepared.
+const STATEMENTS: usize = 64;
+
+/// What there is to tell of a write that was committed.
+pub(super) enum News {
+    /// An entry was appended.
+    Appended(ChannelId, LogEpoch, Arc<Entry>),
+    /// A channel was removed.
+    Removed(ChannelId),
+}
+
+/// A write on its way: done, then committed with others, then told.
+trait Write: Send {
+    /// Does it, once. An error is its own, and has left the connection as it was.
+    fn run(&mut self, connection: &Connection, entropy: &mut Entropy) -> Result<(), EngineError>;
+    fn settle(self: Box<Self>, committed: Result<(), EngineError>, watchers: &[Arc<dyn Watcher>]);
+}
+
+type Outcome<T> = Result<(T, Option<News>), EngineError>;
+
+struct Task<T, F> {
+    stage: Stage<T, F>,
+    answer: oneshot::Sender<Result<T, EngineError>>,
+}
+
+enum Stage<T, F> {
+    Waiting(F),
+    Done(Outcome<T>),
+    /// In between.
+    Running,
+}
+
+impl<T: Send, F: FnOnce(&Connection, &mut Entropy) -> Outcome<T> + Send> Write for Task<T, F> {
+    fn run(&mut self, connection: &Connection, entropy: &mut Entropy) -> Result<(), EngineError> {
+        if let Stage::Waiting(work) = mem::replace(&mut self.stage, Stage::Running) {
+            self.stage = Stage::Done(work(connection, entropy));
+        }
+        match &self.stage {
+            Stage::Done(Err(error)) => Err(error.clone()),
+            Stage::Done(Ok(_)) | Stage::Waiting(_) | Stage::Running => Ok(()),
+        }
+    }
+
+    fn settle(self: Box<Self>, committed: Result<(), EngineError>, watchers: &[Arc<dyn Watcher>]) {
+        let outcome = match (self.stage, committed) {
+            (Stage::Done(Ok((value, news))), Ok(())) => {
+                if let Some(news) = news {
+                    watchers.iter().for_each(|watcher| news.tell(&**watcher));
+                }
+                Ok(value)
+            }
+            (Stage::Done(Err(error)), _) | (_, Err(error)) => Err(error),
+            (Stage::Waiting(_) | Stage::Running, Ok(())) => Err(EngineError::Closed),
+        };
+        // Who asked may have given up; what was done is done.
+        let _ = self.answer.send(outcome);
+    }
+}
+
+impl News {
+    fn tell(&self, watcher: &dyn Watcher) {
+        match self {
+            Self::Appended(channel, epoch, entry) => watcher.appended(channel, *epoch, entry),
+            Self::Removed(channel) => watcher.removed(channel),
+        }
+    }
+}
+
+type Read = Box<dyn FnOnce(Result<&Connection, EngineError>) + Send>;
+
+/// What the threads share.
+struct Shared {
+    path: Box<Path>,
+    watchers: RwLock<Vec<Arc<dyn Watcher>>>,
+    /// How often the file had to be opened anew: a reader with an older one does so, too.
+    generation: AtomicU64,
+}
+
+/// Dropping it lets what was asked for end, and waits for that.
+pub(super) struct Workers {
+    shared: Arc<Shared>,
+    writes: Option<mpsc::Sender<Box<dyn Write>>>,
+    reads: Option<mpsc::Sender<Read>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    pub(super) fn start(path: &Path, seed: [u8; 32]) -> Result<Self, OpenError> {
+        let shared =
+            Arc::new(Shared { path: path.into(), watchers: RwLock::default(), generation: AtomicU64::default() });
+        // The first connection makes the file; only then there is something to read.
+        let connection = open_writer(path)?;
+        let (writes, queue) = mpsc::channel(BATCH);
+        let writer = Writer { shared: Arc::clone(&shared), queue, connection: Some(connection) };
+        let mut threads = vec![spawn("moorline-writer", move || writer.run(Entropy::new(seed)))?];
+        let (reads, queue) = mpsc::channel(BATCH);
+        let queue = Arc::new(Mutex::new(queue));
+        for _ in 0..READERS {
+            let reader = Reader { shared: Arc::clone(&shared), queue: Arc::clone(&queue), connection: None };
+            threads.push(spawn("moorline-reader", move || reader.run())?);
+        }
+        Ok(Self { shared, writes: Some(writes), reads: Some(reads), threads })
+    }
+
+    pub(super) fn watch(&self, watcher: Arc<dyn Watcher>) {
+        self.shared.watchers.write().unwrap_or_else(PoisonError::into_inner).push(watcher);
+    }
+
+    /// Does `work` in a transaction, and answers when that is committed.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection, &mut Entropy) -> Outcome<T> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let (answer, answered) = oneshot::channel();
+        let task = Box::new(Task { stage: Stage::Waiting(work), answer });
+        let writes = self.writes.as_ref().ok_or(EngineError::Closed)?;
+        writes.send(task).await.map_err(|_| EngineError::Closed)?;
+        answered.await.map_err(|_| EngineError::Closed)?
+    }
+
+    /// Does `work` beside whatever is written, on what is committed.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let (answer, answered) = oneshot::channel();
+        let task: Read = Box::new(|connection| {
+            // Who asked may have given up.
+            let _ = answer.send(connection.and_then(|connection| in_one_view(connection, work)));
+        });
+        let reads = self.reads.as_ref().ok_or(EngineError::Closed)?;
+        reads.send(task).await.map_err(|_| EngineError::Closed)?;
+        answered.await.map_err(|_| EngineError::Closed)?
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        (self.writes, self.reads) = (None, None);
+        for thread in self.threads.drain(..) {
+            // One that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(run)
+}
+
+/// Everything that `work` reads is of one moment.
+fn in_one_view<T>(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> Result<T, EngineError>,
+) -> Result<T, EngineError> {
+    let view = connection.unchecked_transaction()?;
+    let found = work(&view)?;
+    view.commit()?;
+    Ok(found)
+}
+
+fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    // One thread has each connection, so SQLite need not lock it.
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(connection)
+}
+
+fn open_writer(path: &Path) -> Result<Connection, OpenError> {
+    let mut connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(OpenError::NoWal(mode.into()));
+    }
+    // FULL: the log is synced with every commit. With NORMAL it would not be, and a commit could be lost with the power.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // Elsewhere fsync is enough; on macOS it does not reach the disk.
+    connection.pragma_update(None, "fullfsync", cfg!(target_os = "macos"))?;
+    connection.pragma_update(None, "checkpoint_fullfsync", cfg!(target_os = "macos"))?;
+    schema::migrate(&mut connection)?;
+    Ok(connection)
+}
+
+struct Writer {
+    shared: Arc<Shared>,
+    queue: mpsc::Receiver<Box<dyn Write>>,
+    connection: Option<Connection>,
+}
+
+impl Writer {
+    fn run(mut self, mut entropy: Entropy) {
+        let mut batch = Vec::new();
+        while self.queue.blocking_recv_many(&mut batch, BATCH) > 0 {
+            let (done, committed) = self.commit(&mut batch, &mut entropy);
+            let watchers = self.shared.watchers.read().unwrap_or_else(PoisonError::into_inner);
+            for task in done {
+                task.settle(committed.clone(), &watchers);
+            }
+        }
+    }
+
+    /// Does a batch in one transaction. Gives all of it, and what became of the transaction.
+    fn commit(
+        &mut self,
+        batch: &mut Vec<Box<dyn Write>>,
+        entropy: &mut Entropy,
+    ) -> (Vec<Box<dyn Write>>, Result<(), EngineError>) {
+        let mut batch = mem::take(batch);
+        let committed = self.connection().and_then(|connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            for task in &mut batch {
+                transaction.prepare_cached("SAVEPOINT task")?.execute(())?;
+                if let Err(error) = task.run(&transaction, entropy) {
+                    // After some failures SQLite has taken back the whole transaction: nobody's part of it is there.
+                    if transaction.is_autocommit() {
+                        return Err(error);
+                    }
+                    transaction.prepare_cached("ROLLBACK TO task")?.execute(())?;
+                }
+                transaction.prepare_cached("RELEASE task")?.execute(())?;
+            }
+            Ok(transaction.commit()?)
+        });
+        if let Err(EngineError::Storage(_)) = committed {
+            // Nobody knows what is on the disk now. What is there counts, not what is in memory.
+            self.connection = None;
+            self.shared.generation.fetch_add(1, Ordering::Release);
+        }
+        (batch, committed)
+    }
+
+    fn connection(&mut self) -> Result<&mut Connection, EngineError> {
+        if self.connection.is_none() {
+            self.connection = Some(open_writer(&self.shared.path).map_err(|error| match error {
+                OpenError::Sqlite(error) => EngineError::from(error),
+                other => EngineError::Storage(StorageFault(other.to_string().into())),
+            })?);
+        }
+        self.connection.as_mut().ok_or(EngineError::Closed)
+    }
+}
+
+struct Reader {
+    shared: Arc<Shared>,
+    queue: Arc<Mutex<mpsc::Receiver<Read>>>,
+    connection: Option<(u64, Connection)>,
+}
+
+impl Reader {
+    fn run(mut self) {
+        loop {
+            // The lock is held while waiting: whoever has it gets the next one.
+            let task = self.queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+            let Some(task) = task else { return };
+            task(self.connection());
+        }
+    }
+
+    fn connection(&mut self) -> Result<&Connection, EngineError> {
+        let generation = self.shared.generation.load(Ordering::Acquire);
+        if self.connection.as_ref().is_none_or(|(opened, _)| *opened != generation) {
+            self.connection = None;
+            // Read-only would not do: it could not make the shared memory that goes with the log.
+            let connection = open(&self.shared.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            connection.pragma_update(None, "query_only", true)?;
+            self.connection = Some((generation, connection));
+        }
+        self.connection.as_ref().map(|(_, connection)| connection).ok_or(EngineError::Closed)
+    }
+}
+
+impl From<rusqlite::Error> for EngineError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full,
+            _ => Self::Storage(StorageFault(error.to_string().into())),
+        }
+    }
+}
