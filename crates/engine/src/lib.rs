@@ -67,8 +67,10 @@ pub use error::EngineError;
 pub use memory::MemoryEngine;
 use model::Room;
 pub use model::*;
+#[cfg(all(feature = "sqlite", feature = "testing"))]
+pub use sqlite::Tuning;
 #[cfg(feature = "sqlite")]
-pub use sqlite::SqliteEngine;
+pub use sqlite::{OpenError, SqliteEngine};
 
 /// What an engine answers, in its time.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, EngineError>> + Send + 'a>>;

@@ -23,6 +23,10 @@ use moorline_protocol::{
 };
 use rusqlite::{Connection, OptionalExtension};
 
+#[cfg(feature = "testing")]
+pub use self::worker::Tuning;
+#[cfg(not(feature = "testing"))]
+use self::worker::Tuning;
 use self::{
     log::Log,
     worker::{News, Workers},
@@ -61,8 +65,8 @@ pub enum OpenError {
     NoWal(Box<str>),
     /// SQLite's own.
     Sqlite(rusqlite::Error),
-    /// There is no thread to be had.
-    Thread(io::Error),
+    /// The system's: its directory could not be synced, or there is no thread to be had.
+    System(io::Error),
 }
 
 impl fmt::Display for OpenError {
@@ -76,7 +80,7 @@ impl fmt::Display for OpenError {
                 "the file system has no shared memory for a write-ahead log (SQLite offers {mode}): use a local disk"
             ),
             Self::Sqlite(error) => error.fmt(formatter),
-            Self::Thread(error) => error.fmt(formatter),
+            Self::System(error) => error.fmt(formatter),
         }
     }
 }
@@ -91,7 +95,7 @@ impl From<rusqlite::Error> for OpenError {
 
 impl From<io::Error> for OpenError {
     fn from(error: io::Error) -> Self {
-        Self::Thread(error)
+        Self::System(error)
     }
 }
 
@@ -101,7 +105,16 @@ impl SqliteEngine {
     /// # Errors
     /// When it cannot be opened or made, or a later version of this program made it.
     pub fn open(path: &Path, seed: [u8; 32]) -> Result<Self, OpenError> {
-        Ok(Self { path: path.to_owned(), workers: Workers::start(path, seed)? })
+        Ok(Self { path: path.to_owned(), workers: Workers::start(path, seed, Tuning::default())? })
+    }
+
+    /// The same with SQLite tuned otherwise: for tests of the disk.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    #[cfg(feature = "testing")]
+    pub fn open_tuned(path: &Path, seed: [u8; 32], tuning: Tuning) -> Result<Self, OpenError> {
+        Ok(Self { path: path.to_owned(), workers: Workers::start(path, seed, tuning)? })
     }
 
     /// Reads the whole file and looks whether it is sound; gives what is wrong, a line each.

@@ -4,6 +4,7 @@
 //! and many share theirs.
 
 use std::{
+    fs::File,
     io, mem,
     path::Path,
     sync::{
@@ -31,6 +32,22 @@ const READERS: usize = 2;
 
 /// Statements that a connection keeps prepared.
 const STATEMENTS: usize = 64;
+
+/// How SQLite is to do its work. Tests of the disk have reasons for another way; nobody else has.
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning {
+    /// Its pragma. With FULL the log is synced with every commit; with NORMAL it would not be, and a commit could be lost
+    /// with the power.
+    pub synchronous: &'static str,
+    /// Pages in the log after which they are moved into the database.
+    pub checkpoint_pages: u32,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { synchronous: "FULL", checkpoint_pages: 1_000 }
+    }
+}
 
 /// What there is to tell of a write that was committed.
 pub(super) enum News {
@@ -102,6 +119,7 @@ type Read = Box<dyn FnOnce(Result<&Connection, EngineError>) + Send>;
 /// What the threads share.
 struct Shared {
     path: Box<Path>,
+    tuning: Tuning,
     watchers: RwLock<Vec<Arc<dyn Watcher>>>,
     /// How often the file had to be opened anew: a reader with an older one does so, too.
     generation: AtomicU64,
@@ -116,11 +134,11 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    pub(super) fn start(path: &Path, seed: [u8; 32]) -> Result<Self, OpenError> {
-        let shared =
-            Arc::new(Shared { path: path.into(), watchers: RwLock::default(), generation: AtomicU64::default() });
+    pub(super) fn start(path: &Path, seed: [u8; 32], tuning: Tuning) -> Result<Self, OpenError> {
+        let (watchers, generation) = (RwLock::default(), AtomicU64::default());
+        let shared = Arc::new(Shared { path: path.into(), tuning, watchers, generation });
         // The first connection makes the file; only then there is something to read.
-        let connection = open_writer(path)?;
+        let connection = open_writer(path, tuning)?;
         let (writes, queue) = mpsc::channel(BATCH);
         let writer = Writer { shared: Arc::clone(&shared), queue, connection: Some(connection) };
         let mut threads = vec![spawn("moorline-writer", move || writer.run(Entropy::new(seed)))?];
@@ -197,19 +215,31 @@ fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn open_writer(path: &Path) -> Result<Connection, OpenError> {
+fn open_writer(path: &Path, tuning: Tuning) -> Result<Connection, OpenError> {
     let mut connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
     let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     if mode != "wal" {
         return Err(OpenError::NoWal(mode.into()));
     }
-    // FULL: the log is synced with every commit. With NORMAL it would not be, and a commit could be lost with the power.
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "synchronous", tuning.synchronous)?;
+    connection.pragma_update(None, "wal_autocheckpoint", tuning.checkpoint_pages)?;
     // Elsewhere fsync is enough; on macOS it does not reach the disk.
     connection.pragma_update(None, "fullfsync", cfg!(target_os = "macos"))?;
     connection.pragma_update(None, "checkpoint_fullfsync", cfg!(target_os = "macos"))?;
     schema::migrate(&mut connection)?;
+    sync_directory(path)?;
     Ok(connection)
+}
+
+/// Making the file left a rollback journal behind that was deleted, and SQLite does not sync that it was. Were it back
+/// after a power cut, it would undo the making of the file, and everything since with it.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    // Elsewhere a directory is no file to open.
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 struct Writer {
@@ -262,10 +292,11 @@ impl Writer {
 
     fn connection(&mut self) -> Result<&mut Connection, EngineError> {
         if self.connection.is_none() {
-            self.connection = Some(open_writer(&self.shared.path).map_err(|error| match error {
-                OpenError::Sqlite(error) => EngineError::from(error),
-                other => EngineError::Storage(StorageFault(other.to_string().into())),
-            })?);
+            self.connection =
+                Some(open_writer(&self.shared.path, self.shared.tuning).map_err(|error| match error {
+                    OpenError::Sqlite(error) => EngineError::from(error),
+                    other => EngineError::Storage(StorageFault(other.to_string().into())),
+                })?);
         }
         self.connection.as_mut().ok_or(EngineError::Closed)
     }

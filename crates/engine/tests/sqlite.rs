@@ -1,0 +1,128 @@
+//! What an engine in a file does beyond what any engine does: it comes back as it was.
+
+#![cfg(feature = "sqlite")]
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::{path::Path, sync::Arc};
+
+use bytes::Bytes;
+use moorline_engine::{
+    Append, Engine, EngineError, Expected, Key, Limit, OpId, OpenError, Range, Retention, Snapshot, SqliteEngine,
+    ValueHash,
+};
+use moorline_protocol::{
+    channel::{ChannelId, Kind, Offset},
+    payload::Name,
+    subject::Tenant,
+    time::UnixMillis,
+};
+use tempfile::TempDir;
+
+const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
+
+fn open(directory: &TempDir) -> SqliteEngine {
+    SqliteEngine::open(&directory.path().join("channels.sqlite"), [1; 32]).unwrap()
+}
+
+fn log() -> ChannelId {
+    ChannelId::new(Tenant::default(), Kind::Store, Name::new("log").unwrap())
+}
+
+fn entry(content: &str) -> Append {
+    Append::new(Bytes::copy_from_slice(content.as_bytes()), NOW, Retention::ALL)
+}
+
+#[tokio::test]
+async fn everything_is_there_when_the_file_is_opened_again() {
+    let directory = TempDir::new().unwrap();
+    let key = Key { tenant: Tenant::default(), namespace: "n".into(), name: "k".into() };
+    let operation = Append { op: Some(OpId([1; 16])), ..entry("a") };
+    let engine = open(&directory);
+    let first = engine.append(&log(), operation.clone()).await.unwrap();
+    let second = engine.append(&log(), entry("b")).await.unwrap().position;
+    let snapshot = Snapshot { covers: first.position, at: NOW, content: Bytes::from("a") };
+    engine.keep_snapshot(&log(), snapshot.clone()).await.unwrap();
+    engine.keep_value(&log(), ValueHash([2; 32]), Bytes::from("value")).await.unwrap();
+    let version = engine.put(&key, Bytes::from("1"), Expected::Anything).await.unwrap();
+    let page = engine.read(&log(), Range::Oldest, Limit::default()).await.unwrap();
+    drop(engine);
+
+    let engine = open(&directory);
+    assert_eq!(engine.read(&log(), Range::Oldest, Limit::default()).await.unwrap(), page);
+    assert_eq!(engine.bounds(&log()).await.unwrap().end(), second);
+    assert_eq!(engine.snapshot(&log()).await.unwrap().as_deref(), Some(&snapshot));
+    assert_eq!(engine.value(&log(), ValueHash([2; 32])).await.unwrap(), Some(Bytes::from("value")));
+    let again = engine.append(&log(), operation).await.unwrap();
+    assert_eq!((again.position, again.repeated), (first.position, true));
+    assert_eq!(engine.get(&key).await.unwrap().unwrap().version, version);
+    assert!(engine.delete(&key, Expected::This(version)).await.unwrap());
+    drop(engine);
+    let engine = open(&directory);
+    assert!(engine.put(&key, Bytes::from("2"), Expected::Nothing).await.unwrap() > version, "not the same one twice");
+    assert_eq!(engine.verify().await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn who_gives_up_waiting_stops_nothing() {
+    let directory = TempDir::new().unwrap();
+    let engine = open(&directory);
+    let log = log();
+    let (first, second) = (engine.append(&log, entry("a")), engine.append(&log, entry("b")));
+    // Polled once, so that it is on its way, and dropped.
+    tokio::select! { biased; _ = first => {}, () = std::future::ready(()) => {} }
+    second.await.unwrap();
+    let page = engine.read(&log, Range::Oldest, Limit::default()).await.unwrap();
+    assert_eq!(page.entries.len(), 2);
+}
+
+#[tokio::test]
+async fn what_fails_in_a_commit_leaves_the_others_in_it_alone() {
+    let directory = TempDir::new().unwrap();
+    let engine = Arc::new(open(&directory));
+    let tasks: Vec<_> = (0..300)
+        .map(|number| {
+            let engine = Arc::clone(&engine);
+            tokio::spawn(async move {
+                // Every third expects an end that the log never has again.
+                let expected = (number % 3 == 0).then_some(Offset(1_000));
+                engine.append(&log(), Append { expected, ..entry(&number.to_string()) }).await
+            })
+        })
+        .collect();
+    for (number, task) in tasks.into_iter().enumerate() {
+        let appended = task.await.unwrap();
+        match number % 3 {
+            0 => assert!(matches!(appended, Err(EngineError::Conflict(_)))),
+            _ => assert!(appended.is_ok()),
+        }
+    }
+    let page = engine.read(&log(), Range::Oldest, Limit { entries: 1_000, bytes: 1 << 20 }).await.unwrap();
+    assert_eq!((page.entries.len(), page.bounds.head.offset), (200, Offset(200)));
+}
+
+/// Sets the version that a file says it has.
+fn pretend(path: &Path, version: u32) {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    connection.pragma_update(None, "user_version", version).unwrap();
+}
+
+#[test]
+fn a_file_of_a_later_program_is_refused_with_both_versions() {
+    let directory = TempDir::new().unwrap();
+    drop(open(&directory));
+    let path = directory.path().join("channels.sqlite");
+    pretend(&path, 1_000);
+    let error = SqliteEngine::open(&path, [1; 32]).unwrap_err();
+    assert!(matches!(error, OpenError::Newer { found: 1_000, .. }));
+    assert!(error.to_string().contains("1000"), "{error}");
+    assert!(error.to_string().contains("newer program"), "{error}");
+}
+
+#[test]
+fn what_is_no_database_is_refused() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("channels.sqlite");
+    std::fs::write(&path, "something else altogether, and long enough to have a header".repeat(10)).unwrap();
+    assert!(matches!(SqliteEngine::open(&path, [1; 32]), Err(OpenError::Sqlite(_))));
+    assert!(matches!(SqliteEngine::open(&directory.path().join("no/such"), [1; 32]), Err(OpenError::Sqlite(_))));
+}
