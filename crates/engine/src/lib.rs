@@ -14,7 +14,7 @@
 //! **Told once it is true.** [`Engine::append`] resolves when the entry is kept as the engine keeps things (SQLite:
 //! written and synced), and watchers have been told of it before. Entries of one channel are told in their order.
 //! What a watcher hears may have holes where an engine spans machines; each entry carries the offset before it
-//! ([`Entry::prev`]), so that a hole is seen, and [`Engine::read`] fills it.
+//! ([`Entry::prev`](moorline_protocol::channel::Entry::prev)), so that a hole is seen, and [`Engine::read`] fills it.
 //!
 //! **Nothing half.** An operation that fails has changed nothing.
 //!
@@ -31,8 +31,8 @@
 //!
 //! ```
 //! use bytes::Bytes;
-//! use moorline_engine::{Append, Engine, Limit, MemoryEngine, Range, Retention};
-//! use moorline_protocol::{channel::{ChannelId, Kind}, payload::Name, subject::Tenant, time::UnixMillis};
+//! use moorline_engine::{Append, Engine, Limit, MemoryEngine, Retention};
+//! use moorline_protocol::{channel::{ChannelId, Kind, Range}, payload::Name, subject::Tenant, time::UnixMillis};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -58,7 +58,7 @@ use std::{fmt, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use moorline_protocol::{
-    channel::{Bounds, ChannelId, Kind, LogEpoch},
+    channel::{Bounds, ChannelId, Entry, Kind, LogEpoch, Page, Range, Snapshot},
     subject::Tenant,
     time::UnixMillis,
 };

@@ -11,15 +11,15 @@ use std::{
 
 use bytes::Bytes;
 use moorline_protocol::{
-    channel::{Bounds, ChannelId, Gap, Kind, LogEpoch, Mark, Offset, Position, Tag},
+    channel::{Bounds, ChannelId, Entry, Gap, Kind, LogEpoch, Mark, Offset, Page, Position, Range, Snapshot, Tag},
     entropy::Entropy,
     subject::Tenant,
     time::UnixMillis,
 };
 
 use crate::{
-    Answer, Append, Appended, Engine, EngineError, Entry, Expected, Key, Limit, OPERATIONS_KEPT, OpId, Page, Range,
-    Removal, Retention, Room, Snapshot, Usage, ValueHash, Version, Versioned, Watcher,
+    Answer, Append, Appended, Engine, EngineError, Expected, Key, Limit, OPERATIONS_KEPT, OpId, Removal, Retention,
+    Room, Usage, ValueHash, Version, Versioned, Watcher,
 };
 
 /// Operations of one channel that are known again. The oldest are forgotten first.

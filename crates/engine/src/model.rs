@@ -4,26 +4,13 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use moorline_protocol::{
-    channel::{Bounds, Gap, Mark, Offset, Position},
+    channel::{Entry, Mark, Offset, Position},
     subject::Tenant,
     time::UnixMillis,
 };
 
 /// How long an operation is known again when it comes a second time.
 pub const OPERATIONS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// One entry of a log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The offset of the entry before it: who has seen that one has missed nothing.
-    pub prev: Offset,
-    /// Which entry.
-    pub mark: Mark,
-    /// When it was appended.
-    pub at: UnixMillis,
-    /// What it says. Cloning shares it.
-    pub content: Bytes,
-}
 
 /// Which operation of a client's: random, so that one that comes again is known.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -124,19 +111,6 @@ pub struct Appended {
     pub repeated: bool,
 }
 
-/// Which entries to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Range {
-    /// Those that who has seen the log up to this position misses; the oldest of them first.
-    After(Position),
-    /// The oldest.
-    Oldest,
-    /// The newest of those before this one.
-    Before(Offset),
-    /// The newest.
-    Newest,
-}
-
 /// How much to read at once. One entry is read in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
@@ -173,35 +147,6 @@ impl Room {
         self.any = true;
         true
     }
-}
-
-/// Some entries of a log, and how it stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page {
-    /// What there is of the log, at the moment of reading.
-    pub bounds: Bounds,
-    /// In ascending order.
-    pub entries: Vec<Arc<Entry>>,
-    /// For [`Range::After`]: it cannot be told what was missed, and `entries` is empty.
-    pub gap: Option<Gap>,
-}
-
-impl Page {
-    /// Whether there is nothing newer than what it has.
-    pub fn is_last(&self) -> bool {
-        self.entries.last().is_none_or(|newest| newest.mark == self.bounds.head)
-    }
-}
-
-/// What the entries up to a position come to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    /// The newest entry that it contains.
-    pub covers: Position,
-    /// When it was made.
-    pub at: UnixMillis,
-    /// What it says.
-    pub content: Bytes,
 }
 
 /// The SHA-256 of a value.

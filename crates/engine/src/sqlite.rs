@@ -16,7 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use moorline_protocol::{
-    channel::{Bounds, ChannelId, Kind},
+    channel::{Bounds, ChannelId, Kind, Page, Range, Snapshot},
     payload::Name,
     subject::Tenant,
     time::UnixMillis,
@@ -32,8 +32,8 @@ use self::{
     worker::{News, Workers},
 };
 use crate::{
-    Answer, Append, Appended, Engine, EngineError, Expected, Key, Limit, OPERATIONS_KEPT, Page, Range, Removal,
-    Snapshot, Usage, ValueHash, Version, Versioned, Watcher, error::StorageFault,
+    Answer, Append, Appended, Engine, EngineError, Expected, Key, Limit, OPERATIONS_KEPT, Removal, Usage, ValueHash,
+    Version, Versioned, Watcher, error::StorageFault,
 };
 
 /// An [`Engine`] in a file. Dropping it ends what was begun and closes the file.

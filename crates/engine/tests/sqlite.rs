@@ -7,11 +7,10 @@ use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use moorline_engine::{
-    Append, Engine, EngineError, Expected, Key, Limit, OpId, OpenError, Range, Retention, Snapshot, SqliteEngine,
-    ValueHash,
+    Append, Engine, EngineError, Expected, Key, Limit, OpId, OpenError, Retention, SqliteEngine, ValueHash,
 };
 use moorline_protocol::{
-    channel::{ChannelId, Kind, Offset},
+    channel::{ChannelId, Kind, Offset, Range, Snapshot},
     payload::Name,
     subject::Tenant,
     time::UnixMillis,

@@ -3,8 +3,10 @@
 //! Implements `docs/PROTOCOL.md` § Channels. A channel is of one [`Kind`], has a name, and belongs to a tenant; who holds
 //! its log is not known here.
 
+mod log;
 mod position;
 
+pub use log::*;
 pub use position::*;
 
 use crate::{payload::Name, subject::Tenant};

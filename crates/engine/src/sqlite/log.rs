@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use moorline_protocol::{
-    channel::{Bounds, ChannelId, Gap, LogEpoch, Mark, Offset, Position, Tag},
+    channel::{Bounds, ChannelId, Entry, Gap, LogEpoch, Mark, Offset, Page, Position, Range, Snapshot, Tag},
     entropy::Entropy,
     time::UnixMillis,
 };
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use crate::{Append, Appended, EngineError, Entry, Limit, OpId, Page, Range, Retention, Room, Snapshot, Usage};
+use crate::{Append, Appended, EngineError, Limit, OpId, Retention, Room, Usage};
 
 /// A channel's log as its row says.
 pub(super) struct Log {

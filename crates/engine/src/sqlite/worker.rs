@@ -15,14 +15,14 @@ use std::{
 };
 
 use moorline_protocol::{
-    channel::{ChannelId, LogEpoch},
+    channel::{ChannelId, Entry, LogEpoch},
     entropy::Entropy,
 };
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{OpenError, schema};
-use crate::{EngineError, Entry, Watcher, error::StorageFault};
+use crate::{EngineError, Watcher, error::StorageFault};
 
 /// Operations that share a commit, at most; and that wait for the next.
 const BATCH: usize = 512;

@@ -10,15 +10,14 @@ use std::{
 
 use bytes::Bytes;
 use moorline_protocol::{
-    channel::{ChannelId, Gap, Kind, LogEpoch, Mark, Offset, Position, Tag},
+    channel::{ChannelId, Entry, Gap, Kind, LogEpoch, Mark, Offset, Position, Range, Snapshot, Tag},
     payload::Name,
     subject::Tenant,
     time::UnixMillis,
 };
 
 use crate::{
-    Append, Appended, Engine, EngineError, Entry, Expected, Key, Limit, OpId, Range, Removal, Retention, Snapshot,
-    Usage, ValueHash, Watcher,
+    Append, Appended, Engine, EngineError, Expected, Key, Limit, OpId, Removal, Retention, Usage, ValueHash, Watcher,
 };
 
 const NOW: UnixMillis = UnixMillis(1_700_000_000_000);

@@ -7,15 +7,14 @@ use std::{
 
 use bytes::Bytes;
 use moorline_protocol::{
-    channel::{Bounds, ChannelId, Kind, LogEpoch},
+    channel::{Bounds, ChannelId, Entry, Kind, LogEpoch, Page, Range, Snapshot},
     entropy::Entropy,
     subject::Tenant,
     time::UnixMillis,
 };
 
 use crate::{
-    Answer, Append, Appended, Engine, Entry, Expected, Key, Limit, Page, Range, Removal, Snapshot, Usage, ValueHash,
-    Version, Versioned, Watcher,
+    Answer, Append, Appended, Engine, Expected, Key, Limit, Removal, Usage, ValueHash, Version, Versioned, Watcher,
 };
 
 /// An engine whose watchers hear of half of the entries. Everything else is as it is underneath.

@@ -11,21 +11,21 @@ use moorline_protocol::entropy::Entropy;
 const SECTOR: usize = 512;
 
 /// One operation, as the shim wrote it down.
-pub struct Operation {
+pub(crate) struct Operation {
     kind: u8,
-    pub name: String,
+    pub(crate) name: String,
     offset: usize,
     bytes: Vec<u8>,
 }
 
 impl Operation {
-    pub fn is_sync(&self) -> bool {
+    pub(crate) fn is_sync(&self) -> bool {
         self.kind == b's'
     }
 }
 
 /// Reads the shim's record.
-pub fn operations(record: &Path) -> Vec<Operation> {
+pub(crate) fn operations(record: &Path) -> Vec<Operation> {
     let record = fs::read(record).expect("the shim has written");
     let mut rest = &record[..];
     let mut take = |length: usize| {
@@ -50,7 +50,7 @@ pub fn operations(record: &Path) -> Vec<Operation> {
 
 /// What may be there of what was not synced.
 #[derive(Clone, Copy, Debug)]
-pub enum Unsynced {
+pub(crate) enum Unsynced {
     /// Nothing.
     Lost,
     /// Everything.
@@ -60,7 +60,7 @@ pub enum Unsynced {
 }
 
 /// The files after the first operations of a record.
-pub fn image(operations: &[Operation], unsynced: Unsynced, entropy: &mut Entropy) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn image(operations: &[Operation], unsynced: Unsynced, entropy: &mut Entropy) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::<String, Vec<u8>>::new();
     let synced_at = |name: &str| operations.iter().rposition(|operation| operation.is_sync() && operation.name == name);
     let synced: BTreeMap<&str, usize> =
@@ -99,7 +99,7 @@ pub fn image(operations: &[Operation], unsynced: Unsynced, entropy: &mut Entropy
 }
 
 /// What the process had said is kept, by the time of these operations: its lines.
-pub fn acknowledged(operations: &[Operation]) -> Vec<String> {
+pub(crate) fn acknowledged(operations: &[Operation]) -> Vec<String> {
     let written = operations.iter().filter(|operation| operation.name == "acks").flat_map(|ack| ack.bytes.clone());
     let text = String::from_utf8(written.collect()).expect("lines");
     // The last one may be only begun.

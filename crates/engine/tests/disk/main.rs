@@ -20,9 +20,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use moorline_engine::{Append, Engine, EngineError, Limit, Range, Retention, Snapshot, SqliteEngine, Tuning};
+use moorline_engine::{Append, Engine, EngineError, Limit, Retention, SqliteEngine, Tuning};
 use moorline_protocol::{
-    channel::{ChannelId, Kind, Position},
+    channel::{ChannelId, Kind, Position, Range, Snapshot},
     entropy::Entropy,
     payload::Name,
     subject::Tenant,
