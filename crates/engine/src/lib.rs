@@ -106,8 +106,8 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// Some of the entries, in their order.
     fn read<'a>(&'a self, channel: &'a ChannelId, range: Range, limit: Limit) -> Answer<'a, Page>;
 
-    /// The newest snapshot.
-    fn snapshot<'a>(&'a self, channel: &'a ChannelId) -> Answer<'a, Option<Arc<Snapshot>>>;
+    /// The newest snapshot, and what there is of the log at the same moment.
+    fn snapshot<'a>(&'a self, channel: &'a ChannelId) -> Answer<'a, (Bounds, Option<Arc<Snapshot>>)>;
 
     /// Keeps a snapshot, and drops what that makes superfluous: snapshots but the one before it, and the entries that
     /// the one before it covers. So there is always one to go back to.

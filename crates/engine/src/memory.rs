@@ -39,6 +39,7 @@ struct State {
     last_version: u64,
 }
 
+#[derive(Clone)]
 struct Log {
     bounds: Bounds,
     entries: VecDeque<Arc<Entry>>,
@@ -67,6 +68,19 @@ impl MemoryEngine {
             logs: BTreeMap::new(),
             values: BTreeMap::new(),
             last_version: 0,
+        }))
+    }
+
+    /// Another engine with the same channels, that goes its own way from here and tells nobody: a disk as it was once.
+    #[cfg(feature = "testing")]
+    pub fn copy(&self, seed: [u8; 32]) -> Self {
+        let state = self.state();
+        Self(Mutex::new(State {
+            entropy: Entropy::new(seed),
+            watchers: Vec::new(),
+            logs: state.logs.clone(),
+            values: state.values.clone(),
+            last_version: state.last_version,
         }))
     }
 
@@ -236,8 +250,11 @@ impl Engine for MemoryEngine {
         self.answer(|state| Ok(state.log(channel).read(range, limit)))
     }
 
-    fn snapshot<'a>(&'a self, channel: &'a ChannelId) -> Answer<'a, Option<Arc<Snapshot>>> {
-        self.answer(|state| Ok(state.log(channel).snapshots.last().cloned()))
+    fn snapshot<'a>(&'a self, channel: &'a ChannelId) -> Answer<'a, (Bounds, Option<Arc<Snapshot>>)> {
+        self.answer(|state| {
+            let log = state.log(channel);
+            Ok((log.bounds, log.snapshots.last().cloned()))
+        })
     }
 
     fn keep_snapshot<'a>(&'a self, channel: &'a ChannelId, snapshot: Snapshot) -> Answer<'a, ()> {

@@ -177,8 +177,8 @@ impl Engine for SqliteEngine {
         Box::pin(self.read_log(channel, move |connection, log| log.read(connection, range, limit)))
     }
 
-    fn snapshot<'a>(&'a self, channel: &'a ChannelId) -> Answer<'a, Option<Arc<Snapshot>>> {
-        Box::pin(self.read_log(channel, |connection, log| Ok(log.snapshot(connection)?.map(Arc::new))))
+    fn snapshot<'a>(&'a self, channel: &'a ChannelId) -> Answer<'a, (Bounds, Option<Arc<Snapshot>>)> {
+        Box::pin(self.read_log(channel, |connection, log| Ok((log.bounds, log.snapshot(connection)?.map(Arc::new)))))
     }
 
     fn keep_snapshot<'a>(&'a self, channel: &'a ChannelId, snapshot: Snapshot) -> Answer<'a, ()> {

@@ -49,7 +49,7 @@ async fn everything_is_there_when_the_file_is_opened_again() {
     let engine = open(&directory);
     assert_eq!(engine.read(&log(), Range::Oldest, Limit::default()).await.unwrap(), page);
     assert_eq!(engine.bounds(&log()).await.unwrap().end(), second);
-    assert_eq!(engine.snapshot(&log()).await.unwrap().as_deref(), Some(&snapshot));
+    assert_eq!(engine.snapshot(&log()).await.unwrap().1.as_deref(), Some(&snapshot));
     assert_eq!(engine.value(&log(), ValueHash([2; 32])).await.unwrap(), Some(Bytes::from("value")));
     let again = engine.append(&log(), operation).await.unwrap();
     assert_eq!((again.position, again.repeated), (first.position, true));

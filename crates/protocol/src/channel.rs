@@ -3,11 +3,15 @@
 //! Implements `docs/PROTOCOL.md` § Channels. A channel is of one [`Kind`], has a name, and belongs to a tenant; who holds
 //! its log is not known here.
 
+mod attachment;
 mod log;
 mod position;
+mod replica;
 
+pub use attachment::*;
 pub use log::*;
 pub use position::*;
+pub use replica::*;
 
 use crate::{payload::Name, subject::Tenant};
 

@@ -199,7 +199,7 @@ fn snapshot(covers: Position, content: &str) -> Snapshot {
 
 pub async fn a_snapshot_is_kept_with_the_one_before_it_and_what_came_since(engine: Arc<dyn Engine>) {
     let log = channel("log");
-    assert_eq!(engine.snapshot(&log).await.unwrap(), None);
+    assert_eq!(engine.snapshot(&log).await.unwrap().1, None);
     let mut positions = Vec::new();
     for content in ["a", "b", "c", "d", "e", "f"] {
         positions.push(append(&*engine, &log, content).await);
@@ -210,7 +210,7 @@ pub async fn a_snapshot_is_kept_with_the_one_before_it_and_what_came_since(engin
     assert_eq!(all(&*engine, &log).await, ["c", "d", "e", "f"]);
     engine.keep_snapshot(&log, snapshot(positions[4], "abcde")).await.unwrap();
     assert_eq!(all(&*engine, &log).await, ["e", "f"]);
-    let newest = engine.snapshot(&log).await.unwrap().unwrap();
+    let newest = engine.snapshot(&log).await.unwrap().1.unwrap();
     assert_eq!(*newest, snapshot(positions[4], "abcde"));
     let page = engine.read(&log, Range::After(newest.covers), Limit::default()).await.unwrap();
     assert_eq!((contents(&page.entries), page.gap), (vec!["f".to_owned()], None));
@@ -267,7 +267,7 @@ pub async fn a_removed_channel_comes_back_as_another(engine: Arc<dyn Engine>) {
     assert_eq!(engine.channels(Kind::Store, None, None, 10).await.unwrap(), []);
     let page = engine.read(&log, Range::After(last), Limit::default()).await.unwrap();
     assert_eq!(page.gap, Some(Gap::Recreated));
-    assert_eq!(engine.snapshot(&log).await.unwrap(), None);
+    assert_eq!(engine.snapshot(&log).await.unwrap().1, None);
     assert_eq!(engine.value(&log, ValueHash([1; 32])).await.unwrap(), None);
     assert!(!engine.append(&log, op).await.unwrap().repeated);
     let empty = channel("empty");

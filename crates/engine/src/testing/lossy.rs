@@ -70,7 +70,7 @@ impl Engine for Lossy {
         self.engine.read(channel, range, limit)
     }
 
-    fn snapshot<'a>(&'a self, channel: &'a ChannelId) -> Answer<'a, Option<Arc<Snapshot>>> {
+    fn snapshot<'a>(&'a self, channel: &'a ChannelId) -> Answer<'a, (Bounds, Option<Arc<Snapshot>>)> {
         self.engine.snapshot(channel)
     }
 

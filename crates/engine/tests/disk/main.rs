@@ -169,7 +169,7 @@ async fn is_whole(disk: &Path, acknowledged: &[String], case: &str) -> bool {
         before = entry.mark.offset;
     }
     assert_eq!(page.bounds.head.offset, before, "{case}");
-    if let Some(snapshot) = engine.snapshot(&log()).await.unwrap() {
+    if let Some(snapshot) = engine.snapshot(&log()).await.unwrap().1 {
         assert_eq!(snapshot.content, snapshot.covers.mark.offset.0.to_string(), "{case}");
         assert!(page.bounds.trimmed.offset <= snapshot.covers.mark.offset, "{case}: only what is in it is dropped");
     }
