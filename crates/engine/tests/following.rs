@@ -269,16 +269,12 @@ impl World {
         match choice {
             0 => {
                 if let Some((epoch, entry)) = subscriber.words.pop_front() {
-                    let visible =
-                        subscriber.beginning == Beginning::Snapshot || number_in(&entry) % 5 != subscriber.number;
-                    attachment.handle_entry(epoch, &entry, visible);
+                    attachment.handle_entry(epoch, &entry, is_for(number_in(&entry)));
                 }
             }
             1 => match subscriber.found.take() {
                 Some(Found::Page(page)) => {
-                    let (beginning, number) = (subscriber.beginning, subscriber.number);
-                    attachment
-                        .handle_page(page, |entry| beginning == Beginning::Snapshot || number_in(entry) % 5 != number);
+                    attachment.handle_page(page, |entry| is_for(number_in(entry)));
                 }
                 Some(Found::Snapshot(bounds, snapshot)) => attachment.handle_snapshot(bounds, snapshot),
                 None => {}
@@ -351,11 +347,11 @@ impl World {
             }
             Told::Update(entry) => {
                 subscriber.replica.handle_update(entry.prev, entry.mark).unwrap();
+                let is_for = subscriber.filter();
                 let stands = subscriber.stands.as_mut().unwrap();
                 let past = self.timelines.get(&stands.epoch).map_or(&[][..], |past| past);
                 let missed =
                     past.iter().filter(|(mark, _)| mark.offset > stands.mark.offset && mark.offset < entry.mark.offset);
-                let is_for = subscriber.filter();
                 let mut missed = missed.filter(|(_, entry)| is_for(*entry));
                 assert_eq!(missed.next(), None, "something was left out");
                 assert!(past.contains(&(entry.mark, number_in(entry))), "it was told of what is not there");
