@@ -93,7 +93,6 @@ export class MoorlineClient implements Client {
     this.#environment = environment;
     this.#signIn = new SignIn(options, {
       core: () => (this.#stage.at === "running" ? this.#stage.core : undefined),
-      isConnected: () => this.#status.status === "connected",
       ended: () => (this.#stage.at === "closing" || this.#stage.at === "closed" ? this.#closedError() : undefined),
       timeout: (Class, message) => this.#timeout(Class, message),
       report: (error) => this.#report(error),
@@ -310,6 +309,7 @@ export class MoorlineClient implements Client {
 
   #run(core: Core): void {
     this.#stage = { at: "running", core };
+    this.#signIn.show();
     core.start();
     this.#backlog.flush(core);
   }

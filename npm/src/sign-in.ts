@@ -13,7 +13,6 @@ import type { AuthenticateOptions, Identity, TokenRequest } from "./types.js";
 export interface Owner {
   /** The core, while the client runs. */
   core(): Core | undefined;
-  isConnected(): boolean;
   /** Why nothing can be shown any more; `undefined` before the end. */
   ended(): MoorlineError | undefined;
   timeout(Class: typeof AuthError, message: string): MoorlineError;
@@ -32,9 +31,12 @@ export class SignIn {
   readonly #credentials: Credentials;
   /** What the token provider threw, the last time. */
   #noCredentials: unknown;
-  /** What waits to be shown on a connection. */
+  /** What waits to be shown. */
   readonly #showing = new Set<() => void>();
-  /** What was shown and is not answered. `adopt` shows it to later connections, too. */
+  /**
+   * What was shown and is not answered. Also where nobody waits for the answer any more: the server may take it all the
+   * same. `adopt` shows it to later connections, too.
+   */
   readonly #authentications = new Map<number, { settlement: Settlement<Identity>; adopt: () => void }>();
 
   constructor(settings: Settings, owner: Owner) {
@@ -55,21 +57,24 @@ export class SignIn {
       signal,
       timedOut: () => this.#owner.timeout(AuthError, `The server did not say who this is within ${timeoutMs} ms`),
     });
-    // One at a time, and only on a connection: a refused try is made again when that has changed.
+    // One at a time, and not while another answer is on its way: a refused try is made again when that has changed.
     const attempt = (): void => {
       const ended = this.#owner.ended();
       if (ended) return settlement.reject(ended);
       const core = this.#owner.core();
-      if (!core || !this.#owner.isConnected()) return;
+      if (!core) return;
       try {
         const id = core.authenticate(show.token, show.encoding, show.data);
         this.#authentications.set(id, { settlement, adopt: () => this.#credentials.replace(token, auth) });
-        settlement.onAbandoned = () => void this.#authentications.delete(id);
+        settlement.onAbandoned = () => {
+          if (core.withdraw(id) && this.#authentications.delete(id)) this.show();
+        };
         this.#showing.delete(attempt);
       } catch (failure) {
-        if (!isBackpressure(failure)) settlement.reject(fromCore(ConnectError, failure));
+        if (!isForLater(failure)) settlement.reject(fromCore(ConnectError, failure));
       }
     };
+    settlement.onAbandoned = () => void this.#showing.delete(attempt);
     this.#showing.add(attempt);
     attempt();
     return settlement.promise.finally(() => this.#showing.delete(attempt));
@@ -149,4 +154,9 @@ export class SignIn {
   end(reason: MoorlineError): void {
     for (const { settlement } of this.#authentications.values()) settlement.reject(reason);
   }
+}
+
+/** Something else is being answered. */
+function isForLater(failure: unknown): boolean {
+  return isBackpressure(failure) || (failure as { code?: unknown }).code === "connection_lost";
 }

@@ -112,7 +112,7 @@ export interface Identity {
   readonly expiresAtMs: number | undefined;
 }
 
-/** What is shown by `client.authenticate`: one of both. The default of `timeoutMs` is the client's `callTimeoutMs`. */
+/** What `client.authenticate` shows: one of both. The default of `timeoutMs` is the client's `callTimeoutMs`. */
 export interface AuthenticateOptions extends WaitOptions {
   token?: string | undefined;
   auth?: unknown;
@@ -316,8 +316,10 @@ export interface Client<A extends ApiShape = UntypedApi> extends Disposable, Asy
   readonly identity: Identity | undefined;
 
   /**
-   * Becomes somebody else on the open connection, or the same with a fresh token, and resolves to who that is. What is
-   * shown is shown to later connections, too. While connecting it waits.
+   * Becomes somebody else on the open connection, or the same with a fresh token, and resolves to who that is. While
+   * connecting it is the next connection's, which is then tried at once. What the server has taken is shown to later
+   * connections, too; a token for as long as it is good, and then a function that was given as `token` is asked again. What
+   * is given up before it was sent is taken back; the server may still take what was sent, and the event `identity` tells.
    *
    * @throws AuthError why the server does not take it; the client stays who it was. `timeout`, `closed`
    */

@@ -84,20 +84,83 @@ test("a provider that gives no text is a failed try, and one that is too late is
   assert.deepEqual(late.core.only("authorized"), [], "its core is freed");
 });
 
-test("authenticate waits for a connection and for its turn, and settles once each", async () => {
+test("authenticate waits for its turn, and settles once each", async () => {
   const { client, core } = await opened();
+  core.throws.authenticate = failure("connection_lost"); // Welcome is on its way.
   const first = client.authenticate({ token: "a" });
-  assert.deepEqual(core.only("authenticate"), []);
   welcomed(core, { subject: "anonymous" });
   core.throws.authenticate = failure("backpressure");
   const second = client.authenticate({ auth: { name: "bob" } });
-  assert.deepEqual(core.only("authenticate"), [["authenticate", "a"], ["authenticate", undefined, { name: "bob" }]]);
+  const [a, bob] = [["authenticate", "a"], ["authenticate", undefined, { name: "bob" }]];
+  assert.deepEqual(core.only("authenticate"), [a, a, bob]);
   core.host.onAuthenticated(1, undefined, failure("unauthorized"));
   await assert.rejects(first, (error) => error instanceof AuthError && error.code === "unauthorized");
   assert.equal(client.identity.subject, "anonymous", "it stays who it was");
-  assert.equal(core.only("authenticate").length, 3, "now it is the other's turn");
+  assert.deepEqual(core.only("authenticate"), [a, a, bob, bob], "now it is the other's turn");
   core.host.onAuthenticated(2, admission({ subject: "bob" }), undefined);
   assert.equal((await second).subject, "bob");
+  client.close();
+});
+
+/** A client whose token was over tried with it for ever, and a fresh one waited for a connection that never came. */
+test("regression: what is shown while connecting is for the next connection, also before there is a core", async () => {
+  const around = environment();
+  const client = new MoorlineClient(settings, around);
+  const who = client.authenticate({ token: "a" });
+  await turn();
+  const { core } = around;
+  assert.deepEqual(core.log, [["authenticate", "a"], ["start"]]);
+  core.host.onAuthenticated(1, admission(), undefined);
+  assert.equal((await who).subject, "ann");
+  core.lost({ error: failure("token_expired") });
+  client.authenticate({ token: "b" }).catch(() => {});
+  assert.deepEqual(core.only("authenticate").at(-1), ["authenticate", "b"]);
+  client.close();
+  core.closed();
+});
+
+/** An abort within a listener, while another was answered, came too late: what it had taken back was shown all the same. */
+test("regression: what was given up is not shown when its turn comes", async () => {
+  const { client, core } = await opened();
+  welcomed(core, { subject: "anonymous" });
+  const aborting = new AbortController();
+  const first = client.authenticate({ token: "a" });
+  core.throws.authenticate = failure("backpressure");
+  const second = client.authenticate({ token: "b", signal: aborting.signal });
+  client.on("identity", () => aborting.abort(new Error("enough")));
+  core.host.onAuthenticated(1, admission(), undefined);
+  await first;
+  await assert.rejects(second, { message: "enough" });
+  assert.equal(core.only("authenticate").length, 2);
+  client.close();
+});
+
+test("what is given up is taken back where nobody has seen it", async () => {
+  const { client, core } = await opened();
+  core.unseen = true;
+  const aborting = new AbortController();
+  const first = client.authenticate({ token: "a", signal: aborting.signal });
+  core.throws.authenticate = failure("backpressure");
+  const second = client.authenticate({ token: "b" });
+  aborting.abort(new Error("enough"));
+  await assert.rejects(first, { message: "enough" });
+  assert.deepEqual(core.only("withdraw"), [["withdraw", 1]]);
+  assert.deepEqual(core.only("authenticate").at(-1), ["authenticate", "b"], "the next in line");
+  core.host.onAuthenticated(2, admission(), undefined);
+  await second;
+  client.close();
+});
+
+/** The client was ann by then, and the next connection was shown what had been before: another, and a lost session. */
+test("regression: what the server took after its caller had given up is shown to later connections", async () => {
+  const { client, core } = await opened({ auth: { name: "guest" }, asksForCredentials: true });
+  welcomed(core, { subject: "guest" });
+  await assert.rejects(client.authenticate({ token: "a", timeoutMs: 1 }), { code: "timeout" });
+  core.host.onAuthenticated(1, admission(), undefined);
+  assert.equal(client.identity.subject, "ann");
+  core.host.authorize(5, 1, "reconnect");
+  await turn();
+  assert.deepEqual(core.only("authorized"), [["authorized", 5, true, "a"]]);
   client.close();
 });
 

@@ -235,7 +235,7 @@ impl Driver {
             }
             Step::Command(Some(Command::Grant { id, more })) => self.endpoint.grant(id, more),
             Step::Command(Some(Command::Authenticate { credentials, settled })) => {
-                match self.endpoint.authenticate(credentials) {
+                match self.endpoint.authenticate(now, credentials) {
                     Ok(id) => drop(self.authenticating.insert(id, settled)),
                     Err(refused) => drop(settled.send(Err(refused))),
                 }

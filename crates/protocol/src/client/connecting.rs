@@ -37,6 +37,9 @@ impl ClientEndpoint {
     pub(super) fn open_socket(&mut self, now: Timestamp, key: Option<ServerKey>) {
         let socket = SocketId(self.number());
         self.congested = false;
+        if let Some(showing) = &mut self.authenticating {
+            showing.begun = true;
+        }
         let subprotocol = if key.is_some() { SUBPROTOCOL } else { SUBPROTOCOL_PLAIN };
         self.outputs.push_back(ClientOutput::OpenSocket { socket, url: self.config.url.clone(), subprotocol });
         self.phase = Phase::Opening { socket, key, deadline: now + self.config.connect_timeout };
@@ -125,10 +128,10 @@ impl ClientEndpoint {
             Some(_) => Trust::Pinned,
         };
         let (id, suite) = (welcome.session, self.config.suite);
-        let answered = self.authenticating.take().map(|(id, shown)| (id, shown, welcome.admission.clone()));
+        let answered = self.authenticating.take().map(|showing| (showing, welcome.admission.clone()));
         self.event(ClientEvent::Session(Box::new(SessionInfo { id, resumed, suite, server_key: key, trust, welcome })));
-        if let Some((id, shown, admission)) = answered {
-            self.credentials = shown;
+        if let Some((Showing { id, credentials, .. }, admission)) = answered {
+            self.credentials = credentials;
             self.event(ClientEvent::Authenticated(id, Box::new(Ok(admission))));
         }
         self.event(ClientEvent::Status(Status::Connected));

@@ -98,12 +98,12 @@ impl ClientEndpoint {
                 Ok(None)
             }
             (ServerFrame::Authenticated(Authenticated { id, result }), None) => {
-                let Some((_, shown)) = self.authenticating.take_if(|(asked, _)| *asked == id) else {
+                let Some(showing) = self.authenticating.take_if(|showing| showing.id == id) else {
                     return Err(Violation::UnexpectedFrame);
                 };
                 if let Ok(admission) = &result {
                     *renewal = self.renewal(admission, now);
-                    self.credentials = shown;
+                    self.credentials = showing.credentials;
                 }
                 self.event(ClientEvent::Authenticated(id, Box::new(result)));
                 Ok(None)
