@@ -42,7 +42,7 @@ export class SignIn {
   constructor(settings: Settings, owner: Owner) {
     this.#settings = settings;
     this.#owner = owner;
-    this.#credentials = new Credentials(settings.token, settings.auth);
+    this.#credentials = new Credentials(settings);
   }
 
   async authenticate(options: AuthenticateOptions): Promise<Identity> {
@@ -65,7 +65,7 @@ export class SignIn {
       if (!core) return;
       try {
         const id = core.authenticate(show.token, show.encoding, show.data);
-        this.#authentications.set(id, { settlement, adopt: () => this.#credentials.replace(token, auth) });
+        this.#authentications.set(id, { settlement, adopt: () => this.#credentials.adopt({ token, auth }) });
         settlement.onAbandoned = () => {
           if (core.withdraw(id) && this.#authentications.delete(id)) this.show();
         };
@@ -113,7 +113,8 @@ export class SignIn {
     this.#authentications.delete(id);
     if (admission) {
       this.admitted(admission);
-      asked?.adopt();
+      if (asked) asked.adopt();
+      else this.#credentials.renewed();
       asked?.settlement.resolve(this.identity!);
     } else {
       const error = fromCore(ConnectError, failure);

@@ -164,6 +164,71 @@ test("regression: what the server took after its caller had given up is shown to
   client.close();
 });
 
+/** A client with a provider that has been shown a token by itself; `authorized` is what it then shows for a reason. */
+async function overridden(provider) {
+  const { client, core } = await opened({ token: provider, auth: 7, asksForCredentials: true });
+  welcomed(core);
+  client.authenticate({ token: "mine" });
+  core.host.onAuthenticated(1, admission({ subject: "root" }), undefined);
+  let ticket = 10;
+  const authorized = async (reason) => {
+    core.host.authorize(++ticket, 1, reason);
+    await turn();
+    return core.only("authorized").at(-1).slice(2);
+  };
+  return { client, core, authorized };
+}
+const [MINE, FRESH, NOTHING] = [[true, "mine"], [true, "fresh", 7], [false, undefined]];
+
+/** Its provider was never asked again: the client tried for ever with a token that was over. */
+test("regression: a token that was shown by itself holds until it is renewed, and then the provider is asked", async () => {
+  const { client, core, authorized } = await overridden(() => "fresh");
+  assert.deepEqual(await authorized("reconnect"), MINE, "it is good");
+  assert.deepEqual(await authorized("expiring"), FRESH);
+  core.host.onAuthenticated(2, undefined, failure("unauthorized"));
+  assert.deepEqual(await authorized("reconnect"), MINE, "the fresh one was not taken");
+  assert.deepEqual(await authorized("expiring"), FRESH);
+  core.host.onAuthenticated(3, admission(), undefined);
+  assert.deepEqual(await authorized("reconnect"), FRESH, "it was taken");
+  client.close();
+});
+
+test("a token that was shown by itself and is over is followed by the provider's, also when that fails at first", async () => {
+  let down = true;
+  const { client, authorized } = await overridden(() => { if (down) throw new Error("down"); return "fresh"; });
+  assert.deepEqual(await authorized("expiring"), NOTHING);
+  assert.deepEqual(await authorized("reconnect"), MINE, "it is good for a moment still");
+  assert.deepEqual(await authorized("expired"), NOTHING);
+  down = false;
+  assert.deepEqual(await authorized("reconnect"), FRESH);
+  client.close();
+});
+
+test("what was shown for the auth handler renews itself, and without a provider nothing else can", async () => {
+  for (const options of [{ token: () => "fresh" }, { token: "first" }, { auth: 7 }]) {
+    const { client, core } = await opened({ ...options, asksForCredentials: true });
+    welcomed(core);
+    client.authenticate(options.auth ? { token: "mine" } : { auth: "mine" });
+    core.host.onAuthenticated(1, admission(), undefined);
+    for (const reason of ["expiring", "expired", "reconnect"]) core.host.authorize(5, 1, reason), await turn();
+    const shown = options.auth ? ["mine"] : [undefined, "mine"];
+    assert.deepEqual(core.only("authorized"), Array(3).fill(["authorized", 5, true, ...shown]));
+    client.close();
+  }
+});
+
+test("whoever is asked for a token hears that it is not needed any more", async () => {
+  let asked;
+  const token = (request) => ((asked = request.signal), new Promise(() => {}));
+  const { client, core } = await opened({ token, asksForCredentials: true });
+  welcomed(core);
+  core.host.authorize(1, 0, "expiring");
+  client.authenticate({ token: "mine" });
+  core.host.onAuthenticated(1, admission(), undefined);
+  assert.equal(asked.aborted, true);
+  client.close();
+});
+
 test("authenticate ends with a timeout, an abort, or the client", async () => {
   const { client, core } = await opened();
   await assert.rejects(client.authenticate({ token: "a", timeoutMs: 1 }), { code: "timeout" });
