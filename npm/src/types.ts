@@ -403,8 +403,9 @@ export interface Client<A extends ApiShape = UntypedApi> extends Disposable, Asy
   ping(): void;
 
   /**
-   * Ends the connection politely and for good. What is still under way rejects. In the task of `connect()` it opens no
-   * socket and loads nothing. Resolves once the end is reached; a second call gives the same promise.
+   * Ends the connection politely and for good: what was sent before goes out first. What is still under way rejects; it waits
+   * for nobody, handlers neither, whose `signal` aborts. In the task of `connect()` it opens no socket and loads nothing.
+   * Resolves once the end is reached, in the same task; a second call gives the same promise.
    */
   close(): Promise<void>;
 }
