@@ -163,7 +163,7 @@ export class MoorlineClient implements Client {
       const cancel = (): void => {
         if (calling && this.#calls.delete(calling.id)) calling.core.cancel(calling.id);
       };
-      // It stands for the whole stream, although its time ends with the first item.
+      // It stands for the whole stream, until the end is read, although its time ends with the first item.
       const settlement = this.#settlement<void>(`No item of \`${name}\``, timeoutMs, signal);
       settlement.promise.catch((reason) => sink.abort(reason));
       this.#await(settlement, payload, offline, (core, { encoding, body }) => {
@@ -172,8 +172,8 @@ export class MoorlineClient implements Client {
         calling = { core, id };
         this.#calls.set(id, {
           item: (item) => sink.item(item),
-          settle: (answer) => (sink.settle(answer), settlement.resolve()),
-          reject: (reason) => (sink.reject(reason), settlement.resolve()),
+          settle: (answer) => sink.settle(answer),
+          reject: (reason) => sink.reject(reason),
         });
         settlement.onAbandoned = cancel;
       });
@@ -192,17 +192,27 @@ export class MoorlineClient implements Client {
     const { volatile = false, offline } = checkNotifyOptions(options);
     checkName(name);
     const payload = encode(data);
-    if (volatile && this.#stage.at !== "running") return;
+    if (volatile) return this.#notifyVolatile(name, payload);
     this.#submit({
       payload,
       mayWait: false,
       send: (core, { encoding, body }) => {
-        core.notify(name, encoding, body, volatile);
+        core.notify(name, encoding, body, false);
         if (!this.#session) this.#unmeasured.push({ name, bytes: body.length });
       },
       // Nobody waits for it. That the client closed is no news, anything else is.
       drop: (reason) => { if ((reason as CallError).code !== "closed") this.#report(reason as CallError); },
-    }, volatile ? "queue" : offline);
+    }, offline);
+  }
+
+  /** It overtakes what waits for room, and where it cannot go out at once it is dropped. */
+  #notifyVolatile(name: string, { encoding, body }: Payload): void {
+    if (this.#stage.at !== "running") return;
+    try {
+      this.#stage.core.notify(name, encoding, body, true);
+    } catch (failure) {
+      throw fromCore(CallError, failure);
+    }
   }
 
   async #notifyConfirmed(name: string, data: unknown, options: ConfirmedNotifyOptions): Promise<void> {
