@@ -63,7 +63,7 @@ export class Credentials {
   }
 }
 
-/** @throws CallError `unreadable` when the data has no JSON form */
+/** `auth` has a JSON form: the options were checked. */
 export function shown(token: string | undefined, auth: unknown): Shown {
   if (auth === undefined) return { token, encoding: undefined, data: undefined };
   const { encoding, body } = encode(auth);
