@@ -29,7 +29,9 @@ export class SignIn {
   readonly #owner: Owner;
   readonly #settings: Settings;
   readonly #credentials: Credentials;
-  /** What the token provider threw, the last time. */
+  /** The newest question for what is to be shown; 0 when its answer is not needed any more. */
+  #ticket = 0;
+  /** What the token provider threw, asked by that. */
   #noCredentials: unknown;
   /** What waits to be shown. */
   readonly #showing = new Set<() => void>();
@@ -90,14 +92,18 @@ export class SignIn {
     const core = this.#owner.core();
     if (!core) return;
     const clientKey = base64url(core.clientKey());
+    [this.#ticket, this.#noCredentials] = [ticket, undefined];
     let answer: Parameters<Core["authorized"]>;
     try {
       const { token, encoding, data } = await this.#credentials.get({ reason, attempt, clientKey });
       answer = [ticket, true, token, encoding, data];
-      this.#noCredentials = undefined;
     } catch (cause) {
+      // One that is late, or was told that nobody waits, explains nothing.
+      if (ticket !== this.#ticket) return;
       answer = [ticket, false];
       this.#noCredentials = cause;
+      // The connection goes on, for the while that what was shown is good.
+      if (reason === "expiring") this.#owner.report(this.unavailable());
     }
     // It may have been closed, and freed, meanwhile.
     if (this.#owner.core() === core) core.authorized(...answer);
@@ -113,8 +119,10 @@ export class SignIn {
     this.#authentications.delete(id);
     if (admission) {
       this.admitted(admission);
-      if (asked) asked.adopt();
-      else this.#credentials.renewed();
+      if (asked) {
+        this.#ticket = 0;
+        asked.adopt();
+      } else this.#credentials.renewed();
       asked?.settlement.resolve(this.identity!);
     } else {
       const error = fromCore(ConnectError, failure);
@@ -148,6 +156,7 @@ export class SignIn {
 
   /** The client ends: nobody is asked any more. */
   stop(): void {
+    this.#ticket = 0;
     this.#credentials.stop();
   }
 

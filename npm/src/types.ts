@@ -273,7 +273,7 @@ export interface ClientEvents {
   status: Status;
   /** A handshake succeeded; the value is the new `client.session`. Comes before the status `connected`. */
   session: Session;
-  /** Who this client is was told, or has changed; the value is the new `client.identity`. */
+  /** Who this client is: told with every connection, and when it has changed; the value is the new `client.identity`. */
   identity: Identity;
   /** The server warns: something was sent that it refuses, or too much of it. */
   warning: Warning;
@@ -285,8 +285,8 @@ export interface ClientEvents {
    */
   goaway: Goaway;
   /**
-   * Something failed that no promise reports: a handler threw, a notification could not be sent or read. `cause` has
-   * what was thrown. While nobody listens, `console.error` gets it.
+   * Something failed that no promise reports: a handler threw, a notification could not be sent or read, a token not be
+   * renewed in time. `cause` has what was thrown. While nobody listens, `console.error` gets it.
    */
   error: MoorlineError;
 }
@@ -312,7 +312,7 @@ export interface Client<A extends ApiShape = UntypedApi> extends Disposable, Asy
   /** The newest session; `undefined` until first connected. It stays while reconnecting and after the end. */
   readonly session: Session | undefined;
 
-  /** Who this client is, as the server says; `undefined` until first connected. The same object until it changes. */
+  /** Who this client is, as the server says; `undefined` until first connected. The same object until it is told anew. */
   readonly identity: Identity | undefined;
 
   /**

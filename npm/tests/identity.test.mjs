@@ -62,6 +62,42 @@ test("what a token provider throws is the cause of the failed try", async () => 
   client.close();
 });
 
+/** A try that hung was explained by what the try before it had thrown. */
+test("regression: the cause of a failed try is what its own provider threw", async () => {
+  const asked = [];
+  const token = ({ signal }) => new Promise((_, reject) => asked.push({ signal, reject }));
+  const { client, core } = await opened({ token, asksForCredentials: true });
+  const failed = () => (core.lost({ error: failure("credentials_unavailable") }), client.status.error.cause);
+  core.host.authorize(1, 1, "connect");
+  asked[0].reject("first");
+  await turn();
+  assert.equal(failed(), "first");
+  core.host.authorize(2, 2, "reconnect");
+  await turn();
+  assert.equal(failed(), undefined, "it has given nothing in time");
+  core.host.authorize(3, 3, "reconnect");
+  assert.equal(asked[1].signal.aborted, true);
+  asked[1].reject("late");
+  await turn();
+  assert.equal(failed(), undefined);
+  client.close();
+});
+
+/** Nobody heard of it before the connection ended. */
+test("regression: a provider that fails when its token is to be renewed is an error event", async () => {
+  const { client, core } = await opened({ token: () => Promise.reject("down"), asksForCredentials: true });
+  const errors = [];
+  client.on("error", (error) => errors.push(error));
+  welcomed(core);
+  core.host.authorize(1, 0, "expiring");
+  await turn();
+  assert.deepEqual(errors.map(({ name, code, cause }) => [name, code, cause]), [["AuthError", "credentials_unavailable", "down"]]);
+  core.host.authorize(2, 1, "expired");
+  await turn();
+  assert.equal(errors.length, 1, "that is told by the status");
+  client.close();
+});
+
 test("a provider that gives no text is a failed try, and one that is too late is not heard", async () => {
   const { client, core } = await opened({ token: () => 7, asksForCredentials: true });
   core.host.authorize(1, 1, "connect");
@@ -217,16 +253,19 @@ test("what was shown for the auth handler renews itself, and without a provider 
   }
 });
 
-test("whoever is asked for a token hears that it is not needed any more", async () => {
-  let asked;
-  const token = (request) => ((asked = request.signal), new Promise(() => {}));
-  const { client, core } = await opened({ token, asksForCredentials: true });
-  welcomed(core);
-  core.host.authorize(1, 0, "expiring");
-  client.authenticate({ token: "mine" });
-  core.host.onAuthenticated(1, admission(), undefined);
-  assert.equal(asked.aborted, true);
-  client.close();
+test("whoever is asked for a token hears that it is not needed any more, and what follows is no error", async () => {
+  const token = ({ signal }) => new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+  for (const end of [(core) => core.host.onAuthenticated(1, admission(), undefined), (core) => core.closed()]) {
+    const { client, core } = await opened({ token, asksForCredentials: true });
+    client.on("error", assert.fail);
+    welcomed(core);
+    core.host.authorize(1, 0, "expiring");
+    client.authenticate({ token: "mine" }).catch(() => {});
+    end(core);
+    await turn();
+    assert.deepEqual(core.only("authorized"), []);
+    client.close();
+  }
 });
 
 test("authenticate ends with a timeout, an abort, or the client", async () => {

@@ -127,6 +127,7 @@ test("URLs resolve against the page", () => {
     ["ws://[::1]:2667/", page, "ws://[::1]:2667/"],
     [undefined, local, "ws://localhost:5173/moorline"],
     ["https://example.com/a#d", undefined, "wss://example.com/a"],
+    ["wss://example.com/a?", undefined, "wss://example.com/a"],
     [new URL("wss://example.com/a"), undefined, "wss://example.com/a"],
   ];
   for (const [url, base, resolved] of cases) assert.equal(resolveUrl(url, base), resolved);
