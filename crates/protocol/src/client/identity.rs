@@ -32,7 +32,7 @@ impl Renewal {
 
 impl ClientEndpoint {
     /// Shows something new for itself on the open connection, otherwise on the next one, for which it is reason enough to
-    /// try at once; and on those to come unless others are asked for. What comes of it is told by
+    /// try at once unless the server has said when; and on those to come unless others are asked for. What comes of it is told by
     /// [`ClientEvent::Authenticated`]; where the connection is lost first, by the next one.
     ///
     /// # Errors
@@ -49,7 +49,8 @@ impl ClientEndpoint {
         match self.phase {
             // Nobody has to say any more what is to be shown.
             Phase::Authorizing { key, .. } => self.open_socket(now, key),
-            Phase::Waiting { .. } => self.retry_now(now),
+            // Where the server has said when to come back, it knows why.
+            Phase::Waiting { ref failure, .. } if failure.retry_after.is_none() => self.retry_now(now),
             _ => {}
         }
         Ok(id)

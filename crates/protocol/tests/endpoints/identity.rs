@@ -271,6 +271,19 @@ fn regression_what_is_shown_without_a_connection_is_shown_to_the_next_one_at_onc
 }
 
 #[test]
+fn what_is_shown_does_not_hurry_a_client_that_was_told_when_to_come_back() {
+    let mut pair = Setup::default().connect();
+    let now = pair.now;
+    pair.server().part(now, Code::RATE_LIMITED, "", 60 * SECOND);
+    pair.run();
+    let id = pair.client.authenticate(pair.now, Credentials::token("a")).expect("not closed");
+    pair.advance(59 * SECOND);
+    assert_eq!((pair.sockets, authenticated(&pair).len()), (1, 0));
+    pair.advance(SECOND);
+    assert_eq!((authenticated(&pair)[0].0, pair.is_connected()), (id, true));
+}
+
+#[test]
 fn what_is_shown_while_somebody_is_asked_what_to_show_is_shown_instead() {
     let mut pair = start(Pair::new(asking()));
     assert_eq!((pair.authorized.len(), pair.sockets), (1, 0));
