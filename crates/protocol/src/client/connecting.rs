@@ -113,8 +113,7 @@ impl ClientEndpoint {
         for receipt in receipts {
             self.event(ClientEvent::Refused(receipt, Refused::TooLarge));
         }
-        for id in calls {
-            let outcome = Outcome::Failed(Failure::of(Code::TOO_LARGE));
+        for (id, outcome) in calls {
             self.event(ClientEvent::Peer(PeerEvent::Settled { id, outcome }));
         }
         self.attempt = 0;
