@@ -251,6 +251,31 @@ fn regression_who_gives_the_same_token_again_is_not_asked_faster_and_faster() {
     assert_eq!(pair.authorized.len(), 2);
 }
 
+/// What is shown has to fit a record beside the session that is asked for. A token that just fitted came in, and stopped
+/// the client for good at the first lost connection, which had that session to name besides.
+#[test]
+fn regression_who_comes_in_with_a_long_token_can_come_back() {
+    let shows = |length: usize| {
+        let mut pair = start(asking_with(&"t".repeat(length)));
+        let came_in = pair.is_connected();
+        if came_in {
+            assert_eq!(pair.client.authenticate(Credentials::token(&"u".repeat(length))).map(drop), Ok(()));
+            let longer = Credentials::token(&"u".repeat(8_127));
+            pair.run();
+            let (now, shown) = (pair.now, pair.asked_in.pop().expect("it is shown"));
+            pair.server().authenticated(now, shown.id, Ok(ann(None)));
+            pair.run();
+            assert_eq!(pair.client.authenticate(longer), Err(Refused::TooLarge));
+            pair.reconnect();
+            pair.advance(30 * SECOND);
+            assert!(pair.is_connected() && pair.resets().is_empty(), "{length} bytes");
+        }
+        came_in
+    };
+    let longest = (7_900..8_127).take_while(|length| shows(*length)).last();
+    assert!(longest.is_some_and(|longest| longest < 8_126), "{longest:?}");
+}
+
 #[test]
 fn without_a_connection_nothing_is_shown() {
     let mut pair = Setup::default().start();
