@@ -20,6 +20,9 @@ pub const MAX_AUTH: usize = MAX_RECORD_BEFORE_AUTH - 1 - 48 - TAG;
 /// Longest identity that a client is told, in bytes of JSON.
 pub const MAX_IDENTITY: usize = 8 * 1024;
 
+/// Largest value that an auth handler gives a client, in bytes of payload: beside the identity it fits one record.
+pub const MAX_GIVEN: usize = 48 * 1024;
+
 /// Longest name of a handler, and longest own name of an application's failure, in bytes of UTF-8.
 pub const MAX_NAME: usize = 200;
 

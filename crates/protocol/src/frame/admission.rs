@@ -11,7 +11,7 @@ use super::{cut, read_code};
 use crate::{
     code::Code,
     error::Malformed,
-    limits::{MAX_AUTH, MAX_IDENTITY, MAX_REFUSAL_NAME, MAX_TEXT},
+    limits::{MAX_AUTH, MAX_GIVEN, MAX_IDENTITY, MAX_REFUSAL_NAME, MAX_TEXT},
     payload::Payload,
     wire::{self, Reader, Sink},
 };
@@ -83,9 +83,9 @@ fn read_payload(mut reader: Reader<'_>) -> Result<Payload, Malformed> {
 /// What a client is told when it is let in, or has shown something new: who it is now.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Admission {
-    /// Its identity, one JSON object; empty where there is nothing to say.
+    /// Its identity, one JSON object; empty where there is nothing to say, left out where it is above [`MAX_IDENTITY`].
     pub identity: Bytes,
-    /// What the auth handler gives it.
+    /// What the auth handler gives it; left out where it is above [`MAX_GIVEN`].
     pub data: Option<Payload>,
     /// How long it holds, in milliseconds; `None` as long as the connection.
     pub expires_in_ms: Option<u64>,
@@ -100,10 +100,11 @@ impl fmt::Debug for Admission {
 impl Admission {
     /// Numbers of the fields: `first` and the two above.
     pub(super) fn write(&self, sink: &mut impl Sink, first: u64) {
-        if !self.identity.is_empty() {
+        // What is too large is left out: the frame would not fit a record, and nothing would ever follow it.
+        if !self.identity.is_empty() && self.identity.len() <= MAX_IDENTITY {
             wire::put_field(sink, first, &self.identity);
         }
-        put_payload(sink, first + 1, self.data.as_ref());
+        put_payload(sink, first + 1, self.data.as_ref().filter(|data| data.bytes.len() <= MAX_GIVEN));
         if let Some(expires) = self.expires_in_ms {
             wire::put_varint_field(sink, first + 2, expires);
         }
@@ -119,7 +120,13 @@ impl Admission {
                 }
                 self.identity = Bytes::copy_from_slice(identity);
             }
-            Some(1) => self.data = Some(read_payload(value)?),
+            Some(1) => {
+                let data = read_payload(value)?;
+                if data.bytes.len() > MAX_GIVEN {
+                    return Err(Malformed::TooLong);
+                }
+                self.data = Some(data);
+            }
             Some(2) => self.expires_in_ms = Some(value.only_varint()?),
             _ => return Ok(false),
         }

@@ -9,6 +9,7 @@ use moorline_protocol::{
     error::Refused,
     frame::{Admission, AuthenticateId, Credentials, Denial},
     key::{SharedKey, SharedKeyId},
+    limits::{MAX_GIVEN, MAX_IDENTITY},
     payload::Payload,
     server::{Ended, HandshakeFailure, Rejection, ServerEvent},
 };
@@ -274,6 +275,29 @@ fn regression_who_comes_in_with_a_long_token_can_come_back() {
     };
     let longest = (7_900..8_127).take_while(|length| shows(*length)).last();
     assert!(longest.is_some_and(|longest| longest < 8_126), "{longest:?}");
+}
+
+/// The frame that told of it fitted no record, and the server made empty ones without end.
+#[test]
+fn regression_what_is_too_large_to_be_given_is_left_out() {
+    for (size, arrives) in [(MAX_GIVEN, true), (MAX_GIVEN + 1, false), (100_000, false)] {
+        let given = Admission {
+            identity: vec![b'x'; MAX_IDENTITY].into(),
+            data: Some(Payload::json(vec![b'1'; size])),
+            ..Admission::default()
+        };
+        let mut pair = Pair::new(Setup::default());
+        pair.granted = given.clone();
+        let mut pair = start(pair);
+        assert!(pair.is_connected());
+        let id = pair.client.authenticate(Credentials::token("a")).expect("connected");
+        pair.run();
+        let now = pair.now;
+        assert!(pair.server().authenticated(now, id, Ok(given.clone())));
+        pair.run();
+        let told = authenticated(&pair).pop().and_then(|(_, result)| result.ok()).expect("it is answered");
+        assert_eq!((told.identity.len(), told.data.is_some()), (MAX_IDENTITY, arrives), "{size} bytes");
+    }
 }
 
 #[test]
