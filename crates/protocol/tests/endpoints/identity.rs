@@ -300,6 +300,31 @@ fn regression_what_is_too_large_to_be_given_is_left_out() {
     }
 }
 
+/// An answer that came when the session had gone on to the next socket, or was over, counted as given.
+#[test]
+fn regression_an_answer_that_comes_too_late_makes_nobody_somebody_else() {
+    let shown = || {
+        let mut pair = Setup::default().connect();
+        let id = pair.client.authenticate(Credentials::token("a")).expect("connected");
+        pair.run();
+        (pair, id)
+    };
+    type End = fn(&mut Pair);
+    let ends: [(&str, End); 4] = [
+        ("parked", |pair| pair.cut()),
+        ("a good-bye", |pair| pair.client.close()),
+        ("closed", |pair| _ = pair.server().close(Code::CLOSED_BY_SERVER, "", Duration::ZERO)),
+        ("taken", |pair| drop(pair.server().take_session().expect("it has one"))),
+    ];
+    for (case, end) in ends {
+        let (mut pair, id) = shown();
+        end(&mut pair);
+        pair.run();
+        let now = pair.now;
+        assert!(!pair.server().authenticated(now, id, Ok(ann(None))), "{case}");
+    }
+}
+
 #[test]
 fn without_a_connection_nothing_is_shown() {
     let mut pair = Setup::default().start();
