@@ -180,21 +180,25 @@ impl Authenticated {
 
     pub(super) fn read(mut reader: Reader<'_>) -> Result<Self, Malformed> {
         let id = AuthenticateId(reader.varint()?);
-        let (mut admission, mut denial, mut last) = (Admission::default(), None::<Denial>, None);
-        let (mut name, mut message) = (String::new(), String::new());
+        let (mut admission, mut is_admitted, mut last) = (Admission::default(), false, None);
+        let (mut code, mut name, mut message) = (None, None, None);
         while let Some((tag, mut value)) = reader.field(&mut last)? {
             match tag {
                 4 => {
-                    let code = read_code(&mut value)?;
+                    code = Some(read_code(&mut value)?);
                     value.finish()?;
-                    denial = Some(Denial { code, name: String::new(), message: String::new() });
                 }
-                5 => value.only_str(MAX_REFUSAL_NAME)?.clone_into(&mut name),
-                6 => value.only_str(MAX_TEXT)?.clone_into(&mut message),
-                _ => _ = admission.read_field(tag, 1, value)?,
+                5 => name = Some(value.only_str(MAX_REFUSAL_NAME)?.to_owned()),
+                6 => message = Some(value.only_str(MAX_TEXT)?.to_owned()),
+                _ => is_admitted |= admission.read_field(tag, 1, value)?,
             }
         }
-        let result = denial.map_or(Ok(admission), |denial| Err(Denial { name, message, ..denial }));
+        let result = match (code, name, message) {
+            (None, None, None) => Ok(admission),
+            (Some(code), Some(name), Some(message)) if !is_admitted => Err(Denial { code, name, message }),
+            // One or the other.
+            _ => return Err(Malformed::FieldMissing),
+        };
         Ok(Self { id, result })
     }
 }

@@ -183,6 +183,7 @@ impl Welcome {
                 5 => max_calls_in_flight = Some(value.only_varint()?),
                 6 => server_version = Some(value.only_str(MAX_VERSION)?.to_owned()),
                 7 => resumption = Resumption::Resumed(Seq(value.only_varint()?)),
+                8 if resumption != Resumption::New => return Err(Malformed::UnknownValue),
                 8 => resumption = Resumption::Reset(ResetReason::from_number(value.only_varint()?)),
                 9 => epoch = Some(Epoch(value.only_array()?)),
                 10 => resume_window_ms = Some(value.only_varint()?),
