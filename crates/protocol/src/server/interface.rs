@@ -103,7 +103,8 @@ pub enum ServerOutput {
     Transmit(Bytes),
     /// Tell the application.
     Event(ServerEvent),
-    /// Send a close with this code and end the socket. Nothing but `Wait` comes after it.
+    /// Send a close with this code and end the socket. No `Transmit` comes after it; events do, where the session waits
+    /// for its client.
     CloseSocket(Code),
     /// Everything is drained; wait for input, or until this time.
     Wait(Option<Timestamp>),
