@@ -36,7 +36,7 @@ const ASK = 0x01, KEYED = 0x02, STREAM = 0x04;
 
 /** `resumption` is field 7 (resumed, the last number received) or 8 (reset, the reason); neither is a new session. */
 const welcome = (resumption = []) => frame(0x01, ...Object.values(FIELDS).flat(), ...resumption,
-  9, 8, ...Array(8).fill(0xe0), 10, 1, 120, 11, 16, ...Array(16).fill(0x5e));
+  9, 8, ...Array(8).fill(0xe0), 10, 1, 120, 11, 16, ...Array(16).fill(0x5e), 15, 1, 50);
 const WELCOME = welcome();
 /** Nothing of the client's had been received. */
 const RESUMED = [7, 1, 0];
@@ -272,7 +272,7 @@ test("the session is told before the state", async () => {
     id: "ab".repeat(16),
     encryption: { suite: "off", trust: "none", serverKey: undefined },
     serverVersion: "test/1",
-    limits: { maxMessage: 1024, maxCallsInFlight: 9 },
+    limits: { maxMessage: 1024, maxCallsInFlight: 9, messagesPerSecond: 50, bytesPerSecond: undefined },
     heartbeatMs: 25,
     serverTimeMs: 7,
     url: "ws://localhost:2667/moorline",

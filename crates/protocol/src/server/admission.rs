@@ -102,6 +102,7 @@ impl ServerEndpoint {
                 Proof::Secret(secret) => Some(secret.clone()),
             },
             admission,
+            pace: self.config.pace,
         };
         self.session.greet(ServerFrame::Welcome(welcome).encode());
         self.phase = Phase::Connected(Box::new(Connection::new(link, self.config.heartbeat, now)));

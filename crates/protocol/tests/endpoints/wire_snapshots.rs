@@ -6,12 +6,13 @@ use moorline_protocol::{
     PeerEvent,
     code::Code,
     frame::{CallId, Failure},
+    limits::Pace,
     payload::Payload,
     record::Suite,
     server::Rejection,
     session::CallOptions,
 };
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 use crate::pair::*;
 
@@ -78,6 +79,33 @@ fn welcome() {
         0a 03  c0 a9 07                 | 10, resume window: 120,000 ms
         0b 10  74 95 30 b8 09 31 cb 7f  | 11, the secret of a plain session
                1c 02 97 f7 bd 50 15 3a
+    ",
+    );
+}
+
+#[test]
+fn welcome_of_a_server_that_limits_how_much_is_sent() {
+    let mut setup = setup(Setup::plain());
+    setup.server.pace =
+        Pace { messages_per_second: NonZeroU64::new(1_000), bytes_per_second: NonZeroU64::new(8 * 1024 * 1024) };
+    assert_wire(
+        &setup.connect().sent(Down)[0],
+        "
+        11                              | plain record
+        01 00 57                        | Welcome, 87 bytes
+        01 10  ca a9 ef 5d a7 62 56 8b  | 1, the session
+               bc 5e d7 81 b1 28 2f fa
+        02 06  80 d0 95 ff bc 31        | 2, the server's time: 1,700,000,000,000
+        03 03  a8 c3 01                 | 3, heartbeat: 25,000 ms
+        04 04  80 80 80 02              | 4, largest payload: 4 MiB
+        05 02  80 08                    | 5, calls in flight: 1,024
+        06 01  73                       | 6, the server's version: s
+        09 08  e0 e1 e2 e3 e4 e5 e6 e7  | 9, the run of the server
+        0a 03  c0 a9 07                 | 10, resume window: 120,000 ms
+        0b 10  74 95 30 b8 09 31 cb 7f  | 11, the secret of a plain session
+               1c 02 97 f7 bd 50 15 3a
+        0f 02  e8 07                    | 15, messages a second: 1,000
+        10 04  80 80 80 04              | 16, bytes a second: 8 MiB
     ",
     );
 }
