@@ -120,9 +120,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     Mutant("session.rs", ".filter(|message| !goes_again(message.role))", ""),
     Mutant("session.rs", "after.again.into_iter().rev()", "after.again.into_iter()"),
-    Mutant("session.rs", "            self.say(MAIN_LANE, PeerFrame::Cancel(id));", "            let _ = id;"),
+    Mutant("session.rs", "Way::Transmitted => self.say(MAIN_LANE, PeerFrame::Cancel(id)),", "Way::Transmitted => {}"),
     Mutant("session.rs", "if !self.outbox.has_carried(seq) {", "if false {"),
-    Mutant("session.rs", "calls.retain(|id| self.asked.settle(*id).is_some());", ""),
+    Mutant("session.rs", "(calls.into_iter().filter_map(settled).collect(), receipts)", "(Vec::new(), receipts)"),
     Mutant(
         "session.rs",
         "PeerFrame::End(id) if self.asked.is_unary(id) =>",
