@@ -42,7 +42,12 @@ export interface SessionInfo {
     serverKey?: string | undefined;
   };
   serverVersion: string;
-  limits: { maxMessage: number; maxCallsInFlight: number };
+  limits: {
+    maxMessage: number;
+    maxCallsInFlight: number;
+    messagesPerSecond?: number | undefined;
+    bytesPerSecond?: number | undefined;
+  };
   heartbeatMs: number;
   serverTimeMs: number;
   url: string;

@@ -243,6 +243,13 @@ export interface Session {
     readonly maxMessage: number;
     /** Calls that may be open at once. */
     readonly maxCallsInFlight: number;
+    /**
+     * Calls and notifications a second that this client may send, five seconds' worth at once. Beyond it comes the event
+     * `warning`, and when that goes on for three seconds the connection closes and the session waits. `undefined`: no limit.
+     */
+    readonly messagesPerSecond?: number | undefined;
+    /** Bytes a second that it may send, as they are on the wire, under the same rule. `undefined`: no limit. */
+    readonly bytesPerSecond?: number | undefined;
   };
   /** The server pings after so many ms of silence. */
   readonly heartbeatMs: number;

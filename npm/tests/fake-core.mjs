@@ -11,7 +11,7 @@ export const session = {
   id: "s1",
   encryption: { suite: "aes-256-gcm", trust: "pinned", serverKey: "mlpub_x" },
   serverVersion: "0.1.0",
-  limits: { maxMessage: 64_512, maxCallsInFlight: 1024 },
+  limits: { maxMessage: 64_512, maxCallsInFlight: 1024, messagesPerSecond: 1000, bytesPerSecond: undefined },
   heartbeatMs: 25_000,
   serverTimeMs: 0,
   url: "ws://test/moorline",

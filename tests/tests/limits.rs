@@ -4,6 +4,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    num::NonZeroU64,
     time::Duration,
 };
 
@@ -14,6 +15,7 @@ use moorline_protocol::{
     entropy::Entropy,
     frame::Credentials,
     key::SharedKey,
+    limits::Pace,
     record::{SUBPROTOCOL, SUBPROTOCOL_PLAIN},
 };
 use moorline_server::{
@@ -242,6 +244,21 @@ fn frames(record: &[u8]) -> Vec<u8> {
         rest = after.get(usize::from(*length)..).unwrap_or_default();
     }
     kinds
+}
+
+#[tokio::test]
+async fn a_client_is_told_how_much_it_may_send() -> TestResult {
+    for (messages, bytes) in [(20, 1_000_000), (0, 0)] {
+        let server = start(app(), |config| {
+            (config.limits.messages_per_second, config.limits.bytes_per_second) = (messages, bytes);
+        })
+        .await?;
+        let client = server.client()?.connect()?;
+        let most = |count: usize| NonZeroU64::new(count as u64);
+        let told = Pace { messages_per_second: most(messages), bytes_per_second: most(bytes) };
+        assert_eq!(client.ready().await?.welcome.pace, told);
+    }
+    Ok(())
 }
 
 #[tokio::test]

@@ -120,7 +120,7 @@ test("the session is told before the state", async () => {
     id: "ab".repeat(16),
     encryption: { suite: "off", trust: "none", serverKey: undefined },
     serverVersion: "test/1",
-    limits: { maxMessage: 1024, maxCallsInFlight: 9 },
+    limits: { maxMessage: 1024, maxCallsInFlight: 9, messagesPerSecond: 50, bytesPerSecond: undefined },
     heartbeatMs: 25,
     serverTimeMs: 7,
     url: "ws://localhost:2667/moorline",

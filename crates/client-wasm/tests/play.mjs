@@ -39,7 +39,7 @@ export const ASK = 0x01, KEYED = 0x02, STREAM = 0x04;
 
 /** `resumption` is field 7 (resumed, the last number received) or 8 (reset, the reason); neither is a new session. */
 export const welcome = (resumption = []) => frame(0x01, ...Object.values(FIELDS).flat(), ...resumption,
-  9, 8, ...Array(8).fill(0xe0), 10, 1, 120, 11, 16, ...Array(16).fill(0x5e));
+  9, 8, ...Array(8).fill(0xe0), 10, 1, 120, 11, 16, ...Array(16).fill(0x5e), 15, 1, 50);
 export const WELCOME = welcome();
 /** Nothing of the client's had been received. */
 export const RESUMED = [7, 1, 0];

@@ -16,7 +16,7 @@ use identity::Renewal;
 pub use interface::*;
 
 use crate::{
-    auth::{Auth, Resume},
+    auth::{Auth, MAX_RESUME, Resume},
     backoff::Backoff,
     code::Code,
     connection::{Connection, Link},

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    num::NonZeroU64,
     sync::{Arc, Mutex},
 };
 
@@ -10,7 +11,7 @@ use moorline_protocol::{
     frame::Epoch,
     heartbeat::HeartbeatConfig,
     key::Identity,
-    limits::{Deadlines, Limits},
+    limits::{Deadlines, Limits, Pace},
     scope::Scopes,
     server::{Encryption, ServerConfig},
     session::Registry,
@@ -404,6 +405,12 @@ fn endpoint_config(config: &Config, encryption: Encryption, epoch: Epoch) -> Ser
     let mut endpoint = ServerConfig::new(encryption, epoch);
     endpoint.resume_window = config.session.resume_window;
     endpoint.limits = limits;
+    // 0 is no limit in the configuration, and not told in Welcome.
+    let most = |count: usize| u64::try_from(count).ok().and_then(NonZeroU64::new);
+    endpoint.pace = Pace {
+        messages_per_second: most(config.limits.messages_per_second),
+        bytes_per_second: most(config.limits.bytes_per_second),
+    };
     endpoint.public_urls = config.server.public_urls.clone();
     endpoint.deadlines = Deadlines { handshake: config.timeouts.handshake, decision: config.timeouts.decision };
     endpoint.heartbeat = HeartbeatConfig { idle: config.heartbeat.idle, grace: config.heartbeat.grace };

@@ -73,7 +73,7 @@ impl ClientEndpoint {
     pub(super) fn handle_opened(&mut self, socket: SocketId) {
         let Phase::Opening { key, deadline, .. } = self.phase else { return };
         let (Some(key), Some(suite)) = (key, self.config.suite) else {
-            let hello = [&[kind::PLAIN_HELLO, VERSION], self.auth().unwrap_or_default().as_slice()].concat();
+            let hello = [&[kind::PLAIN_HELLO, VERSION], self.auth().as_slice()].concat();
             self.outputs.push_back(ClientOutput::Transmit(socket, hello.into()));
             self.phase = Phase::AwaitingWelcome { socket, key, link: Box::new(Link::Plain), deadline };
             return;
@@ -116,8 +116,7 @@ impl ClientEndpoint {
         for receipt in receipts {
             self.event(ClientEvent::Refused(receipt, Refused::TooLarge));
         }
-        for id in calls {
-            let outcome = Outcome::Failed(Failure::of(Code::TOO_LARGE));
+        for (id, outcome) in calls {
             self.event(ClientEvent::Peer(PeerEvent::Settled { id, outcome }));
         }
         self.attempt = 0;

@@ -66,7 +66,7 @@ impl ClientEndpoint {
         if self.authenticating.is_some() {
             return Err(Refused::Backpressure);
         }
-        if self.auth_with(&credentials).len() > MAX_AUTH {
+        if !self.has_room_for(&credentials) {
             return Err(Refused::TooLarge);
         }
         self.last_authenticate += 1;
@@ -98,7 +98,7 @@ impl ClientEndpoint {
                     return self.fail(now, ConnectFailure::of(Code::CREDENTIALS_UNAVAILABLE));
                 };
                 self.credentials = credentials;
-                if self.auth().is_none() {
+                if !self.has_room_for(&self.credentials) {
                     return self.stop(Code::NORMAL, Some(ConnectFailure::of(Code::CREDENTIALS_TOO_LARGE)));
                 }
                 self.open_socket(now, key);
@@ -114,13 +114,15 @@ impl ClientEndpoint {
         }
     }
 
-    /// AUTH for the next connection; `None` where what the client shows is too much for it.
-    pub(super) fn auth(&self) -> Option<Zeroizing<Vec<u8>>> {
-        let credentials = self.authenticating.as_ref().map_or(&self.credentials, |showing| &showing.credentials);
-        Some(self.auth_with(credentials)).filter(|auth| auth.len() <= MAX_AUTH)
+    /// Whether these fit AUTH, and go on doing so beside whatever session a later connection asks for: who is let in with
+    /// them can come back.
+    fn has_room_for(&self, credentials: &Credentials) -> bool {
+        self.auth_with(credentials, None).len() + MAX_RESUME <= MAX_AUTH
     }
 
-    pub(super) fn auth_with(&self, credentials: &Credentials) -> Zeroizing<Vec<u8>> {
+    /// AUTH for the next connection. What the client shows was found to fit when it was given.
+    pub(super) fn auth(&self) -> Zeroizing<Vec<u8>> {
+        let credentials = self.authenticating.as_ref().map_or(&self.credentials, |showing| &showing.credentials);
         let resume = self.known.as_ref().map(|Known { id, epoch, secret }| Resume {
             session: *id,
             received: self.session.received(),
@@ -128,6 +130,10 @@ impl ClientEndpoint {
             epoch: *epoch,
             secret: secret.clone(),
         });
+        self.auth_with(credentials, resume)
+    }
+
+    fn auth_with(&self, credentials: &Credentials, resume: Option<Resume>) -> Zeroizing<Vec<u8>> {
         let most = self.config.limits.max_message;
         let max_message = (most != DEFAULT_MAX_MESSAGE).then(|| u32::try_from(most).unwrap_or(u32::MAX));
         let (url, client_version) = (self.config.url.clone(), self.config.version.as_str().into());

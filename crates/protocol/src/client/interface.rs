@@ -129,7 +129,7 @@ pub enum ClientOutput {
     Authorize {
         /// For the answer.
         ticket: Ticket,
-        /// The try that it is for, from 1.
+        /// The try that it is for, from 1; 0 on an open connection, before what that has expires.
         attempt: u32,
         /// Why now.
         reason: AuthorizeReason,

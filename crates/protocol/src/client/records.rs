@@ -8,8 +8,7 @@ impl ClientEndpoint {
     pub(super) fn handle_record(&mut self, now: Timestamp, socket: SocketId, record: Bytes) {
         match mem::replace(&mut self.phase, Phase::Idle) {
             Phase::AwaitingHello { key, initiator, deadline, .. } => {
-                // What was too large for it did not get as far as this.
-                let finished = initiator.finish(&record, &self.auth().unwrap_or_default());
+                let finished = initiator.finish(&record, &self.auth());
                 let (Ok((finish, keys)), Some(suite)) = (finished, self.config.suite) else {
                     self.outputs.push_back(ClientOutput::CloseSocket(socket, Code::HANDSHAKE_FAILED));
                     return self.diagnose(now, Code::HANDSHAKE_FAILED);

@@ -9,6 +9,7 @@ use moorline_protocol::{
     error::Refused,
     frame::{Admission, AuthenticateId, Credentials, Denial},
     key::{SharedKey, SharedKeyId},
+    limits::{MAX_GIVEN, MAX_IDENTITY},
     payload::Payload,
     server::{Ended, HandshakeFailure, Rejection, ServerEvent},
 };
@@ -253,6 +254,79 @@ fn regression_who_gives_the_same_token_again_is_not_asked_faster_and_faster() {
     pair.run();
     pair.advance(19 * SECOND);
     assert_eq!(pair.authorized.len(), 2);
+}
+
+/// What is shown has to fit a record beside the session that is asked for. A token that just fitted came in, and stopped
+/// the client for good at the first lost connection, which had that session to name besides.
+#[test]
+fn regression_who_comes_in_with_a_long_token_can_come_back() {
+    let shows = |length: usize| {
+        let mut pair = start(asking_with(&"t".repeat(length)));
+        let came_in = pair.is_connected();
+        if came_in {
+            assert_eq!(pair.client.authenticate(pair.now, Credentials::token(&"u".repeat(length))).map(drop), Ok(()));
+            let longer = Credentials::token(&"u".repeat(8_127));
+            pair.run();
+            let (now, shown) = (pair.now, pair.asked_in.pop().expect("it is shown"));
+            pair.server().authenticated(now, shown.id, Ok(ann(None)));
+            pair.run();
+            assert_eq!(pair.client.authenticate(pair.now, longer), Err(Refused::TooLarge));
+            pair.reconnect();
+            pair.advance(30 * SECOND);
+            assert!(pair.is_connected() && pair.resets().is_empty(), "{length} bytes");
+        }
+        came_in
+    };
+    let longest = (7_900..8_127).take_while(|length| shows(*length)).last();
+    assert!(longest.is_some_and(|longest| longest < 8_126), "{longest:?}");
+}
+
+/// The frame that told of it fitted no record, and the server made empty ones without end.
+#[test]
+fn regression_what_is_too_large_to_be_given_is_left_out() {
+    for (size, arrives) in [(MAX_GIVEN, true), (MAX_GIVEN + 1, false), (100_000, false)] {
+        let given = Admission {
+            identity: vec![b'x'; MAX_IDENTITY].into(),
+            data: Some(Payload::json(vec![b'1'; size])),
+            ..Admission::default()
+        };
+        let mut pair = Pair::new(Setup::default());
+        pair.granted = given.clone();
+        let mut pair = start(pair);
+        assert!(pair.is_connected());
+        let id = pair.client.authenticate(pair.now, Credentials::token("a")).expect("connected");
+        pair.run();
+        let now = pair.now;
+        assert!(pair.server().authenticated(now, id, Ok(given.clone())));
+        pair.run();
+        let told = authenticated(&pair).pop().and_then(|(_, result)| result.ok()).expect("it is answered");
+        assert_eq!((told.identity.len(), told.data.is_some()), (MAX_IDENTITY, arrives), "{size} bytes");
+    }
+}
+
+/// An answer that came when the session had gone on to the next socket, or was over, counted as given.
+#[test]
+fn regression_an_answer_that_comes_too_late_makes_nobody_somebody_else() {
+    let shown = || {
+        let mut pair = Setup::default().connect();
+        let id = pair.client.authenticate(pair.now, Credentials::token("a")).expect("connected");
+        pair.run();
+        (pair, id)
+    };
+    type End = fn(&mut Pair);
+    let ends: [(&str, End); 4] = [
+        ("parked", |pair| pair.cut()),
+        ("a good-bye", |pair| pair.client.close()),
+        ("closed", |pair| _ = pair.server().close(Code::CLOSED_BY_SERVER, "", Duration::ZERO)),
+        ("taken", |pair| drop(pair.server().take_session().expect("it has one"))),
+    ];
+    for (case, end) in ends {
+        let (mut pair, id) = shown();
+        end(&mut pair);
+        pair.run();
+        let now = pair.now;
+        assert!(!pair.server().authenticated(now, id, Ok(ann(None))), "{case}");
+    }
 }
 
 /// A token that was over was shown to every connection for ever, and a fresh one waited for a connection that never came.

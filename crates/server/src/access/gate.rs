@@ -18,7 +18,7 @@ use moorline_protocol::{
     code::Code,
     frame::{Admission, Credentials, Denial},
     key::SharedKeyId,
-    limits::MAX_IDENTITY,
+    limits::{MAX_GIVEN, MAX_IDENTITY},
     payload::{Encoding, Payload},
     scope::Scopes,
     server::Arrival,
@@ -108,9 +108,13 @@ impl Admit {
     /// Gives the page a value, as `client.identity.data`.
     ///
     /// # Errors
-    /// When it has no JSON form.
+    /// When it has no JSON form, or more than [`MAX_GIVEN`] bytes of it.
     pub fn with_data(mut self, data: &impl Serialize) -> Result<Self, Fail> {
-        self.data = Some(Payload::json(serde_json::to_vec(data)?));
+        let json = serde_json::to_vec(data)?;
+        if json.len() > MAX_GIVEN {
+            return Err(std::io::Error::other("what is given to a page with its identity has at most 48 KiB").into());
+        }
+        self.data = Some(Payload::json(json));
         Ok(self)
     }
 }
