@@ -42,7 +42,7 @@ use crate::{
     shared::Shared,
     status::{Callback, Life, ServerStatus},
     stream::{BoxedStream, StreamHandler},
-    tasks::Tasks,
+    tasks::{Owner, Tasks},
 };
 
 /// Collects what a server is made of: configuration, state, handlers.
@@ -294,6 +294,7 @@ impl ServerBuilder {
             }
         };
         let tasks = Tasks::default();
+        let owner = Owner(tasks.clone());
         if let Some(tokens) = &tokens {
             tokens.start().await;
             let (tokens, stopping) = (tokens.clone(), tasks.clone());
@@ -360,6 +361,7 @@ impl ServerBuilder {
         let mut server = Server {
             listener,
             shared,
+            owner,
             summary,
             life,
             internal,
