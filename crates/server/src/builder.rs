@@ -25,7 +25,12 @@ use tokio::{
 use crate::tls::Tls;
 use crate::{
     DataDir, DataDirError, Error, Handler, Peers, Server,
-    access::{Access, AuthHandler, Callers, gate::Gate, jwt::TokenVerifier, shared_key},
+    access::{
+        Access, AuthHandler, Callers,
+        gate::Gate,
+        jwt::{TokenSettingError, TokenVerifier},
+        shared_key,
+    },
     audit::Audit,
     config::Config,
     handler::{BoxedHandler, Running, States},
@@ -271,6 +276,10 @@ impl ServerBuilder {
             }
             opened => opened?,
         };
+        if let (Some(tokens), Some(_)) = (&tokens, &data_dir) {
+            // What a command has revoked since they were read, because it found no server: from here on it finds this one.
+            tokens.revocations().read_again().map_err(TokenSettingError::Revocations)?;
+        }
         #[cfg(feature = "tls")]
         let certificate = match &tls {
             Some(_) => None,
