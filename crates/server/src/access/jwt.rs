@@ -58,6 +58,9 @@ pub(crate) const MAX_ID: usize = 256;
 /// What is kept of revocations is kept a day longer than tokens last; so much may clocks differ.
 const MOST_LEEWAY: Duration = Duration::from_secs(3_600);
 
+/// The longest that a token may last, also where a program sets another: what is revoked is forgotten a day later.
+const MOST_LIFETIME: Duration = Duration::from_secs(365 * 86_400);
+
 /// The last second of the year 9999: what is later is no time.
 const LAST_SECOND: u64 = 253_402_300_799;
 
@@ -165,7 +168,7 @@ impl TokenVerifier {
             revocations: Arc::new(
                 Revocations::load(&config.revocations_file()).map_err(TokenSettingError::Revocations)?,
             ),
-            settings: settings.clone(),
+            settings: JwtSection { max_lifetime: settings.max_lifetime.min(MOST_LIFETIME), ..settings.clone() },
             #[cfg(test)]
             without: None,
         }))

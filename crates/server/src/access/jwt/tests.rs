@@ -105,6 +105,17 @@ async fn refused(verifier: &TokenVerifier, token: &str) -> TokenError {
     judge(verifier, token).await.err().unwrap_or_else(|| panic!("it was believed: {token}"))
 }
 
+/// Files and environment end at a year; a program could set more, and then a token outlived the revocation of it.
+#[tokio::test]
+async fn regression_a_program_cannot_let_tokens_last_longer_than_revocations() {
+    let mut config = settings(Hs256);
+    for longest in [Duration::from_secs(10 * 365 * 86_400), Duration::MAX] {
+        config.auth.jwt.max_lifetime = longest;
+        let token = token(Hs256, &with("exp", json!(NOW + 366 * 86_400)));
+        assert_eq!(refused(&verifier(&config), &token).await, Reason::Lifetime.into());
+    }
+}
+
 #[tokio::test]
 async fn a_token_of_every_algorithm_is_believed() {
     for algorithm in JwtAlgorithm::ALL {
