@@ -6,6 +6,7 @@
 
 mod bucket;
 mod held;
+mod lines;
 mod pace;
 mod turns;
 
@@ -22,6 +23,7 @@ pub use self::bucket::{Rate, per_minute, per_second};
 pub(crate) use self::{
     bucket::{Bucket, Buckets},
     held::{Counts, Held},
+    lines::Lines,
     pace::{Pace, Verdict},
     turns::{Caller, Turns},
 };

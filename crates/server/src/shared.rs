@@ -22,7 +22,7 @@ use crate::{
     audit::Audit,
     config::Config,
     handler::States,
-    http::Issuing,
+    http::{Issuing, Warnings},
     limits::Limits,
     metrics::Metrics,
     once::Once,
@@ -51,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) callers: Callers,
     pub(crate) limits: Limits,
     pub(crate) audit: Audit,
+    pub(crate) warnings: Warnings,
     /// The keys that are accepted, and the identity document.
     pub(crate) published: Published,
     /// Room for WebSockets.

@@ -133,7 +133,7 @@ pub(super) async fn serve(State(shared): State<Arc<Shared>>, request: Request) -
     let origin = request.headers().get(header::ORIGIN).cloned();
     let named = origin.as_ref().map(|origin| origin.to_str().unwrap_or("null"));
     if let Err(denied) = shared.access.check_origin(request.headers(), named) {
-        return Refusal::denied(denied, &request).response;
+        return Refusal::denied(denied, &request, &shared).response;
     }
     let mut response = match *request.method() {
         // RFC Fetch § CORS protocol: a page asks first whether it may.
