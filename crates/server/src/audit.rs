@@ -162,9 +162,10 @@ impl Audit {
         line!("expire", about);
     }
 
-    /// What somebody has shown was taken back.
-    pub(crate) fn revoke(&self, about: About<'_>) {
-        line!("revoke", about);
+    /// What somebody has shown was taken back, and his session is over by it, with so many messages that its client has
+    /// not confirmed.
+    pub(crate) fn revoke(&self, about: About<'_>, undelivered: usize) {
+        line!("revoke", about, "undelivered" = undelivered as u64);
     }
 
     /// Somebody came to a limit, and is refused or parted from for it.

@@ -198,6 +198,8 @@ struct Driver {
     deadline: Option<Timestamp>,
     drain: Option<Drain>,
     departure: Option<Departure>,
+    /// The token by which the client came in was taken back, which is why the session ends.
+    revoked: bool,
     /// How fast the client sends.
     pace: Pace,
     /// Records whose first message is counted with them, until they are drained.
@@ -233,6 +235,7 @@ impl Driver {
             deadline: None,
             drain: None,
             departure: None,
+            revoked: false,
             pace,
             counted: 0,
         }
