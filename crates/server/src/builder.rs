@@ -283,7 +283,7 @@ impl ServerBuilder {
         #[cfg(feature = "tls")]
         let certificate = match &tls {
             Some(_) => None,
-            None => Tls::open(&config.tls, data_dir.as_ref(), address.ip())?.map(Arc::new),
+            None => Tls::open(&config.tls, data_dir.as_ref(), address.ip(), metrics.clone())?.map(Arc::new),
         };
         let headers = headers::of(&config, ends_tls)?;
         let (listener, address) = listen(address)?;
