@@ -26,8 +26,8 @@ use crate::tls::Tls;
 use crate::{
     DataDir, DataDirError, Error, Handler, Peers, Server,
     access::{
-        Access, AuthHandler, Callers,
-        gate::Gate,
+        Access, AuthHandler, Callers, Jwt, WayIn,
+        gate::{Gate, sealed::Way},
         jwt::{TokenSettingError, TokenVerifier},
         shared_key,
     },
@@ -62,6 +62,7 @@ pub struct ServerBuilder {
     states: States,
     router: Router,
     auth: Option<Arc<dyn AuthHandler>>,
+    jwt: Option<Jwt>,
     callbacks: Vec<Callback>,
     metrics: Arc<Metrics>,
     #[cfg(feature = "testing")]
@@ -125,10 +126,13 @@ impl ServerBuilder {
 
     /// Decides who somebody is who shows data of the application's own (`connect(url, { auth })` on a page): an async
     /// function of an [`Attempt`](crate::Attempt) that gives a [`Principal`](crate::Principal) or a [`Fail`](crate::Fail).
-    /// A second one replaces it.
+    /// Or takes tokens: [`Jwt`]. A server may have both; a second one of the same kind replaces the first.
     #[must_use]
-    pub fn auth(mut self, handler: impl AuthHandler) -> Self {
-        self.auth = Some(Arc::new(handler));
+    pub fn auth(mut self, way: impl WayIn) -> Self {
+        match way.way() {
+            Way::Handler(handler) => self.auth = Some(handler),
+            Way::Jwt(jwt) => self.jwt = Some(jwt),
+        }
         self
     }
 
@@ -235,12 +239,16 @@ impl ServerBuilder {
 
     async fn put_together(self, life: Life) -> Result<Server, Error> {
         let ends_tls = self.ends_tls();
-        let Self { config, identity, internal, control, states, router, auth, metrics, .. } = self;
+        let Self { config, identity, internal, control, states, router, auth, jwt, metrics, .. } = self;
         #[cfg(feature = "tls")]
         let tls = self.tls;
         router.check(&states)?;
         let address = config.server.listen;
-        let tokens = TokenVerifier::new(&config)?.map(Arc::new);
+        let tokens = match (TokenVerifier::new(&config)?, &jwt) {
+            (Some(tokens), Some(jwt)) => Some(Arc::new(tokens.for_program(jwt))),
+            (None, Some(_)) => return Err(TokenSettingError::Expected.into()),
+            (tokens, None) => tokens.map(Arc::new),
+        };
         let (keys, shared_keys) = shared_key::load(&config).map_err(Error::SharedKey)?;
         let asks = tokens.is_some() || auth.is_some() || !shared_keys.is_empty();
         let access = Access::new(&config, address, asks)?;

@@ -28,7 +28,7 @@ use serde_json::json;
 
 use super::{
     Principal,
-    jwt::{TokenError, TokenVerifier, Verified},
+    jwt::{Jwt, TokenError, TokenVerifier, Verified},
 };
 use crate::{Fail, audit::Way};
 
@@ -132,6 +132,38 @@ where
 {
     fn decide(&self, attempt: Attempt) -> BoxFuture<'static, Result<Admit, Fail>> {
         self(attempt).map(|decided| decided.map(Into::into)).boxed()
+    }
+}
+
+/// A way in that [`ServerBuilder::auth`](crate::ServerBuilder::auth) takes: an [`AuthHandler`], or [`Jwt`].
+pub trait WayIn: sealed::Sealed {}
+
+impl<H: AuthHandler> WayIn for H {}
+impl WayIn for Jwt {}
+
+pub(crate) mod sealed {
+    use super::{Arc, AuthHandler, Jwt};
+
+    /// A way in, told from the others.
+    pub enum Way {
+        Handler(Arc<dyn AuthHandler>),
+        Jwt(Jwt),
+    }
+
+    pub trait Sealed {
+        fn way(self) -> Way;
+    }
+
+    impl<H: AuthHandler> Sealed for H {
+        fn way(self) -> Way {
+            Way::Handler(Arc::new(self))
+        }
+    }
+
+    impl Sealed for Jwt {
+        fn way(self) -> Way {
+            Way::Jwt(self)
+        }
     }
 }
 

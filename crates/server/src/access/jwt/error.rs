@@ -72,6 +72,8 @@ pub enum Reason {
     UnknownBinding,
     /// It is not bound, and `require_binding` is set.
     NotBound,
+    /// Its claims do not fit the type that the program asks for ([`Jwt::claims`](crate::Jwt::claims)).
+    Unfit,
     /// It was revoked, or its subject was after it was made.
     Revoked,
 }
@@ -115,6 +117,7 @@ impl fmt::Display for Reason {
             Self::Binding => "it is bound to the key of another client (cnf)",
             Self::UnknownBinding => "it is bound to something else than a client's key (cnf without mlk)",
             Self::NotBound => "it is bound to no client (cnf), and [auth.jwt] require_binding is set",
+            Self::Unfit => "its claims do not fit the type that the program asks for",
             Self::Revoked => "it was revoked",
         })
     }
@@ -141,6 +144,8 @@ pub enum TokenSettingError {
     },
     /// Tokens are asked for by `previous_…`, `audience` and the like, and there is no key.
     NoSource,
+    /// The program is to believe tokens, and there is no key.
+    Expected,
     /// The key is not one of the algorithm.
     Unfit {
         /// The setting.
@@ -204,6 +209,10 @@ impl fmt::Display for TokenSettingError {
                 "[auth.jwt] says what tokens must be and not what they are signed with; set secret, secret_file, \
                  public_key_file, jwks_file or jwks_url",
             ),
+            Self::Expected => formatter.write_str(
+                "this program takes tokens, and [auth.jwt] does not say what they are signed with; set algorithm, and \
+                 secret, secret_file, public_key_file, jwks_file or jwks_url",
+            ),
             Self::Unfit { setting, algorithm } => {
                 write!(formatter, "[auth.jwt] {setting} is no key of {algorithm}; correct one of the two")
             }
@@ -247,6 +256,7 @@ impl std::error::Error for TokenSettingError {
             Self::AlgorithmMissing
             | Self::TwoSources { .. }
             | Self::NoSource
+            | Self::Expected
             | Self::Unfit { .. }
             | Self::ShortSecret { .. }
             | Self::ReadableByAll { .. }
