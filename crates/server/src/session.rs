@@ -51,7 +51,7 @@ use tokio_tungstenite::{
 use self::work::{context, null};
 use crate::{
     Attempt, Fail, Guard, Peer,
-    access::gate::{Entry, TurnedAway},
+    access::gate::{Entry, Outside, TurnedAway},
     audit::About,
     connection::{Attachment, Io, Place, close, input_of, owner, wall_clock},
     handler::{BoxedHandler, Context},
@@ -149,7 +149,7 @@ enum Done {
     /// The next item of a stream, or its end.
     Item(CallId, Option<Result<Payload, Failure>>, Streaming),
     /// What the client showed on its open connection makes it this, or nothing.
-    Judged(AuthenticateId, Result<Entry, TurnedAway>),
+    Judged(AuthenticateId, Result<Entry, Outside>),
     /// A listener or hook has ended.
     Heard,
 }

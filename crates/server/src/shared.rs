@@ -2,23 +2,27 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use axum::http::{HeaderName, HeaderValue};
 use moorline_protocol::{
+    code::Code,
     server::{Encryption, ServerConfig},
     session::Registry,
     time::Timestamp,
 };
 use tokio::{
     sync::{Semaphore, watch},
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 use crate::{
     Peer, Peers,
-    access::{Access, Callers, gate::Gate},
+    access::{
+        Access, Attempt, Callers,
+        gate::{Entry, Gate, Outside, TurnedAway},
+    },
     audit::Audit,
     config::Config,
     handler::States,
@@ -97,6 +101,24 @@ impl Shared {
         if self.gate.is_revoked(&peer.entry()) {
             peer.end(Closing::Revoked);
         }
+    }
+
+    /// Who somebody is. What he shows and guesses counts, however it was shown.
+    pub(crate) async fn judge(&self, attempt: Attempt) -> Result<Entry, Outside> {
+        let address = attempt.address.ip();
+        let _undecided = match attempt.shows_something() {
+            true => Some(self.limits.attempt(address, Instant::now()).map_err(Outside::TooMuch)?),
+            false => None,
+        };
+        let judged = timeout(self.config.timeouts.decision, self.gate.decide(attempt, SystemTime::now())).await;
+        judged.unwrap_or_else(|_| Err(TurnedAway::new(Code::SERVER_FULL, "the decision took too long"))).map_err(
+            |away| {
+                if away.is_guess {
+                    self.limits.fail(address, Instant::now());
+                }
+                Outside::TurnedAway(away)
+            },
+        )
     }
 
     pub(crate) fn encryption_is_on(&self) -> bool {

@@ -78,6 +78,43 @@ pub enum Reason {
     Revoked,
 }
 
+impl TokenError {
+    /// Whether it is what somebody shows who makes tokens up. An honest one expires, is revoked or is for somebody else,
+    /// and where no key was there to judge it by nobody has tried one: an issuer that has a new key would otherwise have
+    /// everybody shut out who comes with it.
+    pub(crate) fn is_guess(&self) -> bool {
+        match self {
+            Self::Expired => false,
+            Self::Refused(reason) => match reason {
+                Reason::TooLong
+                | Reason::Shape
+                | Reason::NotJson
+                | Reason::Duplicate
+                | Reason::Critical
+                | Reason::Algorithm { .. }
+                | Reason::Signature => true,
+                Reason::NoKeys | Reason::UnknownKey | Reason::KeyIdMissing => false,
+                // Whoever has the key has signed these.
+                Reason::Missing(_)
+                | Reason::Malformed(_)
+                | Reason::NotYet
+                | Reason::Lifetime
+                | Reason::Audience
+                | Reason::AudienceNotSet
+                | Reason::Issuer
+                | Reason::Tenant
+                | Reason::ScopeTwice
+                | Reason::Scopes(_)
+                | Reason::Binding
+                | Reason::UnknownBinding
+                | Reason::NotBound
+                | Reason::Unfit
+                | Reason::Revoked => false,
+            },
+        }
+    }
+}
+
 impl fmt::Display for TokenError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
