@@ -297,10 +297,13 @@ fn refuse_for_lack_of_room() -> Response {
 fn refuse_for_now(TooMuch { retry_after, .. }: TooMuch) -> Response {
     let mut response =
         refuse(StatusCode::TOO_MANY_REQUESTS, Code::RATE_LIMITED, "Wait; the server's [limits] may be raised.");
-    // Whole seconds, the last of them begun.
-    let seconds = retry_after.as_secs().saturating_add(1);
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    response.headers_mut().insert(header::RETRY_AFTER, self::retry_after(retry_after));
     response
+}
+
+/// Whole seconds, the last of them begun.
+fn retry_after(wait: Duration) -> HeaderValue {
+    HeaderValue::from(wait.as_secs().saturating_add(1))
 }
 
 /// Whether this is what a client of RFC 6455 § 4.1 sends: 16 bytes in base64.

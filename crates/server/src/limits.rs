@@ -37,6 +37,14 @@ const BURST: Duration = Duration::from_secs(5);
 
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// Requests for a token in a second, of one address and of everybody: each costs a signature to be checked and one to be
+/// made. One address is usually one service that signs people in.
+const TOKENS_PER_ADDRESS: usize = 10;
+const TOKENS: usize = 100;
+
+/// Requests for a token that may come at once, in seconds of their rate.
+const TOKENS_BURST: Duration = Duration::from_secs(3);
+
 /// How long an address with too many open connections is asked to wait: somebody else must go first.
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(5);
 
@@ -127,6 +135,7 @@ pub(crate) struct Limits {
     failures: Mutex<Pair>,
     /// Those who have shown something and are not judged yet.
     undecided: Counts<Origin>,
+    tokens: Mutex<Pair>,
 }
 
 impl Limits {
@@ -149,6 +158,11 @@ impl Limits {
                 now,
             )),
             undecided: Counts::default(),
+            tokens: Mutex::new(Pair::new(
+                Rate::new(TOKENS_PER_ADDRESS, Duration::from_secs(1), TOKENS_BURST),
+                Rate::new(TOKENS, Duration::from_secs(1), TOKENS_BURST),
+                now,
+            )),
         }
     }
 
@@ -163,6 +177,11 @@ impl Limits {
         };
         lock(&self.handshakes).take(&origin, [Limited::HandshakesPerAddress, Limited::Handshakes], now)?;
         Ok(held)
+    }
+
+    /// Lets this address ask for a token.
+    pub(crate) fn ask_for_token(&self, address: IpAddr, now: Instant) -> Result<(), TooMuch> {
+        lock(&self.tokens).take(&Origin::from(address), [Limited::Tokens; 2], now)
     }
 
     /// Whether a socket of this address would be let in now; for who asks why it was not.
@@ -297,6 +316,22 @@ mod tests {
         assert_eq!(refused(limits.would_enter(one, now)), Some(Limited::HandshakesPerAddress));
         assert_eq!(refused(limits.enter(third, now)), Some(Limited::Handshakes));
         assert!(limits.enter(third, now + Duration::from_secs(1)).is_ok());
+    }
+
+    #[test]
+    fn an_address_asks_for_so_many_tokens_and_none_for_all_that_there_are() {
+        let (limits, now) = limits(|_| {});
+        let asked =
+            |last: u8, now| (0..1_000).filter(|_| limits.ask_for_token([192, 0, 2, last].into(), now).is_ok()).count();
+        assert_eq!((asked(1, now), asked(2, now)), (30, 30));
+        assert_eq!(asked(1, now + Duration::from_secs(1)), 10);
+        // Of everybody together, however many addresses they have.
+        let later = now + Duration::from_secs(100);
+        assert_eq!((0..=255).map(|last| asked(last, later)).sum::<usize>(), 300);
+        let refused = limits.ask_for_token([198, 51, 100, 7].into(), later).expect_err("there is none left");
+        assert!(refused.limit == Limited::Tokens && refused.retry_after <= Duration::from_millis(11), "{refused:?}");
+        // What was refused for the sake of all took nothing from its own.
+        assert!(limits.ask_for_token([198, 51, 100, 7].into(), later + Duration::from_millis(11)).is_ok());
     }
 
     #[test]
