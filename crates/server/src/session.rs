@@ -190,6 +190,8 @@ struct Driver {
     running: FuturesUnordered<Abortable<BoxFuture<'static, Done>>>,
     /// What a handler came to, while it waits for what the handler had sent before.
     done: Option<Done>,
+    /// Held by every call with a key that runs, which goes on when its caller gives it up.
+    keyed: Arc<()>,
     /// Streams with an item that the client does not take yet.
     held: HashMap<CallId, (Payload, Streaming)>,
     aborts: HashMap<CallId, AbortHandle>,
@@ -229,6 +231,7 @@ impl Driver {
             sockets,
             running: FuturesUnordered::new(),
             done: None,
+            keyed: Arc::default(),
             held: HashMap::new(),
             aborts: HashMap::new(),
             asked: HashMap::new(),
