@@ -179,6 +179,34 @@ async fn an_address_has_so_many_connections_and_another_its_own() -> TestResult 
     Ok(())
 }
 
+/// Only WebSockets were counted by address: one could hold every TCP connection that the server takes, and nobody else got
+/// as far as a request.
+#[tokio::test]
+async fn regression_an_address_cannot_have_every_tcp_connection() -> TestResult {
+    use tokio::{io::AsyncReadExt as _, net::TcpStream};
+
+    // As many as it may have WebSockets, and those for pages and refusals.
+    const MOST: usize = 1 + 256;
+    let server = start(app(), |config| {
+        config.limits.connections_per_address = 1;
+        config.timeouts.upgrade = Duration::from_secs(3_600);
+    })
+    .await?;
+    let mut sockets = Vec::new();
+    for _ in 0..MOST {
+        sockets.push(TcpStream::connect(server.address()).await?);
+    }
+    let mut one_more = TcpStream::connect(server.address()).await?;
+    // Nothing is said: it is before the TLS that there might be.
+    assert!(timeout(PATIENCE, one_more.read_u8()).await?.is_err());
+    let relay = from_address(OTHER, server.address()).await?;
+    let other = server.client_at(&format!("ws://{relay}/moorline"))?.connect()?;
+    assert_eq!(timeout(PATIENCE, other.call::<String>("echo", &"in")).await??, "in");
+    assert_eq!(limited(&server, "connections_per_address").await?, 1.0);
+    drop(sockets);
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_address_begins_so_many_handshakes_a_second() -> TestResult {
     // Ten at once, and then one in half a second.

@@ -64,6 +64,7 @@ pub(crate) fn terms(shared: &Arc<Shared>) -> Terms {
     Terms {
         router: routes(shared.clone(), &config.server.path, config.server.public.as_deref()),
         sockets: config.limits.connections + SPARE_SOCKETS,
+        limited: Some(shared.clone()),
         head: config.timeouts.upgrade,
         tasks: shared.tasks.clone(),
         proxies: config.server.proxy_protocol.then(|| ProxyProtocol {

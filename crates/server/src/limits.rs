@@ -48,6 +48,10 @@ const TOKENS_BURST: Duration = Duration::from_secs(3);
 /// How long an address with too many open connections is asked to wait: somebody else must go first.
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(5);
 
+/// TCP connections of one address that are no WebSocket yet, beside as many as it may have of those: for pages, documents
+/// and refusals.
+const SPARE_SOCKETS: usize = 256;
+
 /// How long an address is asked to wait of whom as many are being judged as may fail.
 const WAIT_FOR_JUDGEMENT: Duration = Duration::from_secs(1);
 
@@ -130,6 +134,8 @@ pub(crate) struct Limits {
     per_address: usize,
     per_subject: usize,
     addresses: Counts<Origin>,
+    /// TCP connections.
+    sockets: Counts<Origin>,
     subjects: Counts<Subject>,
     handshakes: Mutex<Pair>,
     failures: Mutex<Pair>,
@@ -146,6 +152,7 @@ impl Limits {
             per_address: config.connections_per_address,
             per_subject: config.connections_per_subject,
             addresses: Counts::default(),
+            sockets: Counts::default(),
             subjects: Counts::default(),
             handshakes: Mutex::new(Pair::new(
                 a_second(config.handshakes_per_second_per_address),
@@ -163,6 +170,14 @@ impl Limits {
                 Rate::new(TOKENS, Duration::from_secs(1), TOKENS_BURST),
                 now,
             )),
+        }
+    }
+
+    /// A place for a TCP connection of this address, before anything is read of it. `None`: there is no limit.
+    pub(crate) fn connect(&self, address: IpAddr) -> Result<Option<Held<Origin>>, TooMuch> {
+        match self.per_address {
+            0 => Ok(None),
+            most => self.sockets.take(address.into(), most + SPARE_SOCKETS).map(Some).ok_or(CONNECTIONS),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What all connections of a server share. It is made once and never changes, save for what counts and who is there.
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -23,11 +24,11 @@ use crate::{
         Access, Attempt, Callers,
         gate::{Entry, Gate, Outside, TurnedAway},
     },
-    audit::Audit,
+    audit::{About, Audit},
     config::Config,
     handler::States,
     http::{Issuing, Warnings},
-    limits::Limits,
+    limits::{Held, Limits, Origin, TooMuch},
     metrics::Metrics,
     once::Once,
     peer::Closing,
@@ -101,6 +102,17 @@ impl Shared {
         if self.gate.is_revoked(&peer.entry()) {
             peer.end(Closing::Revoked);
         }
+    }
+
+    /// A place among the TCP connections of an address that are no WebSocket yet. A trusted proxy comes for others.
+    pub(crate) fn connect(&self, address: SocketAddr) -> Result<Option<Held<Origin>>, TooMuch> {
+        if self.callers.trusts(address.ip()) {
+            return Ok(None);
+        }
+        self.limits.connect(address.ip()).inspect_err(|too_much| {
+            self.metrics.limit(too_much.limit);
+            self.audit.limit_address(About::address(address), too_much.limit);
+        })
     }
 
     /// Who somebody is. What he shows and guesses counts, however it was shown.
