@@ -5,7 +5,7 @@
 //!        ◀──────── results, status ────┘   └─▶ your handlers and listeners
 //! ```
 //!
-//! It connects over `ws://`; TLS comes with the issue that gives the server TLS.
+//! It connects over `ws://`; it has no TLS of its own yet, so `wss://` is refused.
 //!
 //! # Example
 //!
