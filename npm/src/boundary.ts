@@ -42,7 +42,12 @@ export interface SessionInfo {
     serverKey?: string | undefined;
   };
   serverVersion: string;
-  limits: { maxMessage: number; maxCallsInFlight: number };
+  limits: {
+    maxMessage: number;
+    maxCallsInFlight: number;
+    messagesPerSecond?: number | undefined;
+    bytesPerSecond?: number | undefined;
+  };
   heartbeatMs: number;
   serverTimeMs: number;
   url: string;
@@ -146,8 +151,13 @@ export interface Core {
   discovered(ticket: number, result: DiscoveryResult): void;
   /** With `has` false there is nothing to show now. */
   authorized(ticket: number, has: boolean, token?: string, encoding?: Encoding, data?: Uint8Array): void;
-  /** Throws: `backpressure` while the last is not answered, `not_connected`. */
+  /**
+   * On the open connection, or the next one. Throws: `backpressure` while the last is not answered, `connection_lost` while
+   * an answer to what was shown before is on its way.
+   */
   authenticate(token?: string, encoding?: Encoding, data?: Uint8Array): number;
+  /** Takes back what nobody has seen; whether it could. Then `onAuthenticated` is never called for the id. */
+  withdraw(id: number): boolean;
   /** The public half of the client's key. */
   clientKey(): Uint8Array;
   retryNow(): void;

@@ -1,24 +1,20 @@
-import { Backlog, isBackpressure, type Submission } from "./backlog.js";
-import type {
-  Admission, Core, CoreClass, CoreFailure, CoreHost, Encoding, SessionInfo, StatusEvent,
-} from "./boundary.js";
-import { base64url, Credentials, shown } from "./credentials.js";
+import { Backlog, type Submission } from "./backlog.js";
+import type { Core, CoreClass, CoreFailure, CoreHost, Encoding, SessionInfo, StatusEvent } from "./boundary.js";
 import { discover } from "./discovery.js";
-import { AuthError, CallError, ConnectError, MoorlineError } from "./errors.js";
+import { CallError, ConnectError, MoorlineError } from "./errors.js";
 import { fromCore } from "./failure.js";
 import { Handlers } from "./handlers.js";
 import { Listeners, type Unsubscribe } from "./listeners.js";
-import {
-  checkAuthenticateOptions, checkCallOptions, checkNotifyOptions, checkReadyOptions, checkStreamOptions, unknownName,
-} from "./options.js";
+import { checkCallOptions, checkNotifyOptions, checkReadyOptions, checkStreamOptions, unknownName } from "./options.js";
 import { followPage } from "./page.js";
 import { decode, encode, type Payload } from "./payload.js";
 import type { Settings } from "./settings.js";
 import { Settlement } from "./settlement.js";
+import { SignIn } from "./sign-in.js";
 import { ItemStream, type Sink, type Source } from "./stream.js";
 import type {
-  AuthenticateOptions, CallOptions, Client, ClientEvents, ConfirmedNotifyOptions, Identity, NotifyOptions, Reset, SendOptions, Session, Stats, Status,
-  StreamOptions, TokenRequest, Unconfirmed, WaitOptions, WebSocketClass,
+  AuthenticateOptions, CallOptions, Client, ClientEvents, ConfirmedNotifyOptions, Identity, NotifyOptions, Reset,
+  SendOptions, Session, Stats, Status, StreamOptions, Unconfirmed, WaitOptions, WebSocketClass,
 } from "./types.js";
 
 /** What a client needs from around it; tests pass their own. */
@@ -52,15 +48,12 @@ export class MoorlineClient implements Client {
   #stage: Stage = { at: "loading" };
   #status: Status = Object.freeze({ status: "connecting", attempt: 1, retryInMs: undefined, error: undefined });
   #session: Session | undefined;
-  #identity: Identity | undefined;
   #lastStats = NO_STATS;
   /** Tries that failed before there was a core to count them. */
   #failedLoads = 0;
 
   /** Notifications sent before any server told its limit. */
   #unmeasured: { name: string; bytes: number }[] = [];
-  /** What the token provider threw, the last time. */
-  #noCredentials: unknown;
   /** `performance.now()` when the session was told. */
   #welcomedAt = 0;
 
@@ -71,11 +64,7 @@ export class MoorlineClient implements Client {
   readonly #ended: Promise<void>;
   #end!: () => void;
 
-  readonly #credentials: Credentials;
-  /** What waits to be shown on a connection. */
-  readonly #showing = new Set<() => void>();
-  /** What was shown and is not answered. `adopt` shows it to later connections, too. */
-  readonly #authentications = new Map<number, { settlement: Settlement<Identity>; adopt: () => void }>();
+  readonly #signIn: SignIn;
   readonly #backlog = new Backlog();
   readonly #calls = new Map<number, Ongoing>();
   readonly #confirmations = new Map<number, Settlement<void>>();
@@ -101,8 +90,14 @@ export class MoorlineClient implements Client {
 
   constructor(options: Settings, environment: Environment) {
     this.#options = options;
-    this.#credentials = new Credentials(options.token, options.auth);
     this.#environment = environment;
+    this.#signIn = new SignIn(options, {
+      core: () => (this.#stage.at === "running" ? this.#stage.core : undefined),
+      ended: () => (this.#stage.at === "closing" || this.#stage.at === "closed" ? this.#closedError() : undefined),
+      timeout: (Class, message) => this.#timeout(Class, message),
+      report: (error) => this.#report(error),
+      told: (identity) => this.#events.identity.emit(identity),
+    });
     this.#ended = new Promise((resolve) => (this.#end = resolve));
     // In a task of its own: who closes within the opening one (React's StrictMode does) pays for neither socket nor wasm.
     this.#opening = setTimeout(() => void this.#open(), 0);
@@ -118,37 +113,11 @@ export class MoorlineClient implements Client {
   }
 
   get identity(): Identity | undefined {
-    return this.#identity;
+    return this.#signIn.identity;
   }
 
-  async authenticate(options: AuthenticateOptions): Promise<Identity> {
-    const { token, auth, timeoutMs = this.#options.callTimeoutMs, signal } = checkAuthenticateOptions(options);
-    if ((token === undefined) === (auth === undefined)) {
-      throw new MoorlineError("invalid_option", "authenticate() takes either token or auth");
-    }
-    signal?.throwIfAborted();
-    const show = shown(token, auth);
-    const settlement = new Settlement<Identity>({
-      timeoutMs,
-      signal,
-      timedOut: () => this.#timeout(AuthError, `The server did not say who this is within ${timeoutMs} ms`),
-    });
-    // One at a time, and only on a connection: a refused try is made again when that has changed.
-    const attempt = (): void => {
-      if (this.#stage.at === "closing" || this.#stage.at === "closed") return settlement.reject(this.#closedError());
-      if (this.#stage.at !== "running" || this.#status.status !== "connected") return;
-      try {
-        const id = this.#stage.core.authenticate(show.token, show.encoding, show.data);
-        this.#authentications.set(id, { settlement, adopt: () => this.#credentials.replace(token, auth) });
-        settlement.onAbandoned = () => void this.#authentications.delete(id);
-        this.#showing.delete(attempt);
-      } catch (failure) {
-        if (!isBackpressure(failure)) settlement.reject(fromCore(ConnectError, failure));
-      }
-    };
-    this.#showing.add(attempt);
-    attempt();
-    return settlement.promise.finally(() => this.#showing.delete(attempt));
+  authenticate(options: AuthenticateOptions): Promise<Identity> {
+    return this.#signIn.authenticate(options);
   }
 
   async ready(options?: WaitOptions): Promise<Session> {
@@ -194,7 +163,7 @@ export class MoorlineClient implements Client {
       const cancel = (): void => {
         if (calling && this.#calls.delete(calling.id)) calling.core.cancel(calling.id);
       };
-      // It stands for the whole stream, although its time ends with the first item.
+      // It stands for the whole stream, until the end is read, although its time ends with the first item.
       const settlement = this.#settlement<void>(`No item of \`${name}\``, timeoutMs, signal);
       settlement.promise.catch((reason) => sink.abort(reason));
       this.#await(settlement, payload, offline, (core, { encoding, body }) => {
@@ -203,8 +172,8 @@ export class MoorlineClient implements Client {
         calling = { core, id };
         this.#calls.set(id, {
           item: (item) => sink.item(item),
-          settle: (answer) => (sink.settle(answer), settlement.resolve()),
-          reject: (reason) => (sink.reject(reason), settlement.resolve()),
+          settle: (answer) => sink.settle(answer),
+          reject: (reason) => sink.reject(reason),
         });
         settlement.onAbandoned = cancel;
       });
@@ -223,17 +192,27 @@ export class MoorlineClient implements Client {
     const { volatile = false, offline } = checkNotifyOptions(options);
     checkName(name);
     const payload = encode(data);
-    if (volatile && this.#stage.at !== "running") return;
+    if (volatile) return this.#notifyVolatile(name, payload);
     this.#submit({
       payload,
       mayWait: false,
       send: (core, { encoding, body }) => {
-        core.notify(name, encoding, body, volatile);
+        core.notify(name, encoding, body, false);
         if (!this.#session) this.#unmeasured.push({ name, bytes: body.length });
       },
       // Nobody waits for it. That the client closed is no news, anything else is.
       drop: (reason) => { if ((reason as CallError).code !== "closed") this.#report(reason as CallError); },
-    }, volatile ? "queue" : offline);
+    }, offline);
+  }
+
+  /** It overtakes what waits for room, and where it cannot go out at once it is dropped. */
+  #notifyVolatile(name: string, { encoding, body }: Payload): void {
+    if (this.#stage.at !== "running") return;
+    try {
+      this.#stage.core.notify(name, encoding, body, true);
+    } catch (failure) {
+      throw fromCore(CallError, failure);
+    }
   }
 
   async #notifyConfirmed(name: string, data: unknown, options: ConfirmedNotifyOptions): Promise<void> {
@@ -340,6 +319,7 @@ export class MoorlineClient implements Client {
 
   #run(core: Core): void {
     this.#stage = { at: "running", core };
+    this.#signIn.show();
     core.start();
     this.#backlog.flush(core);
   }
@@ -369,8 +349,8 @@ export class MoorlineClient implements Client {
         const result = await discover(url, connectTimeoutMs);
         if (this.#stage.at === "running") this.#stage.core.discovered(ticket, result);
       },
-      authorize: (ticket, attempt, reason) => void this.#authorize(ticket, attempt, reason),
-      onAuthenticated: (id, admission, failure) => this.#onAuthenticated(id, admission, failure),
+      authorize: (ticket, attempt, reason) => void this.#signIn.authorize(ticket, attempt, reason),
+      onAuthenticated: (id, admission, failure) => this.#signIn.onAuthenticated(id, admission, failure),
       onWarning: ({ code, message }) => this.#events.warning.emit(Object.freeze({ code, message })),
       onStatus: (event) => this.#onStatus(event),
       onSession: (info) => this.#onSession(info),
@@ -398,64 +378,6 @@ export class MoorlineClient implements Client {
     };
   }
 
-  /** Gets what the next connection is to show. */
-  async #authorize(ticket: number, attempt: number, reason: TokenRequest["reason"]): Promise<void> {
-    if (this.#stage.at !== "running") return;
-    const { core } = this.#stage;
-    const clientKey = base64url(core.clientKey());
-    let answer: Parameters<Core["authorized"]>;
-    try {
-      const { token, encoding, data } = await this.#credentials.get({ reason, attempt, clientKey });
-      answer = [ticket, true, token, encoding, data];
-      this.#noCredentials = undefined;
-    } catch (cause) {
-      answer = [ticket, false];
-      this.#noCredentials = cause;
-    }
-    // It may have been closed, and freed, meanwhile.
-    if (coreOf(this.#stage) === core && this.#stage.at === "running") core.authorized(...answer);
-  }
-
-  #onAuthenticated(id: number, admission: Admission | undefined, failure: CoreFailure | undefined): void {
-    const asked = this.#authentications.get(id);
-    this.#authentications.delete(id);
-    if (admission) {
-      this.#becomes(admission);
-      asked?.adopt();
-      asked?.settlement.resolve(this.#identity!);
-    } else {
-      const error = fromCore(ConnectError, failure);
-      if (asked) asked.settlement.reject(error);
-      // The core's own: the client goes on as it is until what it showed expires.
-      else this.#report(error);
-    }
-    this.#show();
-  }
-
-  #show(): void {
-    for (const attempt of [...this.#showing]) attempt();
-  }
-
-  #becomes({ identity, encoding, data, expiresInMs }: Admission): void {
-    if (!identity) return;
-    try {
-      const { subject, tenant, role, scopes, meta } = decode(1, identity) as Identity;
-      const given = encoding !== undefined && data ? decode(encoding, data) : undefined;
-      this.#identity = Object.freeze({
-        subject,
-        tenant,
-        role: role ?? undefined,
-        scopes: scopes ? Object.freeze(scopes) : undefined,
-        meta: meta ?? undefined,
-        data: given,
-        expiresAtMs: expiresInMs === undefined ? undefined : Date.now() + expiresInMs,
-      });
-    } catch (unreadable) {
-      return this.#report(fromCore(ConnectError, unreadable));
-    }
-    this.#events.identity.emit(this.#identity);
-  }
-
   #onStatus({ status, attempt, retryInMs, error: failure }: StatusEvent): void {
     const told = failure && this.#connectError(failure);
     // Only what the server sealed has a reference, and from an established connection that is its good-bye.
@@ -472,14 +394,13 @@ export class MoorlineClient implements Client {
 
   /** With what the token provider threw, where that is the cause. */
   #connectError(failure: CoreFailure): MoorlineError {
-    if (failure.code !== "credentials_unavailable") return fromCore(ConnectError, failure);
-    return new AuthError(failure.code, undefined, { cause: this.#noCredentials });
+    return failure.code === "credentials_unavailable" ? this.#signIn.unavailable() : fromCore(ConnectError, failure);
   }
 
   #onSession({ admission, ...info }: SessionInfo): void {
     this.#welcomedAt = performance.now();
     const { maxMessage } = info.limits;
-    this.#becomes(admission);
+    this.#signIn.admitted(admission);
     this.#session = Object.freeze({
       ...info,
       encryption: Object.freeze(info.encryption),
@@ -546,7 +467,7 @@ export class MoorlineClient implements Client {
 
   #setStatus(status: Status): void {
     this.#status = Object.freeze(status);
-    this.#show();
+    this.#signIn.show();
     this.#events.status.emit(this.#status);
   }
 
@@ -587,7 +508,7 @@ export class MoorlineClient implements Client {
     if (stage.at === "loading") stage.skipPause?.();
     const reason = this.#closedError(error);
     this.#backlog.clear(reason);
-    this.#credentials.stop();
+    this.#signIn.stop();
     this.#handlers.cancelAll();
     this.#setStatus({ status: "closed", attempt: this.#status.attempt, retryInMs: undefined, error });
     // This may run within a call of the core's: what that still settles comes first, and only then may the core be freed.
@@ -595,7 +516,7 @@ export class MoorlineClient implements Client {
       for (const ongoing of this.#calls.values()) ongoing.reject(reason);
       this.#calls.clear();
       for (const settlement of this.#confirmations.values()) settlement.reject(reason);
-      for (const { settlement } of this.#authentications.values()) settlement.reject(reason);
+      this.#signIn.end(reason);
       this.#confirmations.clear();
       this.#end();
       if (!core) return;

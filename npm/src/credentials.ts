@@ -9,32 +9,46 @@ export interface Shown {
   data: Uint8Array | undefined;
 }
 
+/** What is shown: at most one of both comes from `authenticate`. */
+interface Given {
+  token?: TokenProvider | string | undefined;
+  auth?: unknown;
+}
+
 /** What a client shows for itself: asked for fresh before each connection, and before it expires. */
 export class Credentials {
-  #token: TokenProvider | string | undefined;
-  #data: unknown;
+  readonly #configured: Given;
+  /** What the application has shown since, and the server has taken. It counts instead. */
+  #shown: Given | undefined;
   /** Ends what the last question began: an answer that comes later means nothing any more. */
   #asking: AbortController | undefined;
 
-  constructor(token: TokenProvider | string | undefined, data: unknown) {
-    this.#token = token;
-    this.#data = data;
+  constructor(configured: Given) {
+    this.#configured = configured;
   }
 
   /** @throws what the provider throws, or `TypeError` when it gives no text */
   async get(request: Omit<TokenRequest, "signal">): Promise<Shown> {
     this.stop();
     const asking = (this.#asking = new AbortController());
-    const given = typeof this.#token === "function"
-      ? await this.#token({ ...request, signal: asking.signal })
-      : this.#token;
+    if (request.reason === "expired") this.renewed();
+    // Until something fresh is taken, what is shown stays good.
+    const isOver = request.reason === "expiring" && this.#isSurvived;
+    const { token, auth } = (isOver ? undefined : this.#shown) ?? this.#configured;
+    const given = typeof token === "function" ? await token({ ...request, signal: asking.signal }) : token;
     if (given !== undefined && typeof given !== "string") throw new TypeError("The token provider gave no text");
-    return shown(given, this.#data);
+    return shown(given, auth);
   }
 
-  /** From now on this is shown, whatever was before. */
-  replace(token: string | undefined, auth: unknown): void {
-    [this.#token, this.#data] = [token, auth];
+  /** From now on this is shown. */
+  adopt(given: Given): void {
+    this.stop();
+    this.#shown = given;
+  }
+
+  /** The server has taken something fresh, or wants it: a token that was shown by itself has had its time. */
+  renewed(): void {
+    if (this.#isSurvived) this.#shown = undefined;
   }
 
   /** Nobody waits for an answer any more. */
@@ -42,9 +56,14 @@ export class Credentials {
     this.#asking?.abort();
     this.#asking = undefined;
   }
+
+  /** A token cannot renew itself, a provider can. */
+  get #isSurvived(): boolean {
+    return this.#shown?.token !== undefined && typeof this.#configured.token === "function";
+  }
 }
 
-/** @throws CallError `unreadable` when the data has no JSON form */
+/** `auth` has a JSON form: the options were checked. */
 export function shown(token: string | undefined, auth: unknown): Shown {
   if (auth === undefined) return { token, encoding: undefined, data: undefined };
   const { encoding, body } = encode(auth);

@@ -82,7 +82,8 @@ export class CallError extends MoorlineError {
  * ```ts
  * client.handle("pickMove", (board) => { throw new Fail("no_move", "The game is over"); });
  * ```
- * Anything else that a handler throws reaches the server as `internal`, without its text.
+ * Every other MoorlineError that a handler throws goes the same way, and anything else reaches the server as `internal`,
+ * without its text.
  */
 export class Fail extends MoorlineError {
   override name = "Fail";

@@ -1,4 +1,5 @@
 import { MoorlineError } from "./errors.js";
+import { encode } from "./payload.js";
 import type {
   AuthenticateOptions, CallOptions, ConfirmedNotifyOptions, ConnectOptions, NotifyOptions, PreloadOptions, StreamOptions, WaitOptions,
 } from "./types.js";
@@ -27,6 +28,16 @@ const wait: Record<keyof WaitOptions, Expectation> = {
 };
 
 const offline = oneOf("queue", "fail");
+const auth: Expectation = {
+  what: "a Uint8Array or data that has a JSON form",
+  fits: (value) => {
+    try {
+      return Boolean(encode(value));
+    } catch {
+      return false;
+    }
+  },
+};
 
 const connect: Record<keyof ConnectOptions, Expectation> = {
   serverKey: {
@@ -38,7 +49,7 @@ const connect: Record<keyof ConnectOptions, Expectation> = {
     what: "a text or a function that gives one",
     fits: (value) => typeof value === "function" || (typeof value === "string" && value !== ""),
   },
-  auth: { what: "data for the server's auth handler", fits: () => true },
+  auth,
   sharedKey: { what: "a text", fits: (value) => typeof value === "string" },
   allowInsecureDiscovery: flag,
   connectTimeoutMs: finiteMs,
@@ -59,7 +70,7 @@ export const checkPreloadOptions = checker<PreloadOptions>("preload", { ...wait,
 export const checkAuthenticateOptions = checker<AuthenticateOptions>("authenticate", {
   ...wait,
   token: { what: "a text", fits: (value) => typeof value === "string" && value !== "" },
-  auth: { what: "data for the server's auth handler", fits: () => true },
+  auth,
 });
 export const checkReadyOptions = checker<WaitOptions>("ready", wait);
 export const checkCallOptions = checker<CallOptions>("call", {

@@ -4,7 +4,7 @@ import { decode, type Payload } from "./payload.js";
 export interface Source {
   /** Takes more items. */
   grant(more: number): void;
-  /** Nobody wants more. Also safe when it is over. */
+  /** Nobody wants more: of one that is over, too. */
   cancel(): void;
 }
 
@@ -126,6 +126,7 @@ export class ItemStream implements AsyncIterableIterator<any, undefined> {
   #tellEnd(reader: Reader): void {
     const end = this.#end!;
     this.#end = {};
+    this.#source?.cancel();
     if ("error" in end) reader.reject(end.error);
     else reader.resolve({ value: undefined, done: true });
   }

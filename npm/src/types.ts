@@ -112,7 +112,7 @@ export interface Identity {
   readonly expiresAtMs: number | undefined;
 }
 
-/** What is shown by `client.authenticate`: one of both. The default of `timeoutMs` is the client's `callTimeoutMs`. */
+/** What `client.authenticate` shows: one of both. The default of `timeoutMs` is the client's `callTimeoutMs`. */
 export interface AuthenticateOptions extends WaitOptions {
   token?: string | undefined;
   auth?: unknown;
@@ -243,6 +243,13 @@ export interface Session {
     readonly maxMessage: number;
     /** Calls that may be open at once. */
     readonly maxCallsInFlight: number;
+    /**
+     * Calls and notifications a second that this client may send, five seconds' worth at once. Beyond it comes the event
+     * `warning`, and when that goes on for three seconds the connection closes and the session waits. `undefined`: no limit.
+     */
+    readonly messagesPerSecond?: number | undefined;
+    /** Bytes a second that it may send, as they are on the wire, under the same rule. `undefined`: no limit. */
+    readonly bytesPerSecond?: number | undefined;
   };
   /** The server pings after so many ms of silence. */
   readonly heartbeatMs: number;
@@ -273,7 +280,7 @@ export interface ClientEvents {
   status: Status;
   /** A handshake succeeded; the value is the new `client.session`. Comes before the status `connected`. */
   session: Session;
-  /** Who this client is was told, or has changed; the value is the new `client.identity`. */
+  /** Who this client is: told with every connection, and when it has changed; the value is the new `client.identity`. */
   identity: Identity;
   /** The server warns: something was sent that it refuses, or too much of it. */
   warning: Warning;
@@ -285,8 +292,8 @@ export interface ClientEvents {
    */
   goaway: Goaway;
   /**
-   * Something failed that no promise reports: a handler threw, a notification could not be sent or read. `cause` has
-   * what was thrown. While nobody listens, `console.error` gets it.
+   * Something failed that no promise reports: a handler threw, a notification could not be sent or read, a token not be
+   * renewed in time. `cause` has what was thrown. While nobody listens, `console.error` gets it.
    */
   error: MoorlineError;
 }
@@ -312,12 +319,14 @@ export interface Client<A extends ApiShape = UntypedApi> extends Disposable, Asy
   /** The newest session; `undefined` until first connected. It stays while reconnecting and after the end. */
   readonly session: Session | undefined;
 
-  /** Who this client is, as the server says; `undefined` until first connected. The same object until it changes. */
+  /** Who this client is, as the server says; `undefined` until first connected. The same object until it is told anew. */
   readonly identity: Identity | undefined;
 
   /**
-   * Becomes somebody else on the open connection, or the same with a fresh token, and resolves to who that is. What is
-   * shown is shown to later connections, too. While connecting it waits.
+   * Becomes somebody else on the open connection, or the same with a fresh token, and resolves to who that is. While
+   * connecting it is the next connection's, which is then tried at once. What the server has taken is shown to later
+   * connections, too; a token for as long as it is good, and then a function that was given as `token` is asked again. What
+   * is given up before it was sent is taken back; the server may still take what was sent, and the event `identity` tells.
    *
    * @throws AuthError why the server does not take it; the client stays who it was. `timeout`, `closed`
    */
@@ -401,8 +410,9 @@ export interface Client<A extends ApiShape = UntypedApi> extends Disposable, Asy
   ping(): void;
 
   /**
-   * Ends the connection politely and for good. What is still under way rejects. In the task of `connect()` it opens no
-   * socket and loads nothing. Resolves once the end is reached; a second call gives the same promise.
+   * Ends the connection politely and for good: what was sent before goes out first. What is still under way rejects; it waits
+   * for nobody, handlers neither, whose `signal` aborts. In the task of `connect()` it opens no socket and loads nothing.
+   * Resolves once the end is reached, in the same task; a second call gives the same promise.
    */
   close(): Promise<void>;
 }

@@ -21,6 +21,7 @@ export function resolveUrl(url: string | URL | undefined, base: Base | undefined
   if (resolved.search) {
     throw invalidUrl("The URL has a query, which ends up in logs", "Pass a token as the option token.");
   }
+  resolved.search = ""; // Of `?` alone, too.
   if (base?.protocol === "https:" && resolved.protocol === "ws:" && !isLoopback(resolved.hostname)) {
     throw invalidUrl(`A page served over https: may not open \`${resolved.href}\``, "Use wss://.");
   }

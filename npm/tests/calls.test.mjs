@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { MoorlineClient } from "../dist/client.js";
 import { CallError } from "../dist/errors.js";
-import { environment, failure, settings, turn } from "./fake-core.mjs";
+import { environment, failure, session, settings, turn } from "./fake-core.mjs";
 
 /** A client whose core is there. */
 async function opened(options) {
@@ -276,6 +276,30 @@ test("volatile is passed on while there is a core", async () => {
   client.notify("cursor", { x: 1 }, { volatile: true });
   client.notify("chat", "hi");
   assert.deepEqual(core.only("notify"), [["notify", "cursor", { x: 1 }, true], ["notify", "chat", "hi", false]]);
+});
+
+/** A call that waited for room made every cursor that moved throw `backpressure`, which is for who may not be dropped. */
+test("regression: volatile overtakes what waits for room, and is never refused for want of it", async () => {
+  const { client, core } = await opened();
+  core.throws.call = failure("backpressure");
+  const waiting = client.call("first");
+  client.notify("cursor", 1, { volatile: true });
+  assert.deepEqual(core.only("notify"), [["notify", "cursor", 1, true]]);
+  assert.throws(() => client.notify("plain"), { code: "backpressure" });
+  core.host.onRoom();
+  core.answers(1, "done");
+  assert.equal(await waiting, "done");
+});
+
+/** What was dropped before there was a server was remembered for its limit: for ever, and blamed as too large. */
+test("regression: nothing is kept of a volatile notification that is dropped before the first session", async () => {
+  const { client, core } = await opened();
+  const errors = [];
+  client.on("error", ({ code }) => errors.push(code));
+  client.notify("cursor", "x".repeat(100), { volatile: true });
+  client.notify("plain", "x".repeat(100));
+  core.connected({ ...session, limits: { maxMessage: 50, maxCallsInFlight: 1 } });
+  assert.deepEqual(errors, ["too_large"], "of the plain one alone");
 });
 
 test("without room calls wait for it in order, and a plain notification is refused", async () => {

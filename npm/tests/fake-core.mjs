@@ -11,7 +11,7 @@ export const session = {
   id: "s1",
   encryption: { suite: "aes-256-gcm", trust: "pinned", serverKey: "mlpub_x" },
   serverVersion: "0.1.0",
-  limits: { maxMessage: 64_512, maxCallsInFlight: 1024 },
+  limits: { maxMessage: 64_512, maxCallsInFlight: 1024, messagesPerSecond: 1000, bytesPerSecond: undefined },
   heartbeatMs: 25_000,
   serverTimeMs: 0,
   url: "ws://test/moorline",
@@ -25,6 +25,8 @@ export class FakeCore {
   /** Failures that the next call of a method throws, by method. */
   throws = {};
   freed = false;
+  /** Whether nobody has seen yet what was to be shown. */
+  unseen = false;
   #nextId = 1;
   #nextReceipt = 1;
   #nextShown = 1;
@@ -66,6 +68,7 @@ export class FakeCore {
     this.#record("authenticate", token, ...(data ? [encoding === 1 ? value(data) : data] : []));
     return this.#nextShown++;
   }
+  withdraw(id) { this.#record("withdraw", id); return this.unseen; }
   clientKey() { return Uint8Array.of(251, 255); }
   retryNow() { this.#record("retryNow"); }
   ping() { this.#record("ping"); }

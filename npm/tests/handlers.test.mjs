@@ -182,6 +182,17 @@ test("the end of the client aborts its handlers, and nothing is asked of the fre
   assert.deepEqual(core.only("reply", "fail"), []);
 });
 
+test("close waits for no handler, not even one that never ends", async () => {
+  const { client, core, calls } = await opened();
+  client.handle("never", () => new Promise(() => {}));
+  client.handle("endless", async function* () { for (;;) yield await new Promise(() => {}); });
+  await calls(1, "never");
+  await calls(2, "endless", null, true);
+  core.close = () => core.closed();
+  await client.close();
+  assert.ok(core.freed);
+});
+
 test("every listener of a notification hears it, and an unreadable one is an error event", async () => {
   const { client, core } = await opened();
   const heard = [];

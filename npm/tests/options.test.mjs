@@ -4,7 +4,7 @@ import { test } from "node:test";
 
 import { codes } from "../dist/codes.gen.js";
 import { CallError, ConnectError, Fail, MoorlineError } from "../dist/errors.js";
-import { checkConnectOptions, checkPreloadOptions } from "../dist/options.js";
+import { checkAuthenticateOptions, checkConnectOptions, checkPreloadOptions } from "../dist/options.js";
 import { settingsFrom } from "../dist/settings.js";
 import { resolveUrl } from "../dist/url.js";
 import { version } from "../dist/version.js";
@@ -29,6 +29,18 @@ test("an unknown option is named with its nearest neighbour", () => {
   assert.equal(remedy({ callTimeout: 1 }), "callTimeoutMs");
   assert.equal(remedy({ timeoutMs: 1 }), "connectTimeoutMs");
   assert.equal(remedy({ transports: [] }), undefined);
+});
+
+/** It was found when it was to be shown, taken for a provider that failed, and tried again for ever. */
+test("regression: what cannot be shown to an auth handler is refused at once", () => {
+  const circular = {};
+  circular.self = circular;
+  for (const auth of [() => ({ name: "ann" }), { big: 1n }, circular, new Float64Array(1)]) {
+    for (const check of [checkConnectOptions, checkAuthenticateOptions]) {
+      assert.throws(() => check({ auth }), { code: "invalid_option", message: /`auth`/ });
+    }
+  }
+  for (const auth of [null, 0, "", { name: "ann" }, new Uint8Array(1)]) checkConnectOptions({ auth });
 });
 
 test("a wrong value is named with what would be right", () => {
@@ -115,6 +127,7 @@ test("URLs resolve against the page", () => {
     ["ws://[::1]:2667/", page, "ws://[::1]:2667/"],
     [undefined, local, "ws://localhost:5173/moorline"],
     ["https://example.com/a#d", undefined, "wss://example.com/a"],
+    ["wss://example.com/a?", undefined, "wss://example.com/a"],
     [new URL("wss://example.com/a"), undefined, "wss://example.com/a"],
   ];
   for (const [url, base, resolved] of cases) assert.equal(resolveUrl(url, base), resolved);

@@ -97,6 +97,38 @@ test("an abort ends the loop with its reason at once, and cancels", async () => 
   assert.equal(core.only("call").length, 1);
 });
 
+/** The server was done sooner than the loop, which then read on whatever its signal said. */
+test("regression: an abort ends the loop also when the server has sent everything", async () => {
+  for (const end of [(core) => core.ends(1), (core) => core.refuses(1, "sold_out")]) {
+    const { client, core } = await opened();
+    const abort = new AbortController();
+    const stream = client.stream("ticks", null, { signal: abort.signal });
+    const first = stream.next();
+    core.gives(1, 1, 2, 3);
+    end(core);
+    await first;
+    abort.abort("enough");
+    await turn();
+    assert.deepEqual(await read(stream), ["enough"]);
+    assert.deepEqual(core.only("cancel"), [], "there is nothing left to cancel");
+  }
+});
+
+test("a stream that is read to its end lets go of its signal", async () => {
+  const { client, core } = await opened();
+  const { signal } = new AbortController();
+  let listeners = 0;
+  const [add, remove] = [signal.addEventListener, signal.removeEventListener];
+  signal.addEventListener = (...args) => (listeners++, add.apply(signal, args));
+  signal.removeEventListener = (...args) => (listeners--, remove.apply(signal, args));
+  const loop = read(client.stream("ticks", null, { signal }));
+  assert.equal(listeners, 1);
+  core.gives(1, 1);
+  core.ends(1);
+  assert.deepEqual(await loop, [1, "end"]);
+  assert.equal(listeners, 0);
+});
+
 test("a stream waits for room, and leaving it before is no call at all", async () => {
   const { client, core } = await opened();
   core.throws.call = failure("backpressure");

@@ -47,6 +47,7 @@ claim("a_visitor_of_the_demo_views_and_becomes_a_speaker_on_the_same_connection"
   await become(ann, "Ann", "Speaker", "wrong");
   await ann.getByText("That is not the password of the role speaker.").waitFor();
   assert.match(await fact(ann, "You are").textContent(), /, viewer$/, "she stays who she was");
+  await ann.locator("#password[aria-invalid=true]:focus").waitFor();
 
   await become(ann, "Ann", "Speaker", "ahoy");
   await ann.getByText("You are now Ann, a speaker").waitFor();
@@ -87,6 +88,12 @@ claim("an_admin_of_the_demo_clears_the_room_and_ends_a_session_and_others_are_re
   await ann.getByRole("button", { name: "Close the session of Ben" }).click();
   await ben.getByRole("alert").getByText("Ann closed your session").waitFor();
   await ann.locator("#log").getByText("Ben left").waitFor();
+  // Both waited for a line that never came back, and said that they did.
+  await say(ben, "what now?");
+  await ben.locator("#chat-problem").getByText("Ann closed your session").waitFor();
+  assert.equal(await ben.getByPlaceholder("Say something").inputValue(), "what now?");
+  await become(ben, "Ben", "Speaker", "ahoy");
+  await ben.locator("#sign-in-problem").getByText("Ann closed your session").waitFor();
   // Nothing keeps him from coming back, as a viewer.
   await ben.getByRole("button", { name: "Come back" }).click();
   await ben.getByText("You are in, as Ben, a viewer").waitFor();

@@ -130,6 +130,36 @@ claim("an_expired_token_is_replaced_by_a_fresh_one_and_the_session_goes_on", asy
   assert.deepEqual([seen.noted, seen.isSame, seen.resumed], ["said while away", true, true]);
 }, { tolerated: NETWORK });
 
+claim("regression_whose_token_is_over_shows_another_and_goes_on_with_the_session", async (stage) => {
+  const { page } = await withTokens(stage);
+  const seen = await page.evaluate(async (options) => {
+    const client = moorline.connect("/moorline", { ...options, token: await issue({ sub: "ann" }, { lastsS: 2 }) });
+    const { id } = await client.ready();
+    await kit.failed(client, "token_expired");
+    const { subject } = await client.authenticate({ token: await issue({ sub: "ann" }) });
+    const { session } = await client.call("who").then(() => client);
+    await client.close();
+    return { subject, isSame: session.id === id, resumed: session.resumed };
+  }, QUICK);
+  assert.deepEqual(seen, { subject: "ann", isSame: true, resumed: true });
+}, { tolerated: NETWORK });
+
+claim("regression_a_token_shown_by_itself_is_followed_by_the_providers_without_a_drop", async (stage) => {
+  const { page } = await withTokens(stage);
+  const seen = await page.evaluate(async () => {
+    const reasons = [];
+    const token = ({ reason }) => (reasons.push(reason), issue({ sub: "ann", role: "viewer" }));
+    const client = moorline.connect("/moorline", { token });
+    await client.ready();
+    const { role } = await client.authenticate({ token: await issue({ sub: "ann", role: "admin" }, { lastsS: 3 }) });
+    const after = await new Promise((resolve) => client.on("identity", (identity) => resolve(identity.role)));
+    await client.close();
+    return { reasons, role, after };
+  });
+  assert.deepEqual(seen, { reasons: ["connect", "expiring"], role: "admin", after: "viewer" });
+  assert.equal(page.sockets.length, 1);
+});
+
 claim("without_a_token_or_with_a_wrong_one_a_page_is_told_so_and_no_more", async (stage) => {
   const { page } = await withTokens(stage);
   const missing = await attempt(page, "/moorline", {});

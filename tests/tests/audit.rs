@@ -108,7 +108,9 @@ async fn every_event_is_one_line_with_the_reference_that_the_client_was_shown_an
         fmt::layer().json().flatten_event(true).with_span_list(false).with_writer(move || writes_json.clone());
     tracing_subscriber::registry().with(lines).with(json_lines.with_filter(filter()?)).try_init()?;
 
-    let server = TestServer::start_with(Server::builder().auth(judge), |config| {
+    let directory = tempfile::tempdir()?;
+    let server = TestServer::start_with(Server::builder().auth(judge).control(), |config| {
+        config.server.data_dir = directory.path().to_owned();
         config.auth.jwt.algorithm = Some(JwtAlgorithm::Hs256);
         config.auth.jwt.secret = Some(Secret::new(SECRET));
     })
@@ -116,7 +118,8 @@ async fn every_event_is_one_line_with_the_reference_that_the_client_was_shown_an
     let mut config = Config::default();
     config.auth.jwt.algorithm = Some(JwtAlgorithm::Hs256);
     config.auth.jwt.secret = Some(Secret::new(SECRET));
-    let by_token = token::issue(&config, &Grant::new(&config, FORGED))?.token;
+    let issued = token::issue(&config, &Grant::new(&config, FORGED))?;
+    let by_token = issued.token;
 
     // Let in, by either way, with a name that forges.
     let with = |data: Value| server.client()?.auth(&data);
@@ -135,6 +138,20 @@ async fn every_event_is_one_line_with_the_reference_that_the_client_was_shown_an
     ann.close().await;
     let gone = awaited(&json, &[("event", "disconnect"), ("session", &session)]).await?;
     assert_eq!((&gone["reason"], &gone["over"]), (&"bye".into(), &true.into()));
+
+    // Taken back. That his session is over by it is no event of its own: see the end.
+    #[cfg(unix)]
+    {
+        use moorline_server::control::{self, Request, Revocation};
+
+        let (path, jti) = (directory.path().to_owned(), issued.id);
+        let revoke =
+            move || control::Client::connect(path)?.ask::<Value>(&Request::TokenRevoke(Revocation::Token { jti }));
+        tokio::task::spawn_blocking(revoke).await??;
+        let revoked = awaited(&json, &[("event", "revoke"), ("session", &other)]).await?;
+        assert_eq!((&revoked["way"], &revoked["undelivered"]), (&"jwt".into(), &0.into()));
+        assert!(revoked["ref"].is_string(), "{revoked}");
+    }
 
     // Refused, with a megabyte for a code; and by a token that is none.
     let long = format!("{FORGED}{}", "x".repeat(1 << 20));
@@ -159,6 +176,10 @@ async fn every_event_is_one_line_with_the_reference_that_the_client_was_shown_an
     let ended = failure(with(serde_json::json!({ "name": "brief", "brief": true }))?).await?;
     let reference = ended.reference.ok_or("no reference")?.to_string();
     awaited(&json, &[("event", "expire"), ("ref", &reference), ("subject", "brief")]).await?;
+
+    // A revoked token left two lines, one that it was revoked and one that its connection was gone.
+    #[cfg(unix)]
+    assert!(event(&json, &[("event", "disconnect"), ("session", &other)]).is_err());
 
     // Each line is one event: it begins with its time, and holds nothing that a terminal obeys.
     let text = pretty.text();

@@ -9,7 +9,13 @@ use std::{
 };
 
 use moorline_client::Error;
-use moorline_protocol::{code::Code, frame::Failure, record::Suite};
+use moorline_protocol::{
+    code::Code,
+    frame::Failure,
+    payload::{Name, Payload},
+    record::Suite,
+    session::CallOptions,
+};
 use moorline_server::prelude::*;
 use moorline_tests::{TestResult, TestServer};
 use tokio::sync::{mpsc, oneshot};
@@ -39,6 +45,52 @@ async fn the_key_is_discovered_where_none_is_pinned() -> TestResult {
     let session = client.ready().await?;
     assert_eq!(session.trust.name(), "discovered");
     assert_eq!(session.server_key.map(|key| key.to_string()).as_deref(), Some(server.key()));
+    Ok(())
+}
+
+/// A call with a key goes on when its caller gives it up, and did not count from then on: whoever called and cancelled had
+/// any number of handlers running.
+#[tokio::test]
+async fn regression_calls_with_a_key_that_were_given_up_count_while_they_run() -> TestResult {
+    const MOST: usize = 4;
+    let running = Arc::new(AtomicUsize::new(0));
+    let count = running.clone();
+    let (open, gate) = tokio::sync::watch::channel(false);
+    let pay = move || {
+        let (count, mut gate) = (count.clone(), gate.clone());
+        async move {
+            count.fetch_add(1, Ordering::SeqCst);
+            let _ = gate.wait_for(|open| *open).await;
+        }
+    };
+    let app = Server::builder().handler("pay", pay).handler("double", double);
+    let server = TestServer::start_with(app, |config| config.limits.calls_in_flight = MOST).await?;
+    let client = server.client()?.connect()?;
+    let pay = async |key: usize| {
+        let mut options = CallOptions::within(Duration::from_secs(20));
+        options.key = Some(Name::new(&key.to_string()).expect("a name"));
+        client.call_raw("pay", Payload::json("null"), options).await
+    };
+    for key in 0..MOST {
+        // Given up as soon as it runs.
+        let began = async {
+            while running.load(Ordering::SeqCst) <= key {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            paid = pay(key) => return Err(format!("{paid:?}").into()),
+            () = began => {}
+        }
+    }
+    // What was given up is cancelled by now, since it went before.
+    assert_eq!(client.call::<i64>("double", &4).await?, 8);
+    let refused = pay(MOST).await;
+    assert!(matches!(&refused, Err(Error::Failed(failure)) if failure.code == Code::TOO_MANY_CALLS), "{refused:?}");
+    assert_eq!(running.load(Ordering::SeqCst), MOST);
+    open.send(true)?;
+    let again = async { while pay(MOST).await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(20), again).await?;
     Ok(())
 }
 

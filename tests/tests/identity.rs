@@ -119,6 +119,39 @@ async fn a_bound_token_is_of_use_to_its_client_alone() -> TestResult {
     Ok(())
 }
 
+#[derive(serde::Deserialize)]
+struct User {
+    sub: String,
+    meta: Level,
+}
+
+#[derive(serde::Deserialize)]
+struct Level {
+    level: u32,
+}
+
+#[tokio::test]
+async fn a_token_whose_claims_are_not_what_the_program_takes_lets_nobody_in() -> TestResult {
+    async fn me(Auth(User { sub, meta }): Auth<User>) -> Json<String> {
+        Json(format!("{sub} {}", meta.level))
+    }
+    let app = || Server::builder().auth(Jwt::from_config().claims::<User>()).handler("me", me);
+    let server = TestServer::start_with(app(), believes).await?;
+    let with = |meta: Value| grant("ann", |grant| grant.meta = meta).token;
+    let client = server.client()?.token(&with(json!({ "level": 3, "more": true }))).connect()?;
+    assert_eq!(client.call::<String>("me", &()).await?, "ann 3");
+    for meta in [Value::Null, json!({}), json!({ "level": "3" }), json!({ "level": -1 })] {
+        assert_eq!(refusal(server.client()?.token(&with(meta.clone()))).await?, "unauthorized", "{meta}");
+        assert!(client.authenticate(Credentials::token(&with(meta))).await.is_err());
+    }
+    assert_eq!(client.call::<String>("me", &()).await?, "ann 3", "it stays who it was");
+    // Nor without any: the program has said that tokens are the way in.
+    assert_eq!(refusal(server.client()?).await?, "token_missing");
+    let built = TestServer::start(app()).await.err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(built.contains("this program takes tokens, and [auth.jwt] does not say"), "{built}");
+    Ok(())
+}
+
 /// Counts the connections that a client has made, and what it is asked for.
 fn asked(tokens: impl Fn(usize) -> String + Send + Sync + 'static) -> (Arc<Mutex<Vec<AuthorizeReason>>>, Provider) {
     let reasons = Arc::new(Mutex::new(Vec::new()));

@@ -4,6 +4,11 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    num::NonZeroU64,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,6 +19,7 @@ use moorline_protocol::{
     entropy::Entropy,
     frame::Credentials,
     key::SharedKey,
+    limits::Pace,
     record::{SUBPROTOCOL, SUBPROTOCOL_PLAIN},
 };
 use moorline_server::{
@@ -175,6 +181,34 @@ async fn an_address_has_so_many_connections_and_another_its_own() -> TestResult 
     Ok(())
 }
 
+/// Only WebSockets were counted by address: one could hold every TCP connection that the server takes, and nobody else got
+/// as far as a request.
+#[tokio::test]
+async fn regression_an_address_cannot_have_every_tcp_connection() -> TestResult {
+    use tokio::{io::AsyncReadExt as _, net::TcpStream};
+
+    // As many as it may have WebSockets, and those for pages and refusals.
+    const MOST: usize = 1 + 256;
+    let server = start(app(), |config| {
+        config.limits.connections_per_address = 1;
+        config.timeouts.upgrade = Duration::from_secs(3_600);
+    })
+    .await?;
+    let mut sockets = Vec::new();
+    for _ in 0..MOST {
+        sockets.push(TcpStream::connect(server.address()).await?);
+    }
+    let mut one_more = TcpStream::connect(server.address()).await?;
+    // Nothing is said: it is before the TLS that there might be.
+    assert!(timeout(PATIENCE, one_more.read_u8()).await?.is_err());
+    let relay = from_address(OTHER, server.address()).await?;
+    let other = server.client_at(&format!("ws://{relay}/moorline"))?.connect()?;
+    assert_eq!(timeout(PATIENCE, other.call::<String>("echo", &"in")).await??, "in");
+    assert_eq!(limited(&server, "connections_per_address").await?, 1.0);
+    drop(sockets);
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_address_begins_so_many_handshakes_a_second() -> TestResult {
     // Ten at once, and then one in half a second.
@@ -234,6 +268,109 @@ async fn a_subject_has_so_many_connections_and_comes_back_to_its_own() -> TestRe
     Ok(())
 }
 
+/// The code that a client is not let in with.
+async fn refusal(builder: moorline_client::ClientBuilder) -> Result<String, Box<dyn std::error::Error>> {
+    let client = builder.configure(|config| config.backoff = None).connect()?;
+    match timeout(PATIENCE, client.wait_for(|status| !matches!(status, Status::Connecting { .. }))).await? {
+        Ok(Status::Closed(Some(failure))) | Err(Error::Closed(Some(failure))) => Ok(failure.name()),
+        other => Err(format!("{other:?}").into()),
+    }
+}
+
+/// What became of what was shown on an open connection.
+async fn denial(client: &Client, credentials: Credentials) -> Option<String> {
+    match client.authenticate(credentials).await {
+        Err(Error::Denied(code, _)) => Some(code),
+        _ => None,
+    }
+}
+
+/// Only wrong shared keys counted, so that tokens and passwords could be tried as fast as the line was.
+#[tokio::test]
+async fn regression_who_guesses_tokens_is_shut_out_and_who_shows_an_old_one_is_not() -> TestResult {
+    let server = start(app(), |config| {
+        believes(config);
+        config.auth.jwt.leeway = Duration::ZERO;
+        config.limits.failed_handshakes_per_minute_per_address = 4;
+    })
+    .await?;
+    let mut config = Config::default();
+    believes(&mut config);
+    let mut grant = Grant::new(&config, "ann");
+    grant.ttl = Duration::ZERO;
+    let old = token::issue(&config, &grant)?.token;
+    let guess = format!("{}A", &old[..old.len() - 1]);
+    let guess = if guess == old { format!("{}B", &old[..old.len() - 1]) } else { guess };
+    let ann = server.client()?.token(&token("ann")).connect()?;
+    assert_eq!(ann.call::<String>("echo", &"1").await?, "1");
+    for _ in 0..6 {
+        assert_eq!(refusal(server.client()?.token(&old)).await?, "token_expired");
+        assert_eq!(denial(&ann, Credentials::token(&old)).await.as_deref(), Some("token_expired"));
+    }
+    // By either way they are counted together.
+    for _ in 0..2 {
+        assert_eq!(refusal(server.client()?.token(&guess)).await?, "unauthorized");
+        assert_eq!(denial(&ann, Credentials::token(&guess)).await.as_deref(), Some("unauthorized"));
+    }
+    assert_refused_for_now(&server, 16).await?;
+    for shown in [&guess, &token("ann")] {
+        assert_eq!(denial(&ann, Credentials::token(shown)).await.as_deref(), Some("rate_limited"));
+    }
+    assert_eq!(ann.call::<String>("echo", &"she stays").await?, "she stays");
+    let relay = from_address(OTHER, server.address()).await?;
+    let other = server.client_at(&format!("ws://{relay}/moorline"))?.token(&token("bob")).connect()?;
+    assert_eq!(timeout(PATIENCE, other.call::<String>("echo", &"in")).await??, "in");
+    assert!(limited(&server, "failed_handshakes_per_minute_per_address").await? >= 2.0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_what_an_auth_handler_refuses_counts_what_it_has_judged() -> TestResult {
+    async fn doorman(attempt: Attempt) -> Result<Principal, Fail> {
+        match attempt.data::<String>()?.as_str() {
+            "full" => Err(Fail::new("room_full", "Come back later").not_a_guess()),
+            "broken" => Err(std::io::Error::other("no database").into()),
+            _ => Err(Fail::new("wrong_password", "Name and password do not go together")),
+        }
+    }
+    let server = start(app().auth(doorman), |config| {
+        config.limits.failed_handshakes_per_minute_per_address = 2;
+    })
+    .await?;
+    for _ in 0..3 {
+        assert_eq!(refusal(server.client()?.auth(&"full")?).await?, "room_full");
+        assert_eq!(refusal(server.client()?.auth(&"broken")?).await?, "unauthorized");
+        assert_eq!(refusal(server.client()?.auth(&7)?).await?, "invalid_params");
+        assert_eq!(refusal(server.client()?).await?, "token_missing");
+    }
+    for _ in 0..2 {
+        assert_eq!(refusal(server.client()?.auth(&"1234")?).await?, "wrong_password");
+    }
+    assert_refused_for_now(&server, 31).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn many_passwords_at_once_are_no_more_guesses() -> TestResult {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let slow = move |_: Attempt| {
+        count.fetch_add(1, Ordering::SeqCst);
+        std::future::pending::<Result<Principal, Fail>>()
+    };
+    let server = start(app().auth(slow), |config| config.limits.failed_handshakes_per_minute_per_address = 3).await?;
+    let clients = (0..12).map(|_| server.client()?.auth(&"1234")?.connect()).collect::<Result<Vec<_>, _>>()?;
+    let all = async {
+        let waits = |client: &&Client| matches!(client.status(), Status::Connecting { error: Some(_), .. });
+        while clients.iter().filter(waits).count() < 9 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(9), all).await?;
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+    Ok(())
+}
+
 /// The kinds of the frames in a record without encryption; each has a flag byte and a length below 128 here.
 fn frames(record: &[u8]) -> Vec<u8> {
     let (mut kinds, mut rest) = (Vec::new(), &record[1..]);
@@ -242,6 +379,21 @@ fn frames(record: &[u8]) -> Vec<u8> {
         rest = after.get(usize::from(*length)..).unwrap_or_default();
     }
     kinds
+}
+
+#[tokio::test]
+async fn a_client_is_told_how_much_it_may_send() -> TestResult {
+    for (messages, bytes) in [(20, 1_000_000), (0, 0)] {
+        let server = start(app(), |config| {
+            (config.limits.messages_per_second, config.limits.bytes_per_second) = (messages, bytes);
+        })
+        .await?;
+        let client = server.client()?.connect()?;
+        let most = |count: usize| NonZeroU64::new(count as u64);
+        let told = Pace { messages_per_second: most(messages), bytes_per_second: most(bytes) };
+        assert_eq!(client.ready().await?.welcome.pace, told);
+    }
+    Ok(())
 }
 
 #[tokio::test]

@@ -392,7 +392,13 @@ async fn the_table_of_metrics_and_the_exposition_name_the_same() -> TestResult {
         let labels: Vec<String> = labels.split(", ").filter(|label| !label.is_empty()).map(plain).collect();
         assert!(written.insert(plain(name), (kind.to_owned(), labels)).is_none(), "twice: {name}");
     }
-    let server = start(Server::builder().handler("double", double)).await?;
+    // Without TLS there is no certificate to tell of.
+    let directory = tempfile::tempdir()?;
+    let server = start_with(Server::builder().handler("double", double), |config| {
+        config.tls.self_signed = true;
+        config.server.data_dir = directory.path().to_owned();
+    })
+    .await?;
     let Scrape { families, .. } = scrape(server.internal()).await?;
     let told: BTreeMap<String, (String, Vec<String>)> =
         families.into_iter().map(|(name, of)| (name, (of.kind, of.labels.into_iter().collect()))).collect();

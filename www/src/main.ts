@@ -19,32 +19,31 @@ const client = connect<Api>("/moorline", { webSocket: CuttableSocket, auth: { na
 const chat = new Chat(element("log"));
 const harbour = new Harbour(element("harbour"), (at) => client.notify("cursor", at, { volatile: true }));
 const room = new Room(client, {
-    entered(you, missed, isNewRoom) {
-      chat.quietly(() => {
-        if (isNewRoom) chat.clear();
-        for (const { message, isOwn } of missed) chat.say(message, isOwn);
-        chat.note(isNewRoom ? "You are in, as " : "You are back, as ", nameTag(you.name), `, ${withArticle(you.role)}`);
-        if (isNewRoom && missed.length === 0) chat.note("Open this page in a second window to have company");
-      });
-      harbour.tellAgain();
-      problem("chat-problem");
-    },
-    members(members, you) {
-      showMembers(members, you);
-      harbour.show(members, you);
-    },
-    said(message, isOwn) {
-      chat.say(message, isOwn);
-      if (!isOwn) unread.add();
-    },
-    cleared(by) {
-      chat.clear();
-      chat.note(nameTag(by), " cleared the room");
-    },
-    noted: (member, what) => chat.note(nameTag(member.name), ` ${what}`),
-    moved: (id, at) => harbour.move(id, at),
+  entered(you, missed, isNewRoom) {
+    chat.quietly(() => {
+      if (isNewRoom) chat.clear();
+      for (const { message, isOwn } of missed) chat.say(message, isOwn);
+      chat.note(isNewRoom ? "You are in, as " : "You are back, as ", nameTag(you.name), `, ${withArticle(you.role)}`);
+      if (isNewRoom && missed.length === 0) chat.note("Open this page in a second window to have company");
+    });
+    harbour.tellAgain();
+    problem("chat-problem");
   },
-);
+  members(members, you) {
+    showMembers(members, you);
+    harbour.show(members, you);
+  },
+  said(message, isOwn) {
+    chat.say(message, isOwn);
+    if (!isOwn) unread.add();
+  },
+  cleared(by) {
+    chat.clear();
+    chat.note(nameTag(by), " cleared the room");
+  },
+  noted: (member, what) => chat.note(nameTag(member.name), ` ${what}`),
+  moved: (id, at) => harbour.move(id, at),
+});
 
 new Line(client);
 new DiceTable(() => room.roll());
@@ -71,7 +70,7 @@ element("chat-form").addEventListener("submit", async (event) => {
   if (!saying.trim()) return;
   text.value = "";
   problem("chat-problem");
-  if (client.status.status !== "connected") hint("chat-problem", "Sent as soon as the line is back.");
+  if (client.status.status === "connecting") hint("chat-problem", "Sent as soon as the line is back.");
   try {
     await room.say(saying);
     problem("chat-problem");

@@ -42,7 +42,11 @@ export class Room {
     this.#view = view;
 
     // A call waits for the next connection by itself, but in a new session it would come before the new `join`.
-    client.on("status", ({ status }) => { if (status !== "connected") this.#door.close(); });
+    // At the end there is nothing to wait for, and whoever waits hears so from his call.
+    client.on("status", ({ status }) => {
+      if (status === "connecting") this.#door.close();
+      if (status === "closed") this.#door.open();
+    });
     const on = <N extends keyof Api["listens"]>(event: N, change: (value: Api["listens"][N]) => void): void => {
       client.listen(event, (value) => {
         if (!this.#early) change(value);

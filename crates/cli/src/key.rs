@@ -79,7 +79,12 @@ fn salt(directory: &Path) -> anyhow::Result<[u8; SALT + ID]> {
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let kept = entropy()?.array::<{ SALT + ID }>();
-            fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
+            // As the server would make it, who leaves one that is there as it is.
+            let mut builder = fs::DirBuilder::new();
+            builder.recursive(true);
+            #[cfg(unix)]
+            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+            builder.create(directory).with_context(|| format!("making {}", directory.display()))?;
             let mut options = fs::OpenOptions::new();
             options.write(true).create_new(true);
             #[cfg(unix)]

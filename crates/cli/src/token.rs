@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use moorline_server::{
-    Config,
+    Config, DataDir,
     control::{self, Client, ControlError, Request},
     protocol::{
         scope::{Scope, Scopes},
@@ -122,8 +122,14 @@ fn revoke(config: &Config, flags: &RevokeFlags) -> anyhow::Result<()> {
             eprintln!("revoked");
         }
         Err(ControlError::NotRunning { .. } | ControlError::NoSockets) => {
+            // Nobody may start in between. This also finds a server that takes no commands.
+            let _alone = DataDir::open(&config.server.data_dir)?;
             token::revoke(config, &flags.revocation()?)?;
-            eprintln!("revoked in {}; no server runs that could hear of it", config.revocations_file().display());
+            let file = config.revocations_file();
+            eprintln!(
+                "revoked in {}; no server answers here that could hear of it before its next start",
+                file.display()
+            );
         }
         Err(error) => return Err(error.into()),
     }

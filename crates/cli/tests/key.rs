@@ -56,6 +56,20 @@ fn a_passphrase_gives_one_key_for_each_data_directory() -> TestResult {
     Ok(())
 }
 
+/// The directory that a server makes is its owner's alone, and one that it finds it leaves as it is: so was that of this
+/// command, which everybody could enter.
+#[cfg(unix)]
+#[test]
+fn regression_the_directory_that_is_made_for_the_salt_is_its_owners_alone() -> TestResult {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let directory = TempDir::new()?;
+    key(from_passphrase(directory.path(), &["--data-dir", "deep/data"], PASSPHRASE)?)?;
+    let mode = fs::metadata(directory.path().join("deep/data"))?.permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    Ok(())
+}
+
 #[cfg(unix)]
 #[test]
 fn the_salt_is_its_owners_alone() -> TestResult {

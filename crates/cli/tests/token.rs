@@ -116,6 +116,21 @@ fn what_is_revoked_is_refused() -> TestResult {
     Ok(())
 }
 
+/// A server that has the directory and takes no commands did not hear of it, and the command said that none runs.
+#[test]
+fn regression_nothing_is_revoked_behind_the_back_of_a_server_that_takes_no_commands() -> TestResult {
+    let directory = directory(CONFIG)?;
+    let data_dir = directory.path().join("moorline-data");
+    let server = moorline_server::DataDir::open(&data_dir)?;
+    let revoke = || token(directory.path(), &["revoke", "--jti", "a"], "");
+    let (code, _, errors) = revoke()?;
+    assert!(code == Some(1) && errors.contains("is taken by process"), "{errors}");
+    assert!(!data_dir.join("revocations").exists());
+    drop(server);
+    assert_eq!(revoke()?.0, Some(0));
+    Ok(())
+}
+
 #[test]
 fn what_cannot_be_done_says_what_would_do() -> TestResult {
     let bare = directory("")?;

@@ -116,7 +116,8 @@ impl Driver {
     }
 
     pub(crate) fn client_key(&self) -> Uint8Array {
-        Uint8Array::from(&self.turn.borrow().endpoint().client_key()[..])
+        let key = self.turn.borrow().endpoint().client_key();
+        Uint8Array::from(&key[..])
     }
 
     pub(crate) fn stats(&self) -> JsValue {

@@ -45,7 +45,7 @@ use moorline_protocol::{
     client::{ClientEndpoint, ClientInput, Ticket},
     code::Code,
     error::Refused,
-    frame::{CallId, Credentials, Failure},
+    frame::{AuthenticateId, CallId, Credentials, Failure},
     payload::{Name, Payload},
     session::CallOptions,
 };
@@ -211,7 +211,7 @@ impl Core {
         Ok(())
     }
 
-    /// Shows something else on the open connection; what comes of it is told by `onAuthenticated` with this number.
+    /// Shows something else on the open connection, or on the next one; what comes of it is told by `onAuthenticated` with this number.
     ///
     /// # Errors
     /// A `CoreFailure` when it is not shown.
@@ -222,7 +222,12 @@ impl Core {
         data: Option<Uint8Array>,
     ) -> Result<f64, JsValue> {
         let credentials = credentials(token, encoding, data)?;
-        self.driver.send(|endpoint, _| endpoint.authenticate(credentials)).map(|id| id.0 as f64)
+        self.driver.send(|endpoint, now| endpoint.authenticate(now, credentials)).map(|id| id.0 as f64)
+    }
+
+    /// Takes back what was to be shown, and tells whether it could.
+    pub fn withdraw(&self, id: f64) -> bool {
+        self.driver.command(|endpoint, _| endpoint.withdraw(AuthenticateId(id as u64)))
     }
 
     /// The public half of the client's key, to which a token may be bound.

@@ -6,7 +6,7 @@
 //! Everything goes through one type, [`Value`], and its one way into serde. Derived, each struct and each type of a
 //! field is code of its own, and the names of fields go through a cache that is 3 KB by itself.
 
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 use js_sys::Array;
 use moorline_protocol::{
@@ -141,6 +141,9 @@ pub(crate) fn session(info: &SessionInfo, url: &str) -> JsValue {
     let mut limits = Object::default();
     limits.number("maxMessage", welcome.max_message as f64);
     limits.number("maxCallsInFlight", welcome.max_calls_in_flight as f64);
+    let most = |most: Option<NonZeroU64>| most.map(|most| Value::Number(most.get() as f64));
+    limits.put("messagesPerSecond", most(welcome.pace.messages_per_second));
+    limits.put("bytesPerSecond", most(welcome.pace.bytes_per_second));
     let mut session = Object::default();
     session.text("id", &id);
     session.put("encryption", Some(Value::Object(encryption)));

@@ -132,43 +132,55 @@ pub(crate) struct Parts {
     pub(crate) provider: Option<Provider>,
 }
 
-/// Runs a client until it is closed and its socket gone.
-pub(crate) async fn run(config: ClientConfig, seed: [u8; 32], mut commands: mpsc::Receiver<Command>, parts: Parts) {
-    let mut driver = Driver {
-        endpoint: ClientEndpoint::new(config, seed),
-        opening: None,
-        socket: None,
-        asking: None,
-        running: FuturesUnordered::new(),
-        readers: FuturesUnordered::new(),
-        asked: HashMap::new(),
-        confirming: HashMap::new(),
-        streams: HashMap::new(),
-        authenticating: HashMap::new(),
-        parts,
-        origin: Instant::now(),
-    };
-    driver.endpoint.start(driver.now());
-    let mut timer = pin!(sleep(Duration::ZERO));
-    loop {
-        let deadline = driver.drain();
-        let open = !matches!(driver.parts.view.borrow().status, Status::Closed(_));
-        if !open && driver.running.is_empty() {
-            return;
-        }
-        timer.as_mut().reset(Instant::now() + deadline.map_or(NEVER, |deadline| deadline - driver.now()));
-        let commands = open.then_some(&mut commands);
-        let step = poll_fn({
-            let mut commands = commands;
-            let (driver, timer) = (&mut driver, &mut timer);
-            move |cx| driver.poll_step(cx, commands.as_deref_mut(), timer.as_mut())
-        });
-        let step = step.await;
-        driver.handle(step);
-    }
+/// How long the end waits for handlers that still run, and for the socket. What is left then is dropped.
+const END_WITHIN: Duration = Duration::from_secs(10);
+
+/// Runs a client until it is closed, its socket gone and its handlers have ended or had their time.
+pub(crate) async fn run(config: ClientConfig, seed: [u8; 32], commands: mpsc::Receiver<Command>, parts: Parts) {
+    Driver::new(config, seed, parts).run(commands).await;
 }
 
 impl Driver {
+    fn new(config: ClientConfig, seed: [u8; 32], parts: Parts) -> Self {
+        Self {
+            endpoint: ClientEndpoint::new(config, seed),
+            opening: None,
+            socket: None,
+            asking: None,
+            running: FuturesUnordered::new(),
+            readers: FuturesUnordered::new(),
+            asked: HashMap::new(),
+            confirming: HashMap::new(),
+            streams: HashMap::new(),
+            authenticating: HashMap::new(),
+            parts,
+            origin: Instant::now(),
+        }
+    }
+
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        self.endpoint.start(self.now());
+        let mut timer = pin!(sleep(Duration::ZERO));
+        let mut end = None;
+        loop {
+            let deadline = self.drain();
+            let open = !matches!(self.parts.view.borrow().status, Status::Closed(_));
+            let wake = if open {
+                Instant::now() + deadline.map_or(NEVER, |deadline| deadline - self.now())
+            } else {
+                let end = *end.get_or_insert_with(|| Instant::now() + END_WITHIN);
+                if self.running.is_empty() || Instant::now() >= end {
+                    return;
+                }
+                end
+            };
+            timer.as_mut().reset(wake);
+            let mut commands = open.then_some(&mut commands);
+            let step = poll_fn(|cx| self.poll_step(cx, commands.as_deref_mut(), timer.as_mut())).await;
+            self.handle(step);
+        }
+    }
+
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
@@ -235,7 +247,7 @@ impl Driver {
             }
             Step::Command(Some(Command::Grant { id, more })) => self.endpoint.grant(id, more),
             Step::Command(Some(Command::Authenticate { credentials, settled })) => {
-                match self.endpoint.authenticate(credentials) {
+                match self.endpoint.authenticate(now, credentials) {
                     Ok(id) => drop(self.authenticating.insert(id, settled)),
                     Err(refused) => drop(settled.send(Err(refused))),
                 }
@@ -393,6 +405,41 @@ impl Driver {
             ClientEvent::Peer(PeerEvent::Cancelled(_)) => {}
             // This client answers with no streams, and who is refused for want of room decides what then.
             ClientEvent::Peer(PeerEvent::Credit(_) | PeerEvent::Room) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    fn driver() -> (Driver, mpsc::Sender<Command>, mpsc::Receiver<Command>) {
+        let config = ClientConfig::new(DialUrl::parse("ws://127.0.0.1/moorline").expect("a URL"));
+        let (commands, commands_in) = mpsc::channel(1);
+        let view = watch::channel(View::default()).0;
+        let parts = Parts { view, resets: broadcast::channel(1).0, handlers: Arc::default(), provider: None };
+        (Driver::new(config, [7; 32], parts), commands, commands_in)
+    }
+
+    /// `Client::close` waited for as long as a handler ran: one that never ended kept a program from ending.
+    #[tokio::test(start_paused = true)]
+    async fn regression_the_end_waits_for_handlers_and_no_longer_than_it_says() {
+        for (takes, waits) in [(Some(3), 3), (None, 10)] {
+            let (driver, commands, commands_in) = driver();
+            driver.running.push(Box::pin(async move {
+                match takes {
+                    Some(seconds) => sleep(Duration::from_secs(seconds)).await,
+                    None => pending().await,
+                }
+                Done::Nothing
+            }));
+            let begun = Instant::now();
+            commands.send(Command::Close).await.expect("somebody takes it");
+            driver.run(commands_in).await;
+            assert_eq!(begun.elapsed().as_secs(), waits);
+            commands.closed().await;
         }
     }
 }

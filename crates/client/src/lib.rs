@@ -5,7 +5,7 @@
 //!        ◀──────── results, status ────┘   └─▶ your handlers and listeners
 //! ```
 //!
-//! It connects over `ws://`; TLS comes with the issue that gives the server TLS.
+//! It connects over `ws://`; it has no TLS of its own yet, so `wss://` is refused.
 //!
 //! # Example
 //!
@@ -415,7 +415,8 @@ impl Client {
         self.handlers.listen(name, listener);
     }
 
-    /// Shows something else for itself on the open connection, and gives who the client is now: its identity as JSON.
+    /// Shows something else for itself on the open connection, otherwise on the next one, and gives who the client is now:
+    /// its identity as JSON.
     ///
     /// # Errors
     /// [`Error::Denied`], [`Error::Refused`], [`Error::Closed`].
@@ -442,7 +443,9 @@ impl Client {
         self.command(Command::Ping).await
     }
 
-    /// Closes: what waits goes out, the server hears good-bye. Returns when the socket is gone.
+    /// Closes: what waits goes out, the server hears good-bye. Returns when the socket is gone and the handlers that still
+    /// run have ended, after 10 s at the latest: what runs on is then dropped at its next await. Nobody takes answers of
+    /// theirs any more.
     pub async fn close(&self) {
         if self.command(Command::Close).await.is_ok() {
             self.commands.closed().await;

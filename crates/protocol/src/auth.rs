@@ -21,6 +21,9 @@ mod tag {
     pub(super) const CLIENT_ID: u64 = 7;
 }
 
+/// Most that the field for a resumption takes up in AUTH: tag and length, session, epoch, two numbers and the secret.
+pub(crate) const MAX_RESUME: usize = 2 + 16 + 8 + 2 * 10 + 16;
+
 /// Which session a client wants to go on with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resume {
@@ -85,7 +88,8 @@ impl fmt::Debug for Auth {
 
 impl Auth {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
+        // As long as it may be, so that no copy of a token is left behind by growing.
+        let mut bytes = Vec::with_capacity(MAX_AUTH);
         wire::put_field(&mut bytes, tag::URL, self.url.as_str().as_bytes());
         self.credentials.write(&mut bytes);
         wire::put_field(&mut bytes, tag::CLIENT_VERSION, cut(&self.client_version, MAX_VERSION).as_bytes());
@@ -188,6 +192,19 @@ mod tests {
                 assert!(cut.is_err() || cut == Ok(bare));
             }
         }
+    }
+
+    #[test]
+    fn a_resumption_never_takes_up_more_than_is_kept_free_for_it() {
+        let most = Resume {
+            session: SessionId([7; 16]),
+            received: Seq(u64::MAX),
+            attempt: u64::MAX,
+            epoch: Epoch([9; 8]),
+            secret: Some(ResumeSecret([3; 16])),
+        };
+        let resuming = Auth { resume: Some(most), ..auth("ws://h/", "v") };
+        assert_eq!(resuming.encode().len(), auth("ws://h/", "v").encode().len() + MAX_RESUME);
     }
 
     #[test]

@@ -12,12 +12,22 @@ use crate::{
     time::Timestamp,
 };
 
+/// How far a call has come on its way to the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// No byte of it was ever transmitted: it did not run.
+    Waits,
+    /// A session that is lost had transmitted it, so that it may have run. It waits to go out again.
+    WaitsAgain,
+    /// The other side of this session may have it.
+    Transmitted,
+}
+
 #[derive(Debug)]
 struct Open {
     id: CallId,
     deadline: Option<Timestamp>,
-    /// Whether any byte of it may have reached the other side.
-    transmitted: bool,
+    way: Way,
     /// What may be sent again to another session, because the other side knows it again.
     again: Option<Message>,
     /// For a stream, items that the other side may still send.
@@ -67,7 +77,7 @@ impl Asked {
         let id = CallId(self.last);
         let deadline = timeout.map(|timeout| now + timeout);
         self.due = [self.due, deadline].into_iter().flatten().min();
-        self.open.push_back(Open { id, deadline, transmitted: false, again, credit, granted: 0 });
+        self.open.push_back(Open { id, deadline, way: Way::Waits, again, credit, granted: 0 });
         id
     }
 
@@ -83,7 +93,7 @@ impl Asked {
     /// The call is on its way; from here on nobody can say that it did not run.
     pub(crate) fn transmitted(&mut self, id: CallId) {
         if let Some(open) = self.find(id) {
-            open.transmitted = true;
+            open.way = Way::Transmitted;
         }
     }
 
@@ -113,21 +123,21 @@ impl Asked {
         true
     }
 
-    /// Takes the call out if it is still open, and tells whether it had been transmitted.
-    pub(crate) fn settle(&mut self, id: CallId) -> Option<bool> {
+    /// Takes the call out if it is still open, and tells how far it had come.
+    pub(crate) fn settle(&mut self, id: CallId) -> Option<Way> {
         let open = self.open.remove(self.place(id)?)?;
         if self.open.is_empty() {
             self.due = None;
         }
-        Some(open.transmitted)
+        Some(open.way)
     }
 
     /// The next call whose time is over, taken out.
-    pub(crate) fn expire(&mut self, now: Timestamp) -> Option<(CallId, bool)> {
+    pub(crate) fn expire(&mut self, now: Timestamp) -> Option<(CallId, Way)> {
         self.due.filter(|due| *due <= now)?;
         let over = |open: &&Open| open.deadline.is_some_and(|deadline| deadline <= now);
         if let Some(id) = self.open.iter().filter(over).min_by_key(|open| open.deadline).map(|open| open.id) {
-            return self.settle(id).map(|transmitted| (id, transmitted));
+            return self.settle(id).map(|way| (id, way));
         }
         self.due = self.open.iter().filter_map(|open| open.deadline).min();
         None
@@ -137,13 +147,13 @@ impl Asked {
     pub(crate) fn reset(&mut self) -> AfterReset {
         let mut after = AfterReset::default();
         self.open.retain_mut(|open| {
-            match &open.again {
-                _ if !open.transmitted => {}
-                Some(message) => {
-                    open.transmitted = false;
+            match (open.way, &open.again) {
+                (Way::Waits | Way::WaitsAgain, _) => {}
+                (Way::Transmitted, Some(message)) => {
+                    open.way = Way::WaitsAgain;
                     after.again.push(message.clone());
                 }
-                None => {
+                (Way::Transmitted, None) => {
                     after.unknown.push(open.id);
                     return false;
                 }
@@ -156,10 +166,10 @@ impl Asked {
         after
     }
 
-    /// Takes out every call, each with whether it had been transmitted.
-    pub(crate) fn lose_all(&mut self) -> Vec<(CallId, bool)> {
+    /// Takes out every call, each with how far it had come.
+    pub(crate) fn lose_all(&mut self) -> Vec<(CallId, Way)> {
         self.due = None;
-        self.open.drain(..).map(|open| (open.id, open.transmitted)).collect()
+        self.open.drain(..).map(|open| (open.id, open.way)).collect()
     }
 
     #[cfg(feature = "testing")]
@@ -286,7 +296,7 @@ mod tests {
         let now = Timestamp::from_millis(0);
         let id = asked.open(now, Some(Duration::from_millis(10)), None, None);
         asked.transmitted(id);
-        assert_eq!(asked.settle(id), Some(true));
+        assert_eq!(asked.settle(id), Some(Way::Transmitted));
         assert_eq!(asked.settle(id), None);
         assert_eq!(asked.expire(Timestamp::from_millis(10)), None);
         assert_eq!(asked.deadline(), None);
@@ -300,9 +310,10 @@ mod tests {
             [30, 10, 20].map(|due| asked.open(at(0), Some(Duration::from_millis(due)), None, None));
         asked.open(at(0), None, None, None);
         assert_eq!((asked.deadline(), asked.expire(at(9))), (Some(at(10)), None));
-        assert_eq!((asked.expire(at(10)), asked.expire(at(10))), (Some((first, false)), None));
+        assert_eq!((asked.expire(at(10)), asked.expire(at(10))), (Some((first, Way::Waits)), None));
         assert_eq!(asked.deadline(), Some(at(20)));
-        assert_eq!((asked.expire(at(40)), asked.expire(at(40))), (Some((second, false)), Some((third, false))));
+        let over = [second, third].map(|id| Some((id, Way::Waits)));
+        assert_eq!([asked.expire(at(40)), asked.expire(at(40))], over);
         assert_eq!((asked.expire(at(40)), asked.deadline()), (None, None));
     }
 
@@ -313,7 +324,7 @@ mod tests {
         let (sent, waiting) = (asked.open(now, None, None, None), asked.open(now, None, None, None));
         asked.transmitted(sent);
         assert_eq!(asked.reset().unknown, [sent]);
-        assert_eq!(asked.lose_all(), [(waiting, false)]);
+        assert_eq!(asked.lose_all(), [(waiting, Way::Waits)]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use identity::Renewal;
 pub use interface::*;
 
 use crate::{
-    auth::{Auth, Resume},
+    auth::{Auth, MAX_RESUME, Resume},
     backoff::Backoff,
     code::Code,
     connection::{Connection, Link},
@@ -95,6 +95,14 @@ struct Known {
     secret: Option<ResumeSecret>,
 }
 
+/// What the application shows for itself.
+struct Showing {
+    id: AuthenticateId,
+    credentials: Credentials,
+    /// A server has seen it, or is about to.
+    begun: bool,
+}
+
 /// The client's end as a state machine: hand in what happened, then drain what is to be done.
 pub struct ClientEndpoint {
     config: ClientConfig,
@@ -109,8 +117,8 @@ pub struct ClientEndpoint {
     credentials: Credentials,
     /// Why they are asked for next time.
     reason: AuthorizeReason,
-    /// What was shown on an open connection and is not answered. Until then it is shown to every connection.
-    authenticating: Option<(AuthenticateId, Credentials)>,
+    /// What was shown, or is to be, and is not answered. Until then it is shown to every connection.
+    authenticating: Option<Showing>,
     /// When what the server let the client in with expires.
     expires: Option<Timestamp>,
     last_authenticate: u64,

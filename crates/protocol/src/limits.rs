@@ -1,6 +1,6 @@
 //! Every cap of the protocol, in one place. `docs/PROTOCOL.md` § Limits gives the behaviour at each.
 
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 /// Largest record, so largest WebSocket message, in bytes.
 pub const MAX_RECORD: usize = 65_536;
@@ -19,6 +19,9 @@ pub const MAX_AUTH: usize = MAX_RECORD_BEFORE_AUTH - 1 - 48 - TAG;
 
 /// Longest identity that a client is told, in bytes of JSON.
 pub const MAX_IDENTITY: usize = 8 * 1024;
+
+/// Largest value that an auth handler gives a client, in bytes of payload: beside the identity it fits one record.
+pub const MAX_GIVEN: usize = 48 * 1024;
 
 /// Longest name of a handler, and longest own name of an application's failure, in bytes of UTF-8.
 pub const MAX_NAME: usize = 200;
@@ -112,6 +115,17 @@ impl Default for Limits {
             max_volatile_bytes: 64 * 1024,
         }
     }
+}
+
+/// How much a client may send in a second, five seconds' worth at once; `None` is no limit.
+///
+/// Welcome tells it. The server's driver looks that it is kept: the endpoint has no part in that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pace {
+    /// Messages: calls, notifications, what is shown by Authenticate, and records that have none of these.
+    pub messages_per_second: Option<NonZeroU64>,
+    /// Bytes of records, as they are on the wire.
+    pub bytes_per_second: Option<NonZeroU64>,
 }
 
 /// How much one key seals before it is replaced, each direction alone.

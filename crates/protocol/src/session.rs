@@ -23,7 +23,7 @@ pub use outbox::Receipt;
 pub use registry::{Claim, Owner, Proof, Registry};
 
 use crate::{
-    calls::{Asked, Serving},
+    calls::{Asked, Serving, Way},
     code::Code,
     error::{Refused, Violation},
     frame::{CallId, Failure, PeerFrame, RawFrame, Seq},
@@ -159,8 +159,8 @@ impl Session {
     }
 
     /// The other side told its limit. What waits and is above it is taken out: sending it would end the connection.
-    /// Gives the calls and the receipts among it; of other notifications nobody wants to know.
-    pub(crate) fn learn_limit(&mut self, max_message: u64) -> (Vec<CallId>, Vec<Receipt>) {
+    /// Gives the calls among it with their outcomes, and the receipts; of other notifications nobody wants to know.
+    pub(crate) fn learn_limit(&mut self, max_message: u64) -> (Vec<(CallId, Outcome)>, Vec<Receipt>) {
         let most = usize::try_from(max_message).unwrap_or(MAX_PAYLOAD).min(MAX_PAYLOAD);
         self.max_message = most;
         let (mut calls, mut receipts) = (Vec::new(), Vec::new());
@@ -176,8 +176,13 @@ impl Session {
             }
             false
         });
-        calls.retain(|id| self.asked.settle(*id).is_some());
-        (calls, receipts)
+        let outcome = |way| match way {
+            Way::Waits => Outcome::Failed(Failure::of(Code::TOO_LARGE)),
+            // The server of an earlier session took it, and may have run it.
+            Way::WaitsAgain | Way::Transmitted => Outcome::Unknown,
+        };
+        let settled = |id| self.asked.settle(id).map(|way| (id, outcome(way)));
+        (calls.into_iter().filter_map(settled).collect(), receipts)
     }
 
     // ---- what this side says ----
@@ -213,16 +218,15 @@ impl Session {
 
     /// The caller gave up. Nothing more is ever said of this call.
     pub(crate) fn cancel(&mut self, id: CallId) {
-        if let Some(transmitted) = self.asked.settle(id) {
-            self.give_up(id, transmitted);
+        if let Some(way) = self.asked.settle(id) {
+            self.give_up(id, way);
         }
     }
 
-    fn give_up(&mut self, id: CallId, transmitted: bool) {
-        if transmitted {
-            self.say(MAIN_LANE, PeerFrame::Cancel(id));
-        } else {
-            self.outbox.withdraw(Role::Call(id));
+    fn give_up(&mut self, id: CallId, way: Way) {
+        match way {
+            Way::Transmitted => self.say(MAIN_LANE, PeerFrame::Cancel(id)),
+            Way::Waits | Way::WaitsAgain => _ = self.outbox.withdraw(Role::Call(id)),
         }
     }
 
@@ -394,8 +398,8 @@ impl Session {
 
     /// The next call whose time is over.
     pub(crate) fn expire(&mut self, now: Timestamp) -> Option<CallId> {
-        let (id, transmitted) = self.asked.expire(now)?;
-        self.give_up(id, transmitted);
+        let (id, way) = self.asked.expire(now)?;
+        self.give_up(id, way);
         Some(id)
     }
 
@@ -426,8 +430,11 @@ impl Session {
     pub(crate) fn close(&mut self) -> Vec<(CallId, Outcome)> {
         self.outbox.clear();
         self.starved = false;
-        let outcome = |transmitted| if transmitted { Outcome::Unknown } else { Outcome::NotSent };
-        self.asked.lose_all().into_iter().map(|(id, transmitted)| (id, outcome(transmitted))).collect()
+        let outcome = |way| match way {
+            Way::Waits => Outcome::NotSent,
+            Way::WaitsAgain | Way::Transmitted => Outcome::Unknown,
+        };
+        self.asked.lose_all().into_iter().map(|(id, way)| (id, outcome(way))).collect()
     }
 
     /// Takes out the calls that this side was to answer.

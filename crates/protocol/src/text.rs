@@ -3,7 +3,6 @@
 //! By hand, because the standard library's formatting is kilobytes in a page. `Display` of our types goes through here.
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
-const BASE64URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// Appends the number in decimal.
 pub(crate) fn push_decimal(text: &mut String, number: u16) {
@@ -34,34 +33,65 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 /// Appends base64url (RFC 4648 § 5) of whole groups of three bytes, which need no padding.
 ///
-/// It does not run in constant time: only what everybody may know goes through it.
+/// Keys go through it: what it does and where it looks does not depend on the bytes.
 pub(crate) fn push_base64url(text: &mut String, bytes: &[u8]) {
     for group in bytes.chunks_exact(3) {
         let bits = u32::from_be_bytes([0, group[0], group[1], group[2]]);
         for shift in [18, 12, 6, 0] {
-            text.push(char::from(BASE64URL[(bits >> shift & 63) as usize]));
+            text.push(char::from(character((bits >> shift & 63) as i16)));
         }
     }
 }
 
-/// Reads what [`push_base64url`] writes, of exactly `out`'s length, which is a multiple of three.
+/// All bits where `number` is above `most`, else none. Both are small.
+fn above(number: i16, most: i16) -> i16 {
+    (most - number) >> 15
+}
+
+/// `A` to `Z`, `a` to `z`, `0` to `9`, `-`, `_`: from range to range the distance of a number to its character changes.
+fn character(six: i16) -> u8 {
+    let distance = 65 + (above(six, 25) & 6) - (above(six, 51) & 75) - (above(six, 61) & 13) + (above(six, 62) & 49);
+    (six + distance) as u8
+}
+
+/// The number of a character; below zero for one of no number.
+fn number(character: u8) -> i16 {
+    let character = i16::from(character);
+    let within = |least: u8, most: u8, first: i16| {
+        let (least, most) = (i16::from(least), i16::from(most));
+        above(character, least - 1) & !above(character, most) & (character - least + first + 1)
+    };
+    within(b'A', b'Z', 0)
+        + within(b'a', b'z', 26)
+        + within(b'0', b'9', 52)
+        + within(b'-', b'-', 62)
+        + within(b'_', b'_', 63)
+        - 1
+}
+
+/// Reads what [`push_base64url`] writes, of exactly `out`'s length, which is a multiple of three; in a time that depends
+/// on nothing but the length.
 pub(crate) fn base64url(text: &str, out: &mut [u8]) -> Option<()> {
     if text.len() * 3 != out.len() * 4 {
         return None;
     }
+    let mut wrong = 0;
     for (four, group) in text.as_bytes().chunks_exact(4).zip(out.chunks_exact_mut(3)) {
         let mut bits = 0;
-        for character in four {
-            bits = bits << 6 | BASE64URL.iter().position(|known| known == character)? as u32;
+        for number in four.iter().map(|character| number(*character)) {
+            wrong |= number;
+            bits = bits << 6 | (number & 63) as u32;
         }
         group.copy_from_slice(&bits.to_be_bytes()[1..]);
     }
-    Some(())
+    (wrong >= 0).then_some(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const BASE64URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
     #[test]
     fn numbers_are_digits_and_nothing_else() {
@@ -100,6 +130,11 @@ mod tests {
         let mut text = String::new();
         push_base64url(&mut text, &every);
         assert_eq!(text, alphabet);
+        for character in 0..128 {
+            let known = BASE64URL.iter().position(|known| *known == character).map_or(-1, |place| place as i16);
+            assert_eq!(number(character), known, "{}", char::from(character));
+        }
+        assert!((128..=255).all(|byte| number(byte) < 0));
         for bad in ["", "Zm9", "Zm9vY", "Zm9v====", "Zm 9", "Zm+9", "Zm/9", "Zm9\u{e9}"] {
             assert_eq!(base64url(bad, &mut [0; 3]), None, "{bad}");
         }

@@ -18,8 +18,9 @@ pub(crate) mod shared_key;
 mod tenants;
 
 pub(crate) use forwarded::Callers;
-pub use gate::{Admit, Attempt, AuthHandler};
+pub use gate::{Admit, Attempt, AuthHandler, WayIn};
 pub use guard::Guard;
+pub use jwt::Jwt;
 pub(crate) use origin::{Access, Denied, text};
 pub use principal::Principal;
 pub use shared_key::SharedKeyError;

@@ -7,7 +7,6 @@
 use std::{
     fmt::{self, Write as _},
     net::SocketAddr,
-    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -17,15 +16,13 @@ use moorline_protocol::{
 };
 use tokio::time::Instant;
 
-use crate::{
-    limits::{Bucket, Rate},
-    metrics::Limited,
-};
+use crate::{limits::Lines, metrics::Limited};
 
 /// Characters of one name in a line.
 const LONGEST: usize = 128;
 
-/// Lines a second, and at once, about those who have proven nothing: they must not fill a disk.
+/// Lines a second, and at once, about those who have proven nothing; and as many about those who have shaken hands and
+/// are not let in. They must not fill a disk, and the ones not hide the others.
 const OF_STRANGERS: usize = 20;
 
 /// By which way somebody is let in.
@@ -119,27 +116,14 @@ macro_rules! line {
 
 /// Writes the lines.
 pub(crate) struct Audit {
-    /// What is left of the lines about strangers, and how many were left out since the last.
-    strangers: Mutex<(Option<(Rate, Bucket)>, u64)>,
+    strangers: Lines,
+    refused: Lines,
 }
 
 impl Audit {
     pub(crate) fn new(now: Instant) -> Self {
-        let second = Duration::from_secs(1);
-        let rate = Rate::new(OF_STRANGERS, second, second);
-        Self { strangers: Mutex::new((rate.map(|rate| (rate, Bucket::full(rate, now))), 0)) }
-    }
-
-    /// Whether there is to be a line about a stranger, and how many were left out since the last.
-    fn stranger(&self, now: Instant) -> Option<u64> {
-        let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
-        let (bucket, left_out) = &mut *strangers;
-        let has_room = bucket.as_mut().is_none_or(|(rate, bucket)| bucket.take(*rate, now));
-        if has_room {
-            return Some(std::mem::take(left_out));
-        }
-        *left_out += 1;
-        None
+        let lines = || Lines::new(OF_STRANGERS, Duration::from_secs(1), now);
+        Self { strangers: lines(), refused: lines() }
     }
 
     /// Somebody is in, with a new session or the one that he had.
@@ -149,17 +133,20 @@ impl Audit {
 
     /// Somebody who has shaken hands is not let in, or stays who he is.
     pub(crate) fn refuse(&self, about: About<'_>, code: &str, reason: &str) {
-        line!(
-            "refuse",
-            about,
-            "code" = tracing::field::display(Escaped(code)),
-            "reason" = tracing::field::display(Escaped(reason)),
-        );
+        if let Some(left_out) = self.refused.next(Instant::now()) {
+            line!(
+                "refuse",
+                about,
+                "code" = tracing::field::display(Escaped(code)),
+                "reason" = tracing::field::display(Escaped(reason)),
+                "left_out" = left_out,
+            );
+        }
     }
 
     /// A handshake came to nothing.
     pub(crate) fn refuse_handshake(&self, address: SocketAddr, reason: &str) {
-        if let Some(left_out) = self.stranger(Instant::now()) {
+        if let Some(left_out) = self.strangers.next(Instant::now()) {
             line!(
                 "refuse",
                 About::address(address),
@@ -175,9 +162,10 @@ impl Audit {
         line!("expire", about);
     }
 
-    /// What somebody has shown was taken back.
-    pub(crate) fn revoke(&self, about: About<'_>) {
-        line!("revoke", about);
+    /// What somebody has shown was taken back, and his session is over by it, with so many messages that its client has
+    /// not confirmed.
+    pub(crate) fn revoke(&self, about: About<'_>, undelivered: usize) {
+        line!("revoke", about, "undelivered" = undelivered as u64);
     }
 
     /// Somebody came to a limit, and is refused or parted from for it.
@@ -185,10 +173,10 @@ impl Audit {
         line!("limit", about, "limit" = limit.name());
     }
 
-    /// A stranger came to a limit.
-    pub(crate) fn limit_address(&self, address: SocketAddr, limit: Limited) {
-        if let Some(left_out) = self.stranger(Instant::now()) {
-            line!("limit", About::address(address), "limit" = limit.name(), "left_out" = left_out);
+    /// Somebody came to a limit of his address.
+    pub(crate) fn limit_address(&self, about: About<'_>, limit: Limited) {
+        if let Some(left_out) = self.strangers.next(Instant::now()) {
+            line!("limit", about, "limit" = limit.name(), "left_out" = left_out);
         }
     }
 
@@ -228,11 +216,13 @@ mod tests {
         assert_eq!(Escaped(&"a".repeat(LONGEST)).to_string().len(), LONGEST);
     }
 
+    /// Whoever had shaken hands and was not let in left a line each time, as fast as handshakes are taken.
     #[test]
-    fn strangers_fill_no_disk_and_are_counted() {
+    fn regression_neither_strangers_nor_those_who_are_refused_fill_a_disk_or_hide_the_others() {
         let now = Instant::now();
         let audit = Audit::new(now);
-        assert_eq!((0..1_000).filter_map(|_| audit.stranger(now)).collect::<Vec<_>>(), [0; OF_STRANGERS]);
-        assert_eq!(audit.stranger(now + Duration::from_secs(1)), Some(1_000 - OF_STRANGERS as u64));
+        for lines in [&audit.strangers, &audit.refused] {
+            assert_eq!((0..1_000).filter(|_| lines.next(now).is_some()).count(), OF_STRANGERS);
+        }
     }
 }

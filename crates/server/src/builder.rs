@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    num::NonZeroU64,
     sync::{Arc, Mutex},
 };
 
@@ -10,7 +11,7 @@ use moorline_protocol::{
     frame::Epoch,
     heartbeat::HeartbeatConfig,
     key::Identity,
-    limits::{Deadlines, Limits},
+    limits::{Deadlines, Limits, Pace},
     scope::Scopes,
     server::{Encryption, ServerConfig},
     session::Registry,
@@ -25,12 +26,17 @@ use tokio::{
 use crate::tls::Tls;
 use crate::{
     DataDir, DataDirError, Error, Handler, Peers, Server,
-    access::{Access, AuthHandler, Callers, gate::Gate, jwt::TokenVerifier, shared_key},
+    access::{
+        Access, AuthHandler, Callers, Jwt, WayIn,
+        gate::{Gate, sealed::Way},
+        jwt::{TokenSettingError, TokenVerifier},
+        shared_key,
+    },
     audit::Audit,
     config::Config,
     handler::{BoxedHandler, Running, States},
     headers,
-    http::Issuing,
+    http::{Issuing, Warnings},
     identity,
     internal::{self, Internal},
     limits,
@@ -42,7 +48,7 @@ use crate::{
     shared::Shared,
     status::{Callback, Life, ServerStatus},
     stream::{BoxedStream, StreamHandler},
-    tasks::Tasks,
+    tasks::{Owner, Tasks},
 };
 
 /// Collects what a server is made of: configuration, state, handlers.
@@ -57,6 +63,7 @@ pub struct ServerBuilder {
     states: States,
     router: Router,
     auth: Option<Arc<dyn AuthHandler>>,
+    jwt: Option<Jwt>,
     callbacks: Vec<Callback>,
     metrics: Arc<Metrics>,
     #[cfg(feature = "testing")]
@@ -120,10 +127,13 @@ impl ServerBuilder {
 
     /// Decides who somebody is who shows data of the application's own (`connect(url, { auth })` on a page): an async
     /// function of an [`Attempt`](crate::Attempt) that gives a [`Principal`](crate::Principal) or a [`Fail`](crate::Fail).
-    /// A second one replaces it.
+    /// Or takes tokens: [`Jwt`]. A server may have both; a second one of the same kind replaces the first.
     #[must_use]
-    pub fn auth(mut self, handler: impl AuthHandler) -> Self {
-        self.auth = Some(Arc::new(handler));
+    pub fn auth(mut self, way: impl WayIn) -> Self {
+        match way.way() {
+            Way::Handler(handler) => self.auth = Some(handler),
+            Way::Jwt(jwt) => self.jwt = Some(jwt),
+        }
         self
     }
 
@@ -230,12 +240,16 @@ impl ServerBuilder {
 
     async fn put_together(self, life: Life) -> Result<Server, Error> {
         let ends_tls = self.ends_tls();
-        let Self { config, identity, internal, control, states, router, auth, metrics, .. } = self;
+        let Self { config, identity, internal, control, states, router, auth, jwt, metrics, .. } = self;
         #[cfg(feature = "tls")]
         let tls = self.tls;
         router.check(&states)?;
         let address = config.server.listen;
-        let tokens = TokenVerifier::new(&config)?.map(Arc::new);
+        let tokens = match (TokenVerifier::new(&config)?, &jwt) {
+            (Some(tokens), Some(jwt)) => Some(Arc::new(tokens.for_program(jwt))),
+            (None, Some(_)) => return Err(TokenSettingError::Expected.into()),
+            (tokens, None) => tokens.map(Arc::new),
+        };
         let (keys, shared_keys) = shared_key::load(&config).map_err(Error::SharedKey)?;
         let asks = tokens.is_some() || auth.is_some() || !shared_keys.is_empty();
         let access = Access::new(&config, address, asks)?;
@@ -271,10 +285,14 @@ impl ServerBuilder {
             }
             opened => opened?,
         };
+        if let (Some(tokens), Some(_)) = (&tokens, &data_dir) {
+            // What a command has revoked since they were read, because it found no server: from here on it finds this one.
+            tokens.revocations().read_again().map_err(TokenSettingError::Revocations)?;
+        }
         #[cfg(feature = "tls")]
         let certificate = match &tls {
             Some(_) => None,
-            None => Tls::open(&config.tls, data_dir.as_ref(), address.ip())?.map(Arc::new),
+            None => Tls::open(&config.tls, data_dir.as_ref(), address.ip(), metrics.clone())?.map(Arc::new),
         };
         let headers = headers::of(&config, ends_tls)?;
         let (listener, address) = listen(address)?;
@@ -294,6 +312,7 @@ impl ServerBuilder {
             }
         };
         let tasks = Tasks::default();
+        let owner = Owner(tasks.clone());
         if let Some(tokens) = &tokens {
             tokens.start().await;
             let (tokens, stopping) = (tokens.clone(), tasks.clone());
@@ -328,6 +347,7 @@ impl ServerBuilder {
             metrics,
             once: Once::default(),
             audit: Audit::new(Instant::now()),
+            warnings: Warnings::new(Instant::now()),
             limits: limits::Limits::new(&config.limits, Instant::now()),
             callers: Callers::new(config.server.trusted_proxies.clone()),
             access,
@@ -360,6 +380,7 @@ impl ServerBuilder {
         let mut server = Server {
             listener,
             shared,
+            owner,
             summary,
             life,
             internal,
@@ -404,6 +425,12 @@ fn endpoint_config(config: &Config, encryption: Encryption, epoch: Epoch) -> Ser
     let mut endpoint = ServerConfig::new(encryption, epoch);
     endpoint.resume_window = config.session.resume_window;
     endpoint.limits = limits;
+    // 0 is no limit in the configuration, and not told in Welcome.
+    let most = |count: usize| u64::try_from(count).ok().and_then(NonZeroU64::new);
+    endpoint.pace = Pace {
+        messages_per_second: most(config.limits.messages_per_second),
+        bytes_per_second: most(config.limits.bytes_per_second),
+    };
     endpoint.public_urls = config.server.public_urls.clone();
     endpoint.deadlines = Deadlines { handshake: config.timeouts.handshake, decision: config.timeouts.decision };
     endpoint.heartbeat = HeartbeatConfig { idle: config.heartbeat.idle, grace: config.heartbeat.grace };

@@ -185,8 +185,8 @@ pub struct LimitsSection {
     /// Handshakes of everybody that may fail in a minute. Beyond them an address that has failed in this minute waits; one
     /// that has not is let in. Default 10,000; 0 for no limit.
     pub failed_handshakes_per_minute: usize,
-    /// Handshakes from one address (or /64) that may fail in a minute: guesses of a shared key, most of all. Default 100; 0
-    /// for no limit, also in all.
+    /// Handshakes from one address (or /64) that may fail in a minute: guesses of a shared key, a token or a password, most
+    /// of all. Default 100; 0 for no limit, also in all.
     pub failed_handshakes_per_minute_per_address: usize,
     /// Messages a second that one client may send, five seconds' worth at once. It is warned first, and three seconds later
     /// its connection is closed, if it goes on; its session waits. Default 1,000; 0 for no limit.

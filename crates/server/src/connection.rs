@@ -5,11 +5,7 @@
 
 mod greeting;
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::SinkExt;
@@ -23,7 +19,7 @@ use moorline_protocol::{
     session::{Claim, Owner, Proof},
     subject::Subject,
 };
-use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, time::timeout};
+use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{Message, protocol::Role},
@@ -35,7 +31,7 @@ use self::greeting::{greet, websocket_config};
 use crate::{
     access::{
         Attempt,
-        gate::{Entry, TurnedAway},
+        gate::{Entry, Outside, TurnedAway},
     },
     audit::About,
     limits::{Held, Origin, TooMuch},
@@ -85,16 +81,19 @@ pub(crate) async fn serve(socket: Io, read: Bytes, shared: Arc<Shared>, address:
     let endpoint = ServerEndpoint::new(shared.endpoint.clone(), seed, shared.now());
     let greeted = greet(websocket, endpoint, &shared, address).await;
     let Some((websocket, endpoint, arrival)) = greeted else { return };
-    let entry = match decide(&arrival, &shared, address).await {
+    let attempt = Attempt::new(address, &arrival, arrival.auth.credentials.clone());
+    let entry = match shared.judge(attempt).await {
         Ok(entry) => entry,
-        Err(away) => return refuse(websocket, endpoint, Refused::Away(away), &shared, address).await,
+        Err(outside) => return refuse(websocket, endpoint, outside.into(), &shared, address).await,
     };
     let claim = claim(&arrival, &entry, &shared);
     // One that takes the place of a connection that still stands, at least here, adds none.
     let over = matches!(&claim, Claim::Resume(handle) if handle.is_connected());
     match shared.limits.hold(&entry.principal.subject, over) {
         Ok(held) => place.of_subject = held,
-        Err(too_much) => return refuse(websocket, endpoint, Refused::Limit(too_much, entry), &shared, address).await,
+        Err(too_much) => {
+            return refuse(websocket, endpoint, Refused::Limit(too_much, Some(entry)), &shared, address).await;
+        }
     }
     // From here on full-sized messages may come. Nothing is lost with the old buffers: a client that is waiting for
     // Welcome has nothing to say, and what this side said before has been flushed, or there would be no HS3.
@@ -103,18 +102,20 @@ pub(crate) async fn serve(socket: Io, read: Bytes, shared: Arc<Shared>, address:
     admit(claim, Attachment { websocket, endpoint, arrival, entry, address, place }, shared).await;
 }
 
-/// Who it is.
-async fn decide(arrival: &Arrival, shared: &Shared, address: SocketAddr) -> Result<Entry, TurnedAway> {
-    let attempt = Attempt::new(address, arrival, arrival.auth.credentials.clone());
-    let decided = timeout(shared.config.timeouts.decision, shared.gate.decide(attempt, SystemTime::now())).await;
-    decided.unwrap_or_else(|_| Err(TurnedAway::new(Code::SERVER_FULL, "the decision took too long")))
-}
-
 /// Why somebody who has shaken hands is not let in.
 enum Refused {
     Away(TurnedAway),
-    /// He is known, and has too much already.
-    Limit(TooMuch, Entry),
+    /// His address has guessed too often, or he is known and has too much already.
+    Limit(TooMuch, Option<Entry>),
+}
+
+impl From<Outside> for Refused {
+    fn from(outside: Outside) -> Self {
+        match outside {
+            Outside::TurnedAway(away) => Self::Away(away),
+            Outside::TooMuch(too_much) => Self::Limit(too_much, None),
+        }
+    }
 }
 
 /// Does not let the client in, and says why where that may be said.
@@ -127,7 +128,7 @@ async fn refuse(
 ) {
     let about = About::address(address);
     match refused {
-        Refused::Away(TurnedAway { denial, reason, way }) => {
+        Refused::Away(TurnedAway { denial, reason, way, .. }) => {
             let (code, text) = (denial.code, denial.name());
             let rejection = Rejection { name: denial.name, message: denial.message, ..Rejection::of(code) };
             let reference = endpoint.reject(rejection);
@@ -136,8 +137,13 @@ async fn refuse(
         Refused::Limit(TooMuch { limit, retry_after }, entry) => {
             let reference = endpoint.reject(Rejection { retry_after, ..Rejection::of(Code::RATE_LIMITED) });
             shared.metrics.limit(limit);
-            let subject = Some(&entry.principal.subject);
-            shared.audit.limit(About { reference, subject, way: Some(entry.way), ..about }, limit);
+            match &entry {
+                Some(Entry { principal, way, .. }) => {
+                    let subject = Some(&principal.subject);
+                    shared.audit.limit(About { reference, subject, way: Some(*way), ..about }, limit);
+                }
+                None => shared.audit.limit_address(About { reference, ..about }, limit),
+            }
         }
     }
     loop {

@@ -138,6 +138,22 @@ pub(crate) fn private(options: &mut OpenOptions) {
     let _ = options;
 }
 
+/// The mode of a file that everybody on this machine has some right to; a file with a secret must not be one. Its group
+/// may read it: packages install such files as `root:moorline`, mode 0640. What is no file, as a pipe, is its maker's.
+#[cfg(unix)]
+pub(crate) fn open_to_all(path: &Path) -> io::Result<Option<u32>> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let metadata = std::fs::metadata(path)?;
+    let mode = metadata.permissions().mode() & 0o777;
+    Ok((metadata.is_file() && mode & 0o007 != 0).then_some(mode))
+}
+
+#[cfg(not(unix))]
+pub(crate) fn open_to_all(_: &Path) -> io::Result<Option<u32>> {
+    Ok(None)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

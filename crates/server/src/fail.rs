@@ -11,6 +11,7 @@ use serde::Serialize;
 pub struct Fail {
     failure: Failure,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    no_guess: bool,
 }
 
 impl Fail {
@@ -22,7 +23,7 @@ impl Fail {
         if registered.is_none() {
             failure.name = code.to_owned();
         }
-        Self { failure, source: None }
+        Self { failure, source: None, no_guess: false }
     }
 
     /// There is nothing of what was asked for.
@@ -31,11 +32,11 @@ impl Fail {
     }
 
     pub(crate) fn of(code: Code) -> Self {
-        Self { failure: Failure::of(code), source: None }
+        Self { failure: Failure::of(code), source: None, no_guess: false }
     }
 
     pub(crate) fn with_message(code: Code, message: impl Into<String>) -> Self {
-        Self { failure: Failure::with_message(code, message), source: None }
+        Self { failure: Failure::with_message(code, message), source: None, no_guess: false }
     }
 
     /// Adds a value for the client's program. One that has no JSON form is left out, and the log says so.
@@ -46,6 +47,23 @@ impl Fail {
             Err(error) => tracing::error!(%error, "the data of a failure has no JSON form"),
         }
         self
+    }
+
+    /// Says of an auth handler's refusal that it is not about a password, a code or whatever else can be guessed: a room
+    /// that is full, a name that is missing. It then does not count among the failed handshakes of its address. Elsewhere
+    /// it means nothing.
+    #[must_use]
+    pub fn not_a_guess(mut self) -> Self {
+        self.no_guess = true;
+        self
+    }
+
+    /// Whether an auth handler that fails so has judged something and found it wrong: with a code of the application's, or
+    /// one of those that say so. Of the others some are our fault, and who shows what has not even the right shape has not
+    /// guessed yet.
+    pub(crate) fn is_guess(&self) -> bool {
+        let judged = matches!(self.failure.code, Code::APPLICATION | Code::FORBIDDEN | Code::NOT_FOUND);
+        judged && !self.no_guess
     }
 
     /// What the client hears, after the log has heard the rest.
@@ -59,7 +77,7 @@ impl Fail {
 
 impl<E: std::error::Error + Send + Sync + 'static> From<E> for Fail {
     fn from(error: E) -> Self {
-        Self { failure: Failure::of(Code::INTERNAL), source: Some(Box::new(error)) }
+        Self { failure: Failure::of(Code::INTERNAL), source: Some(Box::new(error)), no_guess: false }
     }
 }
 

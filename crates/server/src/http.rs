@@ -27,8 +27,9 @@ use tower_http::{compression::CompressionLayer, services::ServeDir};
 
 use crate::{
     access::{self, Denied},
+    audit::About,
     connection::{self, Io, Place},
-    limits::{Held, Origin, TooMuch},
+    limits::{Held, Lines, Origin, TooMuch},
     listener::Terms,
     metrics::RefusedUpgrade,
     proxy_protocol::ProxyProtocol,
@@ -42,6 +43,9 @@ const SPARE_SOCKETS: usize = 512;
 
 /// How long a full server asks to be left alone.
 const FULL_RETRY: Duration = Duration::from_secs(5);
+
+/// The time between two warnings of one cause.
+const BETWEEN_WARNINGS: Duration = Duration::from_secs(10);
 
 /// Of the document and of every refusal: a page of any origin may read what it is told, and nobody keeps it.
 const JSON: [(header::HeaderName, &str); 3] = [
@@ -60,6 +64,7 @@ pub(crate) fn terms(shared: &Arc<Shared>) -> Terms {
     Terms {
         router: routes(shared.clone(), &config.server.path, config.server.public.as_deref()),
         sockets: config.limits.connections + SPARE_SOCKETS,
+        limited: Some(shared.clone()),
         head: config.timeouts.upgrade,
         tasks: shared.tasks.clone(),
         proxies: config.server.proxy_protocol.then(|| ProxyProtocol {
@@ -138,7 +143,7 @@ async fn check_host(State(shared): State<Arc<Shared>>, mut request: Request, nex
     } else {
         match shared.access.check_host(request.headers()) {
             Ok(()) => return next.run(request).await,
-            Err(denied) => Refusal::denied(denied, &request),
+            Err(denied) => Refusal::denied(denied, &request, &shared),
         }
     };
     if wants_upgrade(request.headers()) { refusal.of_upgrade(&shared) } else { refusal.response }
@@ -156,7 +161,7 @@ async fn endpoint(State(shared): State<Arc<Shared>>, request: Request) -> Respon
         None => query(&request, "origin"),
     };
     if let Err(denied) = shared.access.check_origin(headers, origin.as_deref()) {
-        let refusal = Refusal::denied(denied, &request);
+        let refusal = Refusal::denied(denied, &request, &shared);
         return if upgrading { refusal.of_upgrade(&shared) } else { refusal.response };
     }
     if !upgrading {
@@ -210,6 +215,32 @@ fn document(shared: &Shared, request: &Request) -> Response {
     (JSON, shared.published.document()).into_response()
 }
 
+/// The warnings that strangers cause: one of each in a while, with the number of those that it stands for, so that nobody
+/// fills a disk by asking for what he does not get. The metrics count all.
+pub(crate) struct Warnings {
+    host_in_open_mode: Lines,
+    proxy_in_open_mode: Lines,
+    host: Lines,
+    origin: Lines,
+    full: Lines,
+}
+
+impl Warnings {
+    pub(crate) fn new(now: Instant) -> Self {
+        let lines = || Lines::new(1, BETWEEN_WARNINGS, now);
+        Self { host_in_open_mode: lines(), proxy_in_open_mode: lines(), host: lines(), origin: lines(), full: lines() }
+    }
+
+    fn of(&self, denied: Denied) -> &Lines {
+        match denied {
+            Denied::HostInOpenMode => &self.host_in_open_mode,
+            Denied::ProxyInOpenMode => &self.proxy_in_open_mode,
+            Denied::Host => &self.host,
+            Denied::Origin => &self.origin,
+        }
+    }
+}
+
 /// Why a request gets nothing, and how it is told.
 struct Refusal {
     reason: RefusedUpgrade,
@@ -225,14 +256,20 @@ impl Refusal {
         Self::new(RefusedUpgrade::Request, StatusCode::BAD_REQUEST)
     }
 
-    fn denied(denied: Denied, request: &Request) -> Self {
+    fn denied(denied: Denied, request: &Request, shared: &Shared) -> Self {
         let (status, reason) = match denied {
             Denied::HostInOpenMode | Denied::Host => (StatusCode::MISDIRECTED_REQUEST, RefusedUpgrade::Host),
             Denied::ProxyInOpenMode => (StatusCode::MISDIRECTED_REQUEST, RefusedUpgrade::Proxy),
             Denied::Origin => (StatusCode::FORBIDDEN, RefusedUpgrade::Origin),
         };
         let address = request.extensions().get::<Remote>().map(|remote| tracing::field::display(remote.0));
-        tracing::warn!(address, reason = ?denied, remedy = denied.remedy(), "a request was refused");
+        match shared.warnings.of(denied).next(Instant::now()) {
+            Some(left_out) => {
+                tracing::warn!(address, reason = ?denied, remedy = denied.remedy(), left_out, "a request was refused");
+            }
+            // Whoever asks for so much may have it.
+            None => tracing::debug!(address, reason = ?denied, "a request was refused"),
+        }
         Self::new(reason, refuse(status, denied.code(), denied.remedy()))
     }
 
@@ -261,10 +298,13 @@ fn refuse_for_lack_of_room() -> Response {
 fn refuse_for_now(TooMuch { retry_after, .. }: TooMuch) -> Response {
     let mut response =
         refuse(StatusCode::TOO_MANY_REQUESTS, Code::RATE_LIMITED, "Wait; the server's [limits] may be raised.");
-    // Whole seconds, the last of them begun.
-    let seconds = retry_after.as_secs().saturating_add(1);
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    response.headers_mut().insert(header::RETRY_AFTER, self::retry_after(retry_after));
     response
+}
+
+/// Whole seconds, the last of them begun.
+fn retry_after(wait: Duration) -> HeaderValue {
+    HeaderValue::from(wait.as_secs().saturating_add(1))
 }
 
 /// Whether this is what a client of RFC 6455 § 4.1 sends: 16 bytes in base64.
@@ -295,7 +335,7 @@ impl Speaks {
         match self {
             Self::Moorline => shared.limits.enter(address.ip(), Instant::now()).map_err(|too_much| {
                 shared.metrics.limit(too_much.limit);
-                shared.audit.limit_address(address, too_much.limit);
+                shared.audit.limit_address(About::address(address), too_much.limit);
                 Refusal::new(RefusedUpgrade::Limited, refuse_for_now(too_much))
             }),
             #[cfg(feature = "testing")]
@@ -357,7 +397,9 @@ fn upgrade(shared: &Arc<Shared>, mut request: Request, speaks: Speaks) -> Result
     // Before the place of the server is asked for: who comes too often is told so also by a full one.
     let held = speaks.enter(shared, address)?;
     let Ok(permit) = shared.connections.clone().try_acquire_owned() else {
-        tracing::warn!("a connection was refused: the server is full");
+        if let Some(left_out) = shared.warnings.full.next(Instant::now()) {
+            tracing::warn!(left_out, "a connection was refused: the server is full");
+        }
         return Err(Refusal::new(RefusedUpgrade::Full, refuse_for_lack_of_room()));
     };
     let upgraded = hyper::upgrade::on(&mut request);
@@ -394,6 +436,17 @@ fn upgrade(shared: &Arc<Shared>, mut request: Request, speaks: Speaks) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_each_cause_there_is_one_warning_in_a_while_that_counts_the_others() {
+        let now = Instant::now();
+        let warnings = Warnings::new(now);
+        let told = |denied| (0..1_000).filter_map(|_| warnings.of(denied).next(now)).collect::<Vec<_>>();
+        for denied in [Denied::HostInOpenMode, Denied::ProxyInOpenMode, Denied::Host, Denied::Origin] {
+            assert_eq!(told(denied), [0], "{denied:?}");
+        }
+        assert_eq!(warnings.of(Denied::Origin).next(now + BETWEEN_WARNINGS), Some(999));
+    }
 
     #[test]
     fn only_names_made_from_the_content_are_cached_for_good() {

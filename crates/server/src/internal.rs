@@ -38,6 +38,7 @@ impl Internal {
         let terms = Terms {
             router: routes(Answers { readiness, metrics: shared.metrics.clone() }),
             sockets: SOCKETS,
+            limited: None,
             head: shared.config.timeouts.upgrade,
             tasks: tasks.clone(),
             proxies: None,

@@ -81,7 +81,7 @@ pub mod testing;
 pub mod tls;
 pub mod token;
 
-pub use access::{Admit, Attempt, AuthHandler, Guard, Principal, SharedKeyError};
+pub use access::{Admit, Attempt, AuthHandler, Guard, Jwt, Principal, SharedKeyError, WayIn};
 pub use builder::ServerBuilder;
 pub use config::Config;
 pub use data_dir::{DataDir, DataDirError};
@@ -110,7 +110,7 @@ pub mod prelude {
     pub use bytes::Bytes;
 
     pub use crate::{
-        Attempt, Auth, Config, Fail, Json, Peer, Peers, Principal, Restrict, Server, ServerBuilder, State, per_minute,
-        per_second,
+        Attempt, Auth, Config, Fail, Json, Jwt, Peer, Peers, Principal, Restrict, Server, ServerBuilder, State,
+        per_minute, per_second,
     };
 }

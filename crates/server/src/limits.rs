@@ -6,6 +6,7 @@
 
 mod bucket;
 mod held;
+mod lines;
 mod pace;
 mod turns;
 
@@ -22,6 +23,7 @@ pub use self::bucket::{Rate, per_minute, per_second};
 pub(crate) use self::{
     bucket::{Bucket, Buckets},
     held::{Counts, Held},
+    lines::Lines,
     pace::{Pace, Verdict},
     turns::{Caller, Turns},
 };
@@ -35,8 +37,23 @@ const BURST: Duration = Duration::from_secs(5);
 
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// Requests for a token in a second, of one address and of everybody: each costs a signature to be checked and one to be
+/// made. One address is usually one service that signs people in.
+const TOKENS_PER_ADDRESS: usize = 10;
+const TOKENS: usize = 100;
+
+/// Requests for a token that may come at once, in seconds of their rate.
+const TOKENS_BURST: Duration = Duration::from_secs(3);
+
 /// How long an address with too many open connections is asked to wait: somebody else must go first.
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(5);
+
+/// TCP connections of one address that are no WebSocket yet, beside as many as it may have of those: for pages, documents
+/// and refusals.
+const SPARE_SOCKETS: usize = 256;
+
+/// How long an address is asked to wait of whom as many are being judged as may fail.
+const WAIT_FOR_JUDGEMENT: Duration = Duration::from_secs(1);
 
 /// Who somebody is as far as his address says. Of IPv6 it is the network: a host has all of a /64 to choose from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,14 +90,58 @@ impl Pair {
     }
 }
 
+impl Pair {
+    /// Takes one of this address and of all; `limits` are the names of the two.
+    fn take(&mut self, origin: &Origin, limits: [Limited; 2], now: Instant) -> Result<(), TooMuch> {
+        let mut own = self.each.as_mut().map(|each| (each.rate(), each.of(origin, now)));
+        // Both are asked before either is taken from: what one address is refused takes nothing from all, and what is
+        // refused for the sake of all takes nothing from its own.
+        if let Some((rate, bucket)) = &mut own
+            && !bucket.has_one(*rate, now)
+        {
+            return Err(TooMuch { limit: limits[0], retry_after: bucket.wait(*rate) });
+        }
+        if let Some((rate, bucket)) = &mut self.all
+            && !bucket.take(*rate, now)
+        {
+            return Err(TooMuch { limit: limits[1], retry_after: bucket.wait(*rate) });
+        }
+        own.map(|(rate, bucket)| bucket.take(rate, now));
+        Ok(())
+    }
+
+    /// Of what is counted when it fails: how often more it may for this address, which is once at least. An address that
+    /// nothing was counted of lately is not asked for the whole.
+    fn may_fail(&mut self, origin: &Origin, now: Instant) -> Result<usize, TooMuch> {
+        let Some(each) = &mut self.each else { return Ok(usize::MAX) };
+        let rate = each.rate();
+        let Some(bucket) = each.find(origin, now) else { return Ok(rate.at_once()) };
+        if !bucket.has_one(rate, now) {
+            return Err(TooMuch { limit: Limited::FailedHandshakesPerAddress, retry_after: bucket.wait(rate) });
+        }
+        if let Some((whole, spent)) = &mut self.all
+            && !spent.has_one(*whole, now)
+            && !bucket.is_full(rate, now)
+        {
+            return Err(TooMuch { limit: Limited::FailedHandshakes, retry_after: spent.wait(*whole) });
+        }
+        Ok(bucket.left(rate, now))
+    }
+}
+
 /// The limits of one server.
 pub(crate) struct Limits {
     per_address: usize,
     per_subject: usize,
     addresses: Counts<Origin>,
+    /// TCP connections.
+    sockets: Counts<Origin>,
     subjects: Counts<Subject>,
     handshakes: Mutex<Pair>,
     failures: Mutex<Pair>,
+    /// Those who have shown something and are not judged yet.
+    undecided: Counts<Origin>,
+    tokens: Mutex<Pair>,
 }
 
 impl Limits {
@@ -91,6 +152,7 @@ impl Limits {
             per_address: config.connections_per_address,
             per_subject: config.connections_per_subject,
             addresses: Counts::default(),
+            sockets: Counts::default(),
             subjects: Counts::default(),
             handshakes: Mutex::new(Pair::new(
                 a_second(config.handshakes_per_second_per_address),
@@ -102,6 +164,20 @@ impl Limits {
                 a_minute(config.failed_handshakes_per_minute),
                 now,
             )),
+            undecided: Counts::default(),
+            tokens: Mutex::new(Pair::new(
+                Rate::new(TOKENS_PER_ADDRESS, Duration::from_secs(1), TOKENS_BURST),
+                Rate::new(TOKENS, Duration::from_secs(1), TOKENS_BURST),
+                now,
+            )),
+        }
+    }
+
+    /// A place for a TCP connection of this address, before anything is read of it. `None`: there is no limit.
+    pub(crate) fn connect(&self, address: IpAddr) -> Result<Option<Held<Origin>>, TooMuch> {
+        match self.per_address {
+            0 => Ok(None),
+            most => self.sockets.take(address.into(), most + SPARE_SOCKETS).map(Some).ok_or(CONNECTIONS),
         }
     }
 
@@ -114,23 +190,13 @@ impl Limits {
             0 => None,
             most => Some(self.addresses.take(origin, most).ok_or(CONNECTIONS)?),
         };
-        let mut handshakes = lock(&self.handshakes);
-        let Pair { each, all } = &mut *handshakes;
-        let mut own = each.as_mut().map(|each| (each.rate(), each.of(&origin, now)));
-        // Both are asked before either is taken from: what one address is refused takes nothing from all, and what is
-        // refused for the sake of all takes nothing from its own.
-        if let Some((rate, bucket)) = &mut own
-            && !bucket.has_one(*rate, now)
-        {
-            return Err(TooMuch { limit: Limited::HandshakesPerAddress, retry_after: bucket.wait(*rate) });
-        }
-        if let Some((rate, bucket)) = all
-            && !bucket.take(*rate, now)
-        {
-            return Err(TooMuch { limit: Limited::Handshakes, retry_after: bucket.wait(*rate) });
-        }
-        own.map(|(rate, bucket)| bucket.take(rate, now));
+        lock(&self.handshakes).take(&origin, [Limited::HandshakesPerAddress, Limited::Handshakes], now)?;
         Ok(held)
+    }
+
+    /// Lets this address ask for a token.
+    pub(crate) fn ask_for_token(&self, address: IpAddr, now: Instant) -> Result<(), TooMuch> {
+        lock(&self.tokens).take(&Origin::from(address), [Limited::Tokens; 2], now)
     }
 
     /// Whether a socket of this address would be let in now; for who asks why it was not.
@@ -164,23 +230,23 @@ impl Limits {
     /// the whole spent, each address has one failure a minute instead of its own number: that slows a guesser down who
     /// has many addresses, and costs nobody anything who has the right key.
     pub(crate) fn check_failures(&self, address: IpAddr, now: Instant) -> Result<(), TooMuch> {
-        let mut failures = lock(&self.failures);
-        let Pair { each: Some(each), all } = &mut *failures else { return Ok(()) };
-        let rate = each.rate();
-        let Some(bucket) = each.find(&Origin::from(address), now) else { return Ok(()) };
-        if !bucket.has_one(rate, now) {
-            return Err(TooMuch { limit: Limited::FailedHandshakesPerAddress, retry_after: bucket.wait(rate) });
-        }
-        if let Some((whole, spent)) = all
-            && !spent.has_one(*whole, now)
-            && !bucket.is_full(rate, now)
-        {
-            return Err(TooMuch { limit: Limited::FailedHandshakes, retry_after: spent.wait(*whole) });
-        }
-        Ok(())
+        lock(&self.failures).may_fail(&Origin::from(address), now).map(drop)
     }
 
-    /// A handshake of this address failed, by something that only who is wrong or guesses does.
+    /// Lets this address show what could be a guess, a token or a password, if it has not failed too often.
+    ///
+    /// Until what this gives is dropped, which is to be after [`Self::fail`], it counts as if it had failed: otherwise
+    /// a thousand that are shown at once would be a thousand guesses, because judging takes its time.
+    pub(crate) fn attempt(&self, address: IpAddr, now: Instant) -> Result<Held<Origin>, TooMuch> {
+        let origin = Origin::from(address);
+        let mut failures = lock(&self.failures);
+        let most = failures.may_fail(&origin, now)?;
+        let busy = TooMuch { limit: Limited::FailedHandshakesPerAddress, retry_after: WAIT_FOR_JUDGEMENT };
+        self.undecided.take(origin, most).ok_or(busy)
+    }
+
+    /// A handshake of this address failed, or what was shown behind it, by something that only who is wrong or guesses
+    /// does.
     pub(crate) fn fail(&self, address: IpAddr, now: Instant) {
         let mut failures = lock(&self.failures);
         if let Some(each) = &mut failures.each {
@@ -268,6 +334,22 @@ mod tests {
     }
 
     #[test]
+    fn an_address_asks_for_so_many_tokens_and_none_for_all_that_there_are() {
+        let (limits, now) = limits(|_| {});
+        let asked =
+            |last: u8, now| (0..1_000).filter(|_| limits.ask_for_token([192, 0, 2, last].into(), now).is_ok()).count();
+        assert_eq!((asked(1, now), asked(2, now)), (30, 30));
+        assert_eq!(asked(1, now + Duration::from_secs(1)), 10);
+        // Of everybody together, however many addresses they have.
+        let later = now + Duration::from_secs(100);
+        assert_eq!((0..=255).map(|last| asked(last, later)).sum::<usize>(), 300);
+        let refused = limits.ask_for_token([198, 51, 100, 7].into(), later).expect_err("there is none left");
+        assert!(refused.limit == Limited::Tokens && refused.retry_after <= Duration::from_millis(11), "{refused:?}");
+        // What was refused for the sake of all took nothing from its own.
+        assert!(limits.ask_for_token([198, 51, 100, 7].into(), later + Duration::from_millis(11)).is_ok());
+    }
+
+    #[test]
     fn who_fails_too_often_waits_and_others_do_not() {
         let (limits, now) = limits(|config| config.failed_handshakes_per_minute_per_address = 3);
         let (guesser, other) = (address("192.0.2.1"), address("192.0.2.2"));
@@ -278,6 +360,27 @@ mod tests {
         assert_eq!(refused(limits.enter(guesser, now)), Some(Limited::FailedHandshakesPerAddress));
         assert!(limits.enter(other, now).is_ok());
         assert!(limits.enter(guesser, now + Duration::from_secs(21)).is_ok());
+    }
+
+    #[test]
+    fn what_is_shown_at_once_is_no_more_guesses_than_one_after_the_other() {
+        let (limits, now) = limits(|config| config.failed_handshakes_per_minute_per_address = 3);
+        let (guesser, other) = (address("192.0.2.1"), address("192.0.2.2"));
+        let shown: Vec<_> = (0..100).filter_map(|_| limits.attempt(guesser, now).ok()).collect();
+        assert_eq!(shown.len(), 3);
+        assert_eq!(refused(limits.attempt(guesser, now)), Some(Limited::FailedHandshakesPerAddress));
+        assert!(limits.check_failures(guesser, now).is_ok(), "none of them has failed");
+        assert!(limits.attempt(other, now).is_ok());
+        // One was right; the other two were not.
+        limits.fail(guesser, now);
+        limits.fail(guesser, now);
+        drop(shown);
+        let again = limits.attempt(guesser, now);
+        assert!(again.is_ok() && limits.attempt(guesser, now).is_err());
+        drop(again);
+        limits.fail(guesser, now);
+        assert!(limits.attempt(guesser, now).is_err() && limits.attempt(other, now).is_ok());
+        assert_eq!(limits.undecided.count(&Origin::from(guesser)), 0);
     }
 
     #[test]

@@ -12,21 +12,25 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
 };
 
-#[cfg(feature = "tls")]
-use tokio::time::timeout;
-
-use crate::{http::Remote, proxy_protocol::ProxyProtocol, tasks::Tasks};
+use crate::{http::Remote, proxy_protocol::ProxyProtocol, shared::Shared, tasks::Tasks};
 
 /// How long to wait after the system refused a socket, usually for the lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long one HTTP connection may go on, and how long the exchange that is under way then has to end. Without this,
+/// who asks for a large file and does not read it held his place for good.
+const LONGEST: Duration = Duration::from_secs(600);
 
 /// What those who come to a listener get, and what they may do.
 pub(crate) struct Terms {
     pub(crate) router: Router,
     /// TCP connections at once; whoever comes beyond them waits in the system's queue.
     pub(crate) sockets: usize,
+    /// Whose limits on one address hold, if any do.
+    pub(crate) limited: Option<Arc<Shared>>,
     /// How long the head of a request may take.
     pub(crate) head: Duration,
     /// Own the connections, and end them.
@@ -69,6 +73,13 @@ pub(crate) async fn accept(listener: TcpListener, terms: Terms, shutdown: impl F
 
 /// Serves one socket until it is done, upgraded, or the server stops.
 fn serve(socket: TcpStream, address: SocketAddr, terms: &Arc<Terms>, permit: OwnedSemaphorePermit) {
+    let held = match &terms.limited {
+        None => None,
+        Some(shared) => match shared.connect(address) {
+            Ok(held) => held,
+            Err(_) => return,
+        },
+    };
     // A record is written whole and waits for nothing.
     let _ = socket.set_nodelay(true);
     // The system's own buffer grows to megabytes for a client that does not read, and what lies in there cannot be
@@ -76,6 +87,7 @@ fn serve(socket: TcpStream, address: SocketAddr, terms: &Arc<Terms>, permit: Own
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let _ = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(MOST_UNSENT);
     let serving = terms.clone();
+    let held = (permit, held);
     terms.tasks.spawn(async move {
         let mut socket = socket;
         let address = match &serving.proxies {
@@ -84,7 +96,7 @@ fn serve(socket: TcpStream, address: SocketAddr, terms: &Arc<Terms>, permit: Own
                 Ok(client) => client,
                 Err(error) => {
                     tracing::debug!(%error, %address, "a trusted proxy sent no PROXY header, and is not answered");
-                    return drop(permit);
+                    return drop(held);
                 }
             },
         };
@@ -95,10 +107,10 @@ fn serve(socket: TcpStream, address: SocketAddr, terms: &Arc<Terms>, permit: Own
                 Ok(Err(error)) => tracing::debug!(%error, %address, "a TLS handshake failed"),
                 Err(_) => tracing::debug!(%address, "a TLS handshake took too long"),
             }
-            return drop(permit);
+            return drop(held);
         }
         serve_http(socket, address, &serving).await;
-        drop(permit);
+        drop(held);
     });
 }
 
@@ -121,14 +133,71 @@ where
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = terms.tasks.stopping() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let enough = async {
+        tokio::select! {
+            () = sleep(LONGEST) => {}
+            () = terms.tasks.stopping() => {}
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%error, %address, "an HTTP connection ended early");
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Ok(ended),
+        () = enough => {
+            connection.as_mut().graceful_shutdown();
+            timeout(LONGEST, connection).await
+        }
+    };
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, %address, "an HTTP connection ended early"),
+        Err(_) => tracing::debug!(%address, "an HTTP connection took too long"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    fn terms(router: Router) -> Terms {
+        Terms {
+            router,
+            sockets: 1,
+            limited: None,
+            head: Duration::from_secs(5),
+            tasks: Tasks::default(),
+            proxies: None,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+
+    /// Who asked for something large and did not read it held one of the server's sockets for as long as he liked, and
+    /// could have all of them.
+    #[tokio::test(start_paused = true)]
+    async fn regression_who_does_not_read_what_he_asked_for_does_not_stay_for_good() -> std::io::Result<()> {
+        let terms = terms(Router::new().route("/", get(async || vec![0_u8; 1 << 20])));
+        let (mut client, server) = tokio::io::duplex(1_024);
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await?;
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        timeout(3 * LONGEST, serve_http(server, address, &terms)).await?;
+        // And who reads, if slowly, gets all of it.
+        let (mut client, server) = tokio::io::duplex(1_024);
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await?;
+        let reading = async {
+            let mut taken = 0;
+            let mut bytes = [0; 4_096];
+            loop {
+                sleep(Duration::from_millis(600)).await;
+                match client.read(&mut bytes).await {
+                    Ok(0) | Err(_) => return taken,
+                    Ok(read) => taken += read,
+                }
+            }
+        };
+        let ((), taken) = tokio::join!(serve_http(server, address, &terms), reading);
+        assert!(taken > 1 << 20, "{taken}");
+        Ok(())
     }
 }

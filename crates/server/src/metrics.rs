@@ -37,7 +37,7 @@ use self::{
         COMPLETED, CloseCode, HandshakeKey, HandshakeResult, Label as _, NO_KEY, RejectCode, Resumption, SessionEnd,
         SessionState,
     },
-    series::{Durations, Split},
+    series::{Durations, Moment, Split},
 };
 
 /// What the exposition is: https://prometheus.io/docs/specs/om/open_metrics_spec/.
@@ -87,6 +87,9 @@ pub(crate) struct Metrics {
     asked: Split<CallResult>,
     call_durations: ByHandler,
     panics: Counter,
+
+    // TLS.
+    certificate_ends: Moment,
 }
 
 impl Default for Metrics {
@@ -116,6 +119,7 @@ impl Default for Metrics {
             asked: Split::default(),
             call_durations: Family::default(),
             panics: Counter::default(),
+            certificate_ends: Moment::default(),
         };
         metrics.register();
         metrics
@@ -221,6 +225,13 @@ impl Metrics {
             self.call_durations.clone(),
         );
         registry.register("moorline_handler_panics", "Panics of handlers, listeners and hooks", self.panics.clone());
+
+        registry.register_with_unit(
+            "moorline_tls_certificate_not_after",
+            "When the certificate that is served ends, in seconds since 1970",
+            Unit::Seconds,
+            self.certificate_ends.clone(),
+        );
     }
 
     /// All numbers as OpenMetrics text.
@@ -389,6 +400,12 @@ impl Metrics {
     /// The server gave up on a call to a client.
     pub(crate) fn cancel_call(&self) {
         self.asked.of(CallResult::Cancelled).inc();
+    }
+
+    /// A certificate is served that ends then.
+    #[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "only with TLS there is a certificate"))]
+    pub(crate) fn serve_certificate(&self, ends: std::time::SystemTime) {
+        self.certificate_ends.set(ends);
     }
 
     /// A client called a name that nobody answers to, or too often.

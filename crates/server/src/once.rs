@@ -18,8 +18,9 @@ use crate::tasks::Tasks;
 /// How long an answer is kept, from the first time that it was asked for.
 const KEPT: Duration = Duration::from_secs(600);
 
-/// Answers kept at most; with more, the oldest goes.
+/// Answers kept at most, and bytes in them; with more, the oldest goes.
 const MOST: usize = 65_536;
+const MOST_BYTES: usize = 64 * 1024 * 1024;
 
 /// Whose call it is, the handler, and the key: all must be the same.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -33,11 +34,45 @@ pub(crate) struct Key {
 
 pub(crate) type Answer = Shared<BoxFuture<'static, Result<Payload, Failure>>>;
 
+/// A call that was begun, and how many bytes its answer has, once there is one.
+struct Begun {
+    number: u64,
+    answer: Answer,
+    bytes: usize,
+}
+
 #[derive(Default)]
 struct Known {
-    answers: HashMap<Key, Answer>,
+    answers: HashMap<Key, Begun>,
     /// The oldest first.
     since: VecDeque<(Instant, Key)>,
+    /// In all answers.
+    bytes: usize,
+    /// Calls that were ever begun.
+    begun: u64,
+}
+
+impl Known {
+    fn forget_oldest(&mut self) {
+        if let Some((_, oldest)) = self.since.pop_front()
+            && let Some(begun) = self.answers.remove(&oldest)
+        {
+            self.bytes -= begun.bytes;
+        }
+    }
+
+    /// The answer to the call of this number is there. It may be forgotten already, and the key another call's.
+    fn answered(&mut self, key: &Key, number: u64, result: &Result<Payload, Failure>) {
+        let Some(begun) = self.answers.get_mut(key).filter(|begun| begun.number == number) else { return };
+        begun.bytes = match result {
+            Ok(payload) => payload.bytes.len(),
+            Err(failure) => failure.message.len() + failure.data.as_ref().map_or(0, |data| data.bytes.len()),
+        };
+        self.bytes += begun.bytes;
+        while self.bytes > MOST_BYTES {
+            self.forget_oldest();
+        }
+    }
 }
 
 /// The calls that are known by a key.
@@ -55,21 +90,24 @@ impl Once {
         let now = Instant::now();
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         while known.since.front().is_some_and(|(since, _)| now - *since >= KEPT) || known.since.len() >= MOST {
-            if let Some((_, oldest)) = known.since.pop_front() {
-                known.answers.remove(&oldest);
-            }
+            known.forget_oldest();
         }
-        if let Some(answer) = known.answers.get(&key) {
-            return answer.clone();
+        if let Some(begun) = known.answers.get(&key) {
+            return begun.answer.clone();
         }
+        known.begun += 1;
+        let number = known.begun;
         let (answered, answer) = oneshot::channel();
         let run = run();
+        let (once, whose) = (self.clone(), key.clone());
         tasks.spawn(async move {
-            let _ = answered.send(run.await);
+            let result = run.await;
+            once.0.lock().unwrap_or_else(PoisonError::into_inner).answered(&whose, number, &result);
+            let _ = answered.send(result);
         });
         // A server that stops drops the task.
         let answer = answer.map(|answer| answer.unwrap_or_else(|_| Err(Failure::of(Code::INTERNAL)))).boxed().shared();
-        known.answers.insert(key.clone(), answer.clone());
+        known.answers.insert(key.clone(), Begun { number, answer: answer.clone(), bytes: 0 });
         known.since.push_back((now, key));
         answer
     }
@@ -111,6 +149,23 @@ mod tests {
         assert_eq!(call(key(1, "pay", "a")).await, answer("0"));
         tokio::time::advance(KEPT).await;
         assert_eq!(call(key(1, "pay", "a")).await, answer("4"));
+    }
+
+    /// 65,536 answers were kept however large each was: 256 GiB, with the largest that there may be.
+    #[tokio::test]
+    async fn regression_answers_are_kept_up_to_so_many_bytes() {
+        const LARGE: usize = 1024 * 1024;
+        let (once, tasks) = (Once::default(), Tasks::default());
+        let large = || async { Ok(Payload::bytes(vec![0; LARGE])) }.boxed();
+        for number in 0..100 {
+            let answer = once.answer(key(1, "export", &number.to_string()), &tasks, large).await;
+            assert_eq!(answer.map(|payload| payload.bytes.len()), Ok(LARGE), "who asks gets it all the same");
+            let known = once.0.lock().unwrap();
+            assert!(known.bytes <= MOST_BYTES && known.answers.len() == known.since.len());
+        }
+        let again = once.answer(key(1, "export", "99"), &tasks, || panic!("it is known")).await;
+        assert!(again.is_ok());
+        assert_eq!(once.0.lock().unwrap().answers.len(), MOST_BYTES / LARGE);
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use crate::{
     listener,
     shared::Shared,
     status::{Life, ServerStatus},
+    tasks::Owner,
 };
 #[cfg(unix)]
 use crate::{
@@ -26,6 +27,8 @@ const MOST_SPREAD: Duration = Duration::from_secs(5);
 pub struct Server {
     pub(crate) listener: TcpListener,
     pub(crate) shared: Arc<Shared>,
+    /// Ends what the server has begun, also where it never serves, or is dropped while it does.
+    pub(crate) owner: Owner,
     pub(crate) summary: Summary,
     pub(crate) life: Life,
     pub(crate) internal: Option<Internal>,
@@ -110,7 +113,7 @@ impl Server {
     /// # Errors
     /// None yet: a socket that cannot be accepted is logged and the next one tried.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-        let Self { listener, shared, life, internal, data_dir, .. } = self;
+        let Self { listener, shared, owner: _owner, life, internal, data_dir, .. } = self;
         #[cfg(unix)]
         let control = self.control;
         #[cfg(feature = "tls")]
@@ -163,6 +166,69 @@ impl Server {
     #[cfg(not(unix))]
     pub(crate) fn take_commands(&mut self) -> Result<(), Error> {
         self.summary.warnings.push("there is no control socket: this system has none in its file system".into());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as StdError;
+
+    use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
+
+    use super::*;
+    use crate::{
+        Config,
+        config::{JwtAlgorithm, Secret},
+    };
+
+    type TestResult = Result<(), Box<dyn StdError>>;
+
+    /// Longer than any of this takes.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    async fn build() -> Result<(Server, tempfile::TempDir), Box<dyn StdError>> {
+        let directory = tempfile::tempdir()?;
+        let mut config = Config::default();
+        config.server.listen = ([127, 0, 0, 1], 0).into();
+        config.server.data_dir = directory.path().to_owned();
+        config.timeouts.upgrade = Duration::from_secs(3_600);
+        config.auth.jwt.algorithm = Some(JwtAlgorithm::Hs256);
+        config.auth.jwt.secret = Some(Secret::new("a secret of tests, 32 bytes or more"));
+        Ok((Server::builder().config(config).build().await?, directory))
+    }
+
+    /// A server that was built and never served left the task behind that hears of revocations, and with it everything
+    /// that the server shares, for as long as the process lived.
+    #[tokio::test]
+    async fn regression_a_server_that_is_dropped_leaves_nothing_behind() -> TestResult {
+        let (server, _directory) = build().await?;
+        let shared = Arc::downgrade(&server.shared);
+        drop(server);
+        let gone = async {
+            while shared.upgrade().is_some() {
+                tokio::task::yield_now().await;
+            }
+        };
+        Ok(timeout(PATIENCE, gone).await?)
+    }
+
+    /// Whoever dropped the future of `serve`, by a `select!` or by aborting its task, still served every client that had
+    /// been there.
+    #[tokio::test]
+    async fn regression_connections_end_with_the_future_that_serves_them() -> TestResult {
+        let (server, _directory) = build().await?;
+        let address = server.local_addr();
+        let serving = tokio::spawn(server.serve(std::future::pending()));
+        let mut client = TcpStream::connect(address).await?;
+        // The second one is accepted behind the first.
+        let mut other = TcpStream::connect(address).await?;
+        tokio::io::AsyncWriteExt::write_all(&mut other, b"GET /moorline HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
+        timeout(PATIENCE, other.read_u8()).await??;
+        serving.abort();
+        let mut rest = Vec::new();
+        timeout(PATIENCE, client.read_to_end(&mut rest)).await??;
+        assert_eq!(rest, b"");
         Ok(())
     }
 }

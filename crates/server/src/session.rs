@@ -51,7 +51,7 @@ use tokio_tungstenite::{
 use self::work::{context, null};
 use crate::{
     Attempt, Fail, Guard, Peer,
-    access::gate::{Entry, TurnedAway},
+    access::gate::{Entry, Outside, TurnedAway},
     audit::About,
     connection::{Attachment, Io, Place, close, input_of, owner, wall_clock},
     handler::{BoxedHandler, Context},
@@ -149,7 +149,7 @@ enum Done {
     /// The next item of a stream, or its end.
     Item(CallId, Option<Result<Payload, Failure>>, Streaming),
     /// What the client showed on its open connection makes it this, or nothing.
-    Judged(AuthenticateId, Result<Entry, TurnedAway>),
+    Judged(AuthenticateId, Result<Entry, Outside>),
     /// A listener or hook has ended.
     Heard,
 }
@@ -190,6 +190,8 @@ struct Driver {
     running: FuturesUnordered<Abortable<BoxFuture<'static, Done>>>,
     /// What a handler came to, while it waits for what the handler had sent before.
     done: Option<Done>,
+    /// Held by every call with a key that runs, which goes on when its caller gives it up.
+    keyed: Arc<()>,
     /// Streams with an item that the client does not take yet.
     held: HashMap<CallId, (Payload, Streaming)>,
     aborts: HashMap<CallId, AbortHandle>,
@@ -198,6 +200,8 @@ struct Driver {
     deadline: Option<Timestamp>,
     drain: Option<Drain>,
     departure: Option<Departure>,
+    /// The token by which the client came in was taken back, which is why the session ends.
+    revoked: bool,
     /// How fast the client sends.
     pace: Pace,
     /// Records whose first message is counted with them, until they are drained.
@@ -227,12 +231,14 @@ impl Driver {
             sockets,
             running: FuturesUnordered::new(),
             done: None,
+            keyed: Arc::default(),
             held: HashMap::new(),
             aborts: HashMap::new(),
             asked: HashMap::new(),
             deadline: None,
             drain: None,
             departure: None,
+            revoked: false,
             pace,
             counted: 0,
         }

@@ -1,29 +1,34 @@
 //! What all connections of a server share. It is made once and never changes, save for what counts and who is there.
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use axum::http::{HeaderName, HeaderValue};
 use moorline_protocol::{
+    code::Code,
     server::{Encryption, ServerConfig},
     session::Registry,
     time::Timestamp,
 };
 use tokio::{
     sync::{Semaphore, watch},
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 use crate::{
     Peer, Peers,
-    access::{Access, Callers, gate::Gate},
-    audit::Audit,
+    access::{
+        Access, Attempt, Callers,
+        gate::{Entry, Gate, Outside, TurnedAway},
+    },
+    audit::{About, Audit},
     config::Config,
     handler::States,
-    http::Issuing,
-    limits::Limits,
+    http::{Issuing, Warnings},
+    limits::{Held, Limits, Origin, TooMuch},
     metrics::Metrics,
     once::Once,
     peer::Closing,
@@ -51,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) callers: Callers,
     pub(crate) limits: Limits,
     pub(crate) audit: Audit,
+    pub(crate) warnings: Warnings,
     /// The keys that are accepted, and the identity document.
     pub(crate) published: Published,
     /// Room for WebSockets.
@@ -96,6 +102,35 @@ impl Shared {
         if self.gate.is_revoked(&peer.entry()) {
             peer.end(Closing::Revoked);
         }
+    }
+
+    /// A place among the TCP connections of an address that are no WebSocket yet. A trusted proxy comes for others.
+    pub(crate) fn connect(&self, address: SocketAddr) -> Result<Option<Held<Origin>>, TooMuch> {
+        if self.callers.trusts(address.ip()) {
+            return Ok(None);
+        }
+        self.limits.connect(address.ip()).inspect_err(|too_much| {
+            self.metrics.limit(too_much.limit);
+            self.audit.limit_address(About::address(address), too_much.limit);
+        })
+    }
+
+    /// Who somebody is. What he shows and guesses counts, however it was shown.
+    pub(crate) async fn judge(&self, attempt: Attempt) -> Result<Entry, Outside> {
+        let address = attempt.address.ip();
+        let _undecided = match attempt.shows_something() {
+            true => Some(self.limits.attempt(address, Instant::now()).map_err(Outside::TooMuch)?),
+            false => None,
+        };
+        let judged = timeout(self.config.timeouts.decision, self.gate.decide(attempt, SystemTime::now())).await;
+        judged.unwrap_or_else(|_| Err(TurnedAway::new(Code::SERVER_FULL, "the decision took too long"))).map_err(
+            |away| {
+                if away.is_guess {
+                    self.limits.fail(address, Instant::now());
+                }
+                Outside::TurnedAway(away)
+            },
+        )
     }
 
     pub(crate) fn encryption_is_on(&self) -> bool {

@@ -5,7 +5,8 @@ use std::{future::Future, time::Duration};
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Owns the tasks that it spawns. Dropping the last clone does not end them; [`Tasks::abort`] does.
+/// Counts the tasks that it spawns. Dropping the last clone does not end them, since tasks have clones themselves;
+/// [`Tasks::abort`] does, and so does dropping [`Owner`].
 #[derive(Clone, Default)]
 pub(crate) struct Tasks {
     tracker: TaskTracker,
@@ -37,5 +38,14 @@ impl Tasks {
     /// Drops every task at its next `await`.
     pub(crate) fn abort(&self) {
         self.aborted.cancel();
+    }
+}
+
+/// Ends the tasks when it is dropped: a server that is given up in the middle leaves nothing behind that runs.
+pub(crate) struct Owner(pub(crate) Tasks);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

@@ -29,7 +29,7 @@ use tokio_rustls::{
 };
 use zeroize::Zeroizing;
 
-use crate::{DataDir, config::TlsSection, tasks::Tasks};
+use crate::{DataDir, config::TlsSection, metrics::Metrics, tasks::Tasks};
 
 pub use certificate::{Certificate, Urgency};
 pub use error::TlsError;
@@ -87,6 +87,8 @@ pub(crate) struct Tls {
     served: Arc<Served>,
     config: Arc<ServerConfig>,
     known: Mutex<Known>,
+    /// Tell when it ends.
+    metrics: Arc<Metrics>,
 }
 
 impl Tls {
@@ -95,6 +97,7 @@ impl Tls {
         section: &TlsSection,
         data_dir: Option<&DataDir>,
         listen: IpAddr,
+        metrics: Arc<Metrics>,
     ) -> Result<Option<Self>, TlsError> {
         let files = match (&section.cert_file, &section.key_file, section.self_signed) {
             (None, None, false) => return Ok(None),
@@ -116,8 +119,9 @@ impl Tls {
         // WebSockets are HTTP/1.1's, and so is everything else here.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let urgency = certificate.urgency(SystemTime::now());
+        metrics.serve_certificate(certificate.ends());
         let known = Mutex::new(Known { stamp, certificate, urgency });
-        Ok(Some(Self { files, served, config: Arc::new(config), known }))
+        Ok(Some(Self { files, served, config: Arc::new(config), known, metrics }))
     }
 
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
@@ -157,6 +161,7 @@ impl Tls {
         let changed = certificate.fingerprint != known.certificate.fingerprint;
         // Also where only the chain is another.
         *self.served.0.write().unwrap_or_else(PoisonError::into_inner) = certified;
+        self.metrics.serve_certificate(certificate.ends());
         known.urgency = certificate.urgency(SystemTime::now());
         known.certificate = certificate;
         Ok(changed)

@@ -283,6 +283,58 @@ async fn requests_beyond_the_allowance_wait() -> TestResult {
 }
 
 #[tokio::test]
+async fn one_address_does_not_keep_another_from_a_token() -> TestResult {
+    let server =
+        Running::start(|config| config.server.trusted_proxies = vec!["127.0.0.1".parse().expect("one")]).await?;
+    let admin = format!("Bearer {}", server.token("token.issue")?);
+    let ask = async |address: &str| {
+        let headers =
+            [("Authorization", admin.as_str()), ("Content-Type", "application/json"), ("X-Forwarded-For", address)];
+        server.send("POST", "/api/token", &headers, r#"{"sub":"ann","scope":""}"#).await
+    };
+    let mut asked = 0;
+    while ask("203.0.113.9").await?.status == 200 {
+        asked += 1;
+        assert!(asked < 10_000);
+    }
+    assert!(asked >= 30);
+    let refused = ask("1.1.1.1, 203.0.113.9").await?;
+    assert!(refused.status == 429 && refused.has("retry-after: 1"), "{} {}", refused.status, refused.head);
+    assert_eq!(ask("203.0.113.10").await?.status, 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn whoever_guesses_tokens_here_is_shut_out_and_whoever_shows_an_old_one_is_not() -> TestResult {
+    let server = Running::start(|config| {
+        config.limits.failed_handshakes_per_minute_per_address = 3;
+        config.auth.jwt.leeway = Duration::ZERO;
+    })
+    .await?;
+    let wish = json!({ "sub": "ann", "scope": "" });
+    let mut old = Grant::new(&server.config, "root");
+    (old.ttl, old.scopes) = (Duration::ZERO, Some(vec![Scope::parse("token.issue")?]));
+    let old = token::issue(&server.config, &old)?.token;
+    for _ in 0..6 {
+        assert_eq!(server.ask(&old, &wish).await?.status, 401);
+    }
+    let (signed, _) = old.rsplit_once('.').ok_or("no token")?;
+    let guess = format!("{signed}.{}", "A".repeat(43));
+    for _ in 0..3 {
+        assert_eq!(server.ask(&guess, &wish).await?.status, 401);
+    }
+    let refused = server.ask(&server.token("token.issue")?, &wish).await?;
+    let seconds =
+        refused.head.to_lowercase().split("retry-after: ").nth(1).and_then(|rest| rest.lines().next()?.parse().ok());
+    assert!(
+        refused.status == 429 && seconds.is_some_and(|seconds: u64| (1..=21).contains(&seconds)),
+        "{}",
+        refused.head
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn settings_that_do_not_do_keep_a_server_from_starting() -> TestResult {
     let short = Running::start(|config| config.auth.jwt.secret = Some(Secret::new("short"))).await;
     assert!(short.err().is_some_and(|error| error.to_string().contains("at least 32 bytes")));

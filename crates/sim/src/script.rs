@@ -197,6 +197,8 @@ pub enum Fault {
         size: usize,
         /// May be dropped.
         volatile: bool,
+        /// How often, one behind the other.
+        count: u32,
     },
 }
 
@@ -410,6 +412,10 @@ fn fault(rng: &mut Rng, taste: &[u64], clients: usize) -> Fault {
             Fault::Drain { retry_after: rng.pick(&[0, 100, 5_000]), restart: rng.pick(&[None, Some(0), Some(1_000)]) }
         }
         12 => Fault::WallClock(rng.next() >> 20),
-        _ => Fault::Broadcast { size: small(rng), volatile: rng.percent(30) },
+        _ => {
+            // Many at once fill whom little is kept for.
+            let count = if rng.percent(30) { 30 } else { 1 };
+            Fault::Broadcast { size: small(rng), volatile: rng.percent(30), count }
+        }
     }
 }

@@ -113,7 +113,9 @@ struct Book {
     ended: Option<Ended>,
     /// Since when it is parked.
     parked: u64,
-    /// What was given up on purpose: too many were parked, or a broadcast did not fit.
+    /// Too many were parked, and it waited longest.
+    evicted: bool,
+    /// A broadcast did not fit.
     overflows: bool,
 }
 

@@ -67,7 +67,7 @@ fn package() -> Result<()> {
         node::npm(&pack::folder()).args(["run", script]).run()?;
     }
     // The compiled driver by itself, with a socket and a host that the test plays.
-    cmd("node").args(["--test", "crates/client-wasm/tests/smoke.mjs"]).dir(&repo::path("")).run()
+    cmd("node").arg("--test").dir(&repo::path("crates/client-wasm/tests")).run()
 }
 
 /// Real pages in Chromium. The tests find what they need in the environment:

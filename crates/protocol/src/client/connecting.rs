@@ -37,6 +37,9 @@ impl ClientEndpoint {
     pub(super) fn open_socket(&mut self, now: Timestamp, key: Option<ServerKey>) {
         let socket = SocketId(self.number());
         self.congested = false;
+        if let Some(showing) = &mut self.authenticating {
+            showing.begun = true;
+        }
         let subprotocol = if key.is_some() { SUBPROTOCOL } else { SUBPROTOCOL_PLAIN };
         self.outputs.push_back(ClientOutput::OpenSocket { socket, url: self.config.url.clone(), subprotocol });
         self.phase = Phase::Opening { socket, key, deadline: now + self.config.connect_timeout };
@@ -70,7 +73,7 @@ impl ClientEndpoint {
     pub(super) fn handle_opened(&mut self, socket: SocketId) {
         let Phase::Opening { key, deadline, .. } = self.phase else { return };
         let (Some(key), Some(suite)) = (key, self.config.suite) else {
-            let hello = [&[kind::PLAIN_HELLO, VERSION], self.auth().unwrap_or_default().as_slice()].concat();
+            let hello = [&[kind::PLAIN_HELLO, VERSION], self.auth().as_slice()].concat();
             self.outputs.push_back(ClientOutput::Transmit(socket, hello.into()));
             self.phase = Phase::AwaitingWelcome { socket, key, link: Box::new(Link::Plain), deadline };
             return;
@@ -113,8 +116,7 @@ impl ClientEndpoint {
         for receipt in receipts {
             self.event(ClientEvent::Refused(receipt, Refused::TooLarge));
         }
-        for id in calls {
-            let outcome = Outcome::Failed(Failure::of(Code::TOO_LARGE));
+        for (id, outcome) in calls {
             self.event(ClientEvent::Peer(PeerEvent::Settled { id, outcome }));
         }
         self.attempt = 0;
@@ -125,10 +127,10 @@ impl ClientEndpoint {
             Some(_) => Trust::Pinned,
         };
         let (id, suite) = (welcome.session, self.config.suite);
-        let answered = self.authenticating.take().map(|(id, shown)| (id, shown, welcome.admission.clone()));
+        let answered = self.authenticating.take().map(|showing| (showing, welcome.admission.clone()));
         self.event(ClientEvent::Session(Box::new(SessionInfo { id, resumed, suite, server_key: key, trust, welcome })));
-        if let Some((id, shown, admission)) = answered {
-            self.credentials = shown;
+        if let Some((Showing { id, credentials, .. }, admission)) = answered {
+            self.credentials = credentials;
             self.event(ClientEvent::Authenticated(id, Box::new(Ok(admission))));
         }
         self.event(ClientEvent::Status(Status::Connected));

@@ -31,31 +31,57 @@ impl Renewal {
 }
 
 impl ClientEndpoint {
-    /// Shows something new for itself on the open connection, and on those to come unless others are asked for. What
-    /// comes of it is told by [`ClientEvent::Authenticated`]; where the connection is lost first, by the next one.
+    /// Shows something new for itself on the open connection, otherwise on the next one, for which it is reason enough to
+    /// try at once unless the server has said when; and on those to come unless others are asked for. What comes of it is told by
+    /// [`ClientEvent::Authenticated`]; where the connection is lost first, by the next one.
     ///
     /// # Errors
-    /// [`Refused::NotConnected`] without a connection, [`Refused::Backpressure`] while the last is not answered,
-    /// [`Refused::TooLarge`].
-    pub fn authenticate(&mut self, credentials: Credentials) -> Result<AuthenticateId, Refused> {
+    /// [`Refused::Backpressure`] while the last is not answered, [`Refused::NotConnected`] while an answer to what was
+    /// shown before is on its way, [`Refused::TooLarge`].
+    pub fn authenticate(&mut self, now: Timestamp, credentials: Credentials) -> Result<AuthenticateId, Refused> {
+        // Welcome would be taken for the answer to this.
+        if matches!(self.phase, Phase::AwaitingWelcome { .. }) {
+            return Err(Refused::NotConnected);
+        }
+        let id = self.show(credentials)?;
+        // This is no renewal, which would have to last longer than what was before.
+        self.expires = None;
+        match self.phase {
+            // Nobody has to say any more what is to be shown.
+            Phase::Authorizing { key, .. } => self.open_socket(now, key),
+            // Where the server has said when to come back, it knows why.
+            Phase::Waiting { ref failure, .. } if failure.retry_after.is_none() => self.retry_now(now),
+            _ => {}
+        }
+        Ok(id)
+    }
+
+    /// Takes back what was to be shown, and tells whether it could: until a socket is opened for it.
+    pub fn withdraw(&mut self, id: AuthenticateId) -> bool {
+        self.authenticating.take_if(|showing| showing.id == id && !showing.begun).is_some()
+    }
+
+    fn show(&mut self, credentials: Credentials) -> Result<AuthenticateId, Refused> {
         self.open()?;
         if self.authenticating.is_some() {
             return Err(Refused::Backpressure);
         }
-        if self.auth_with(&credentials).len() > MAX_AUTH {
+        if !self.has_room_for(&credentials) {
             return Err(Refused::TooLarge);
         }
-        let Phase::Connected { .. } = &self.phase else { return Err(Refused::NotConnected) };
         self.last_authenticate += 1;
         let id = AuthenticateId(self.last_authenticate);
-        self.authenticating = Some((id, credentials.clone()));
-        self.session.control(ClientFrame::Authenticate(Authenticate { id, credentials }).encode());
+        let begun = matches!(self.phase, Phase::Connected { .. } | Phase::Opening { .. } | Phase::AwaitingHello { .. });
+        self.authenticating = Some(Showing { id, credentials: credentials.clone(), begun });
+        if matches!(self.phase, Phase::Connected { .. }) {
+            self.session.control(ClientFrame::Authenticate(Authenticate { id, credentials }).encode());
+        }
         Ok(id)
     }
 
     /// Gets what the client is to show for itself, and opens the socket then.
     pub(super) fn authorize(&mut self, now: Timestamp, key: Option<ServerKey>) {
-        if !self.config.asks_for_credentials {
+        if !self.config.asks_for_credentials || self.authenticating.is_some() {
             return self.open_socket(now, key);
         }
         let ticket = Ticket(self.number());
@@ -72,7 +98,7 @@ impl ClientEndpoint {
                     return self.fail(now, ConnectFailure::of(Code::CREDENTIALS_UNAVAILABLE));
                 };
                 self.credentials = credentials;
-                if self.auth().is_none() {
+                if !self.has_room_for(&self.credentials) {
                     return self.stop(Code::NORMAL, Some(ConnectFailure::of(Code::CREDENTIALS_TOO_LARGE)));
                 }
                 self.open_socket(now, key);
@@ -81,20 +107,22 @@ impl ClientEndpoint {
                 *renewal = Renewal::None;
                 // Where there is nothing better the connection goes on until the server ends it, and the next one asks.
                 if let Some(credentials) = credentials {
-                    let _ = self.authenticate(credentials);
+                    let _ = self.show(credentials);
                 }
             }
             _ => {}
         }
     }
 
-    /// AUTH for the next connection; `None` where what the client shows is too much for it.
-    pub(super) fn auth(&self) -> Option<Zeroizing<Vec<u8>>> {
-        let credentials = self.authenticating.as_ref().map_or(&self.credentials, |(_, shown)| shown);
-        Some(self.auth_with(credentials)).filter(|auth| auth.len() <= MAX_AUTH)
+    /// Whether these fit AUTH, and go on doing so beside whatever session a later connection asks for: who is let in with
+    /// them can come back.
+    fn has_room_for(&self, credentials: &Credentials) -> bool {
+        self.auth_with(credentials, None).len() + MAX_RESUME <= MAX_AUTH
     }
 
-    pub(super) fn auth_with(&self, credentials: &Credentials) -> Zeroizing<Vec<u8>> {
+    /// AUTH for the next connection. What the client shows was found to fit when it was given.
+    pub(super) fn auth(&self) -> Zeroizing<Vec<u8>> {
+        let credentials = self.authenticating.as_ref().map_or(&self.credentials, |showing| &showing.credentials);
         let resume = self.known.as_ref().map(|Known { id, epoch, secret }| Resume {
             session: *id,
             received: self.session.received(),
@@ -102,6 +130,10 @@ impl ClientEndpoint {
             epoch: *epoch,
             secret: secret.clone(),
         });
+        self.auth_with(credentials, resume)
+    }
+
+    fn auth_with(&self, credentials: &Credentials, resume: Option<Resume>) -> Zeroizing<Vec<u8>> {
         let most = self.config.limits.max_message;
         let max_message = (most != DEFAULT_MAX_MESSAGE).then(|| u32::try_from(most).unwrap_or(u32::MAX));
         let (url, client_version) = (self.config.url.clone(), self.config.version.as_str().into());
@@ -129,7 +161,7 @@ impl ClientEndpoint {
     pub(super) fn denied(&mut self, code: Code, name: &str, message: &str) -> bool {
         // Of a server that is full or stops nobody learns what it thinks of what was shown.
         let judges = [Code::UNAUTHORIZED, Code::TOKEN_MISSING, Code::TOKEN_EXPIRED, Code::REFUSED].contains(&code);
-        let Some((id, _)) = self.authenticating.take_if(|_| judges) else { return false };
+        let Some(Showing { id, .. }) = self.authenticating.take_if(|_| judges) else { return false };
         let denial = Denial { code, name: name.to_owned(), message: message.to_owned() };
         self.event(ClientEvent::Authenticated(id, Box::new(Err(denial))));
         true

@@ -129,7 +129,7 @@ pub enum ClientOutput {
     Authorize {
         /// For the answer.
         ticket: Ticket,
-        /// The try that it is for, from 1.
+        /// The try that it is for, from 1; 0 on an open connection, before what that has expires.
         attempt: u32,
         /// Why now.
         reason: AuthorizeReason,
@@ -176,7 +176,7 @@ pub enum ClientEvent {
     Session(Box<SessionInfo>),
     /// What was shown by [`ClientEndpoint::authenticate`](super::ClientEndpoint::authenticate), or by the endpoint
     /// itself before the last expired, has made the client somebody else, or not. For each of the former it comes once
-    /// while the client lives.
+    /// while the client lives, unless it was withdrawn.
     Authenticated(AuthenticateId, Box<Result<Admission, Denial>>),
     /// The server gives a warning.
     Warned(Code, String),

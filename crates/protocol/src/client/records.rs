@@ -8,8 +8,7 @@ impl ClientEndpoint {
     pub(super) fn handle_record(&mut self, now: Timestamp, socket: SocketId, record: Bytes) {
         match mem::replace(&mut self.phase, Phase::Idle) {
             Phase::AwaitingHello { key, initiator, deadline, .. } => {
-                // What was too large for it did not get as far as this.
-                let finished = initiator.finish(&record, &self.auth().unwrap_or_default());
+                let finished = initiator.finish(&record, &self.auth());
                 let (Ok((finish, keys)), Some(suite)) = (finished, self.config.suite) else {
                     self.outputs.push_back(ClientOutput::CloseSocket(socket, Code::HANDSHAKE_FAILED));
                     return self.diagnose(now, Code::HANDSHAKE_FAILED);
@@ -98,12 +97,12 @@ impl ClientEndpoint {
                 Ok(None)
             }
             (ServerFrame::Authenticated(Authenticated { id, result }), None) => {
-                let Some((_, shown)) = self.authenticating.take_if(|(asked, _)| *asked == id) else {
+                let Some(showing) = self.authenticating.take_if(|showing| showing.id == id) else {
                     return Err(Violation::UnexpectedFrame);
                 };
                 if let Ok(admission) = &result {
                     *renewal = self.renewal(admission, now);
-                    self.credentials = shown;
+                    self.credentials = showing.credentials;
                 }
                 self.event(ClientEvent::Authenticated(id, Box::new(result)));
                 Ok(None)

@@ -11,7 +11,7 @@ use super::{cut, read_code};
 use crate::{
     code::Code,
     error::Malformed,
-    limits::{MAX_AUTH, MAX_IDENTITY, MAX_REFUSAL_NAME, MAX_TEXT},
+    limits::{MAX_AUTH, MAX_GIVEN, MAX_IDENTITY, MAX_REFUSAL_NAME, MAX_TEXT},
     payload::Payload,
     wire::{self, Reader, Sink},
 };
@@ -83,9 +83,9 @@ fn read_payload(mut reader: Reader<'_>) -> Result<Payload, Malformed> {
 /// What a client is told when it is let in, or has shown something new: who it is now.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Admission {
-    /// Its identity, one JSON object; empty where there is nothing to say.
+    /// Its identity, one JSON object; empty where there is nothing to say, left out where it is above [`MAX_IDENTITY`].
     pub identity: Bytes,
-    /// What the auth handler gives it.
+    /// What the auth handler gives it; left out where it is above [`MAX_GIVEN`].
     pub data: Option<Payload>,
     /// How long it holds, in milliseconds; `None` as long as the connection.
     pub expires_in_ms: Option<u64>,
@@ -100,10 +100,11 @@ impl fmt::Debug for Admission {
 impl Admission {
     /// Numbers of the fields: `first` and the two above.
     pub(super) fn write(&self, sink: &mut impl Sink, first: u64) {
-        if !self.identity.is_empty() {
+        // What is too large is left out: the frame would not fit a record, and nothing would ever follow it.
+        if !self.identity.is_empty() && self.identity.len() <= MAX_IDENTITY {
             wire::put_field(sink, first, &self.identity);
         }
-        put_payload(sink, first + 1, self.data.as_ref());
+        put_payload(sink, first + 1, self.data.as_ref().filter(|data| data.bytes.len() <= MAX_GIVEN));
         if let Some(expires) = self.expires_in_ms {
             wire::put_varint_field(sink, first + 2, expires);
         }
@@ -119,7 +120,13 @@ impl Admission {
                 }
                 self.identity = Bytes::copy_from_slice(identity);
             }
-            Some(1) => self.data = Some(read_payload(value)?),
+            Some(1) => {
+                let data = read_payload(value)?;
+                if data.bytes.len() > MAX_GIVEN {
+                    return Err(Malformed::TooLong);
+                }
+                self.data = Some(data);
+            }
             Some(2) => self.expires_in_ms = Some(value.only_varint()?),
             _ => return Ok(false),
         }
@@ -173,21 +180,25 @@ impl Authenticated {
 
     pub(super) fn read(mut reader: Reader<'_>) -> Result<Self, Malformed> {
         let id = AuthenticateId(reader.varint()?);
-        let (mut admission, mut denial, mut last) = (Admission::default(), None::<Denial>, None);
-        let (mut name, mut message) = (String::new(), String::new());
+        let (mut admission, mut is_admitted, mut last) = (Admission::default(), false, None);
+        let (mut code, mut name, mut message) = (None, None, None);
         while let Some((tag, mut value)) = reader.field(&mut last)? {
             match tag {
                 4 => {
-                    let code = read_code(&mut value)?;
+                    code = Some(read_code(&mut value)?);
                     value.finish()?;
-                    denial = Some(Denial { code, name: String::new(), message: String::new() });
                 }
-                5 => value.only_str(MAX_REFUSAL_NAME)?.clone_into(&mut name),
-                6 => value.only_str(MAX_TEXT)?.clone_into(&mut message),
-                _ => _ = admission.read_field(tag, 1, value)?,
+                5 => name = Some(value.only_str(MAX_REFUSAL_NAME)?.to_owned()),
+                6 => message = Some(value.only_str(MAX_TEXT)?.to_owned()),
+                _ => is_admitted |= admission.read_field(tag, 1, value)?,
             }
         }
-        let result = denial.map_or(Ok(admission), |denial| Err(Denial { name, message, ..denial }));
+        let result = match (code, name, message) {
+            (None, None, None) => Ok(admission),
+            (Some(code), Some(name), Some(message)) if !is_admitted => Err(Denial { code, name, message }),
+            // One or the other.
+            _ => return Err(Malformed::FieldMissing),
+        };
         Ok(Self { id, result })
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! Implements `docs/PROTOCOL.md` § Welcome, Reject and Goaway.
 
-use std::fmt;
+use std::{fmt, num::NonZeroU64};
 
 use super::{Admission, Seq, cut, read_code};
 use crate::{
     code::Code,
     error::Malformed,
-    limits::{MAX_REFUSAL_NAME, MAX_TEXT, MAX_VERSION, REJECT_BODY},
+    limits::{MAX_REFUSAL_NAME, MAX_TEXT, MAX_VERSION, Pace, REJECT_BODY},
     text,
     time::UnixMillis,
     wire::{self, Reader, Sink},
@@ -146,6 +146,8 @@ pub struct Welcome {
     pub secret: Option<ResumeSecret>,
     /// Who the client is here.
     pub admission: Admission,
+    /// How much the client may send in a second.
+    pub pace: Pace,
 }
 
 impl Welcome {
@@ -167,13 +169,18 @@ impl Welcome {
             wire::put_field(sink, 11, &secret.0);
         }
         self.admission.write(sink, 12);
+        for (tag, most) in [(15, self.pace.messages_per_second), (16, self.pace.bytes_per_second)] {
+            if let Some(most) = most {
+                wire::put_varint_field(sink, tag, most.get());
+            }
+        }
     }
 
     pub(super) fn read(mut reader: Reader<'_>) -> Result<Self, Malformed> {
         let (mut session, mut server_time, mut heartbeat_ms, mut max_message) = (None, None, None, None);
         let (mut max_calls_in_flight, mut server_version, mut last) = (None, None, None);
         let (mut resumption, mut epoch, mut resume_window_ms, mut secret) = (Resumption::New, None, None, None);
-        let mut admission = Admission::default();
+        let (mut admission, mut pace) = (Admission::default(), Pace::default());
         while let Some((tag, value)) = reader.field(&mut last)? {
             match tag {
                 1 => session = Some(SessionId(value.only_array()?)),
@@ -183,10 +190,13 @@ impl Welcome {
                 5 => max_calls_in_flight = Some(value.only_varint()?),
                 6 => server_version = Some(value.only_str(MAX_VERSION)?.to_owned()),
                 7 => resumption = Resumption::Resumed(Seq(value.only_varint()?)),
+                8 if resumption != Resumption::New => return Err(Malformed::UnknownValue),
                 8 => resumption = Resumption::Reset(ResetReason::from_number(value.only_varint()?)),
                 9 => epoch = Some(Epoch(value.only_array()?)),
                 10 => resume_window_ms = Some(value.only_varint()?),
                 11 => secret = Some(ResumeSecret(value.only_array()?)),
+                15 => pace.messages_per_second = Some(read_most(value)?),
+                16 => pace.bytes_per_second = Some(read_most(value)?),
                 _ => _ = admission.read_field(tag, 12, value)?,
             }
         }
@@ -203,8 +213,14 @@ impl Welcome {
             resume_window_ms: resume_window_ms.ok_or(missing)?,
             secret,
             admission,
+            pace,
         })
     }
+}
+
+/// A limit. 0 is none: it is told by leaving the field out.
+fn read_most(value: Reader<'_>) -> Result<NonZeroU64, Malformed> {
+    NonZeroU64::new(value.only_varint()?).ok_or(Malformed::UnknownValue)
 }
 
 /// Why the client is not in. Always of one length.

@@ -1,6 +1,8 @@
+use std::num::NonZeroU64;
+
 use super::*;
 use crate::{
-    limits::{MAX_REFUSAL_NAME, MAX_VERSION, PART, REJECT_BODY},
+    limits::{MAX_REFUSAL_NAME, MAX_VERSION, PART, Pace, REJECT_BODY},
     time::UnixMillis,
 };
 
@@ -134,6 +136,10 @@ impl Draw {
                 resume_window_ms: self.number(),
                 secret: if self.below(2) == 0 { None } else { Some(ResumeSecret(self.array())) },
                 admission: self.admission(),
+                pace: Pace {
+                    messages_per_second: NonZeroU64::new(self.number()).filter(|_| self.below(2) == 0),
+                    bytes_per_second: NonZeroU64::new(self.number()).filter(|_| self.below(2) == 0),
+                },
             }),
             1 => {
                 let (name, message) = (self.text(MAX_REFUSAL_NAME), self.text(MAX_TEXT));
@@ -271,6 +277,64 @@ fn no_field_of_welcome_that_every_server_sends_may_be_missing() {
     assert!(ServerFrame::read(&body(None)).is_ok());
     for (tag, _) in fields {
         assert_eq!(ServerFrame::read(&body(Some(tag))), Err(Malformed::FieldMissing.into()), "field {tag}");
+    }
+}
+
+#[test]
+fn a_welcome_does_not_go_on_with_a_session_and_reset_it() {
+    let mut body = Vec::new();
+    let fields: [(u64, &[u8]); 10] = [
+        (1, &[0; 16]),
+        (2, &[1]),
+        (3, &[1]),
+        (4, &[1]),
+        (5, &[1]),
+        (6, b"s"),
+        (7, &[1]),
+        (8, &[1]),
+        (9, &[0; 8]),
+        (10, &[1]),
+    ];
+    fields.iter().for_each(|(tag, value)| wire::put_field(&mut body, *tag, value));
+    assert_eq!(Welcome::read(Reader::new(&body)), Err(Malformed::UnknownValue));
+}
+
+#[test]
+fn a_limit_of_none_is_told_by_leaving_it_out() {
+    let mut body = Vec::new();
+    let fields: [(u64, &[u8]); 8] =
+        [(1, &[0; 16]), (2, &[1]), (3, &[1]), (4, &[1]), (5, &[1]), (6, b"s"), (9, &[0; 8]), (10, &[1])];
+    fields.iter().for_each(|(tag, value)| wire::put_field(&mut body, *tag, value));
+    assert_eq!(Welcome::read(Reader::new(&body)).map(|welcome| welcome.pace), Ok(Pace::default()));
+    for tag in [15, 16] {
+        let mut body = body.clone();
+        wire::put_field(&mut body, tag, &[0]);
+        assert_eq!(Welcome::read(Reader::new(&body)), Err(Malformed::UnknownValue), "field {tag}");
+    }
+}
+
+#[test]
+fn an_answer_to_what_is_shown_lets_in_or_does_not() {
+    let read = |tags: &[u64]| {
+        let mut body = vec![1];
+        for tag in tags {
+            let value: &[u8] = if *tag == 4 {
+                &[0xa0, 0x1f]
+            } else if *tag == 2 {
+                b"\x01{}"
+            } else {
+                b"1"
+            };
+            wire::put_field(&mut body, *tag, value);
+        }
+        Authenticated::read(Reader::new(&body)).map(|answer| answer.result.is_ok())
+    };
+    for tags in [&[][..], &[1], &[1, 2, 3], &[99]] {
+        assert_eq!(read(tags), Ok(true), "{tags:?}");
+    }
+    assert_eq!((read(&[4, 5, 6]), read(&[4, 5, 6, 99])), (Ok(false), Ok(false)));
+    for tags in [&[4][..], &[5, 6], &[4, 5], &[4, 6], &[1, 4, 5, 6], &[3, 4, 5, 6]] {
+        assert_eq!(read(tags), Err(Malformed::FieldMissing), "{tags:?}");
     }
 }
 

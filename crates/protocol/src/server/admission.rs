@@ -102,6 +102,7 @@ impl ServerEndpoint {
                 Proof::Secret(secret) => Some(secret.clone()),
             },
             admission,
+            pace: self.config.pace,
         };
         self.session.greet(ServerFrame::Welcome(welcome).encode());
         self.phase = Phase::Connected(Box::new(Connection::new(link, self.config.heartbeat, now)));
@@ -110,7 +111,9 @@ impl ServerEndpoint {
     /// Answers [`ServerEvent::Authenticate`]: who the client is now, or why it is who it was. An answer that comes when
     /// the connection is over is passed over: `false`.
     pub fn authenticated(&mut self, now: Timestamp, id: AuthenticateId, result: Result<Admission, Denial>) -> bool {
-        if self.authenticating.take_if(|asked| *asked == id).is_none() {
+        // Whose session was taken, or is over, is not the one to say who the client is.
+        let is_connected = matches!(self.phase, Phase::Connected(_));
+        if !is_connected || self.authenticating.take_if(|asked| *asked == id).is_none() {
             return false;
         }
         if let Ok(admission) = &result {

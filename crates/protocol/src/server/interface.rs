@@ -11,7 +11,7 @@ use crate::{
     frame::{Authenticate, Epoch, Ref, ResetReason, SessionId},
     heartbeat::HeartbeatConfig,
     key::{IdentityCell, KeyRole, SharedKey, SharedKeyId},
-    limits::{Deadlines, Limits, RekeyPolicy},
+    limits::{Deadlines, Limits, Pace, RekeyPolicy},
     record::Suite,
     session::{PeerEvent, Proof},
     time::Timestamp,
@@ -42,6 +42,8 @@ pub struct ServerConfig {
     pub public_urls: Vec<DialUrl>,
     /// Caps.
     pub limits: Limits,
+    /// How much a client may send in a second, as it is told. The driver looks that it is kept.
+    pub pace: Pace,
     /// How long the phases before the established connection may take.
     pub deadlines: Deadlines,
     /// When to look for signs of life.
@@ -67,6 +69,7 @@ impl ServerConfig {
             encryption,
             public_urls: Vec::new(),
             limits: Limits::default(),
+            pace: Pace::default(),
             deadlines: Deadlines::default(),
             heartbeat: HeartbeatConfig::SERVER,
             rekey: RekeyPolicy::default(),
@@ -103,7 +106,8 @@ pub enum ServerOutput {
     Transmit(Bytes),
     /// Tell the application.
     Event(ServerEvent),
-    /// Send a close with this code and end the socket. Nothing but `Wait` comes after it.
+    /// Send a close with this code and end the socket. No `Transmit` comes after it; events do, where the session waits
+    /// for its client.
     CloseSocket(Code),
     /// Everything is drained; wait for input, or until this time.
     Wait(Option<Timestamp>),

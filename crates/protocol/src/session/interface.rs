@@ -73,7 +73,8 @@ pub enum Outcome {
     TimedOut,
     /// The session was lost after the call had been transmitted: it may have run or not.
     Unknown,
-    /// The endpoint was closed before any byte of the call had been transmitted: it did not run.
+    /// The endpoint was closed before any byte of the call had been transmitted, in this session or an earlier one: it
+    /// did not run.
     NotSent,
 }
 

@@ -226,6 +226,36 @@ fn closing_settles_every_call_by_whether_it_was_transmitted() {
     assert_eq!(refused, Err(Refused::Closed));
 }
 
+/// A call with a key that waits to go out again after a reset counted as one of which no byte was ever transmitted. Whoever
+/// closed the client then, or came back to a server that takes less, was told that it had not run, though it had.
+#[test]
+fn regression_a_call_that_an_earlier_session_had_is_never_said_not_to_have_run() {
+    let keyed = |pair: &mut Pair| {
+        let mut options = CallOptions::default();
+        options.key = Some(name("key"));
+        let id = pair.client.call(pair.now, name("pay"), ok("100000"), options).expect("room");
+        pair.run();
+        assert_eq!(handed(pair), [id], "it runs");
+        id
+    };
+    let mut pair = Setup::plain().connect();
+    let id = keyed(&mut pair);
+    // A number that does not fit: the client gives the session up, and waits for the next.
+    pair.inject(Down, vec![0x11, 0x05, 0, 1, 9]);
+    pair.run();
+    assert_eq!((pair.resets().len(), pair.settled()), (1, vec![]));
+    pair.client.close();
+    pair.run();
+    assert_eq!(pair.settled(), [(id, Outcome::Unknown)]);
+
+    let mut pair = Setup::default().connect();
+    let id = keyed(&mut pair);
+    pair.restart_with(|config| config.limits.max_message = 4);
+    pair.advance(30 * SECOND);
+    assert!(pair.is_connected());
+    assert_eq!(pair.settled(), [(id, Outcome::Unknown)]);
+}
+
 #[test]
 fn what_waits_goes_out_before_a_good_bye() {
     let mut pair = Setup::default().connect();

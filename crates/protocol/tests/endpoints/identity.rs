@@ -9,6 +9,7 @@ use moorline_protocol::{
     error::Refused,
     frame::{Admission, AuthenticateId, Credentials, Denial},
     key::{SharedKey, SharedKeyId},
+    limits::{MAX_GIVEN, MAX_IDENTITY},
     payload::Payload,
     server::{Ended, HandshakeFailure, Rejection, ServerEvent},
 };
@@ -50,6 +51,14 @@ fn authenticated(pair: &Pair) -> Vec<(AuthenticateId, Result<Admission, Denial>)
         _ => None,
     });
     told.collect()
+}
+
+/// What the newest connection has shown.
+fn shown(pair: &Pair) -> Option<Credentials> {
+    pair.server_heard.iter().rev().find_map(|event| match event {
+        ServerEvent::Arrived(arrival) => Some(arrival.auth.credentials.clone()),
+        _ => None,
+    })
 }
 
 #[test]
@@ -159,8 +168,12 @@ fn what_has_expired_ends_the_connection_and_not_the_session() {
 #[test]
 fn a_client_becomes_somebody_else_on_the_open_connection_or_stays_who_it_is() {
     let mut pair = Setup::default().connect();
-    let first = pair.client.authenticate(Credentials::token("a")).expect("connected");
-    assert_eq!(pair.client.authenticate(Credentials::token("b")), Err(Refused::Backpressure), "one at a time");
+    let first = pair.client.authenticate(pair.now, Credentials::token("a")).expect("connected");
+    assert_eq!(
+        pair.client.authenticate(pair.now, Credentials::token("b")),
+        Err(Refused::Backpressure),
+        "one at a time"
+    );
     pair.run();
     let denial = Denial { code: Code::REFUSED, name: "banned".into(), message: "Not you".into() };
     let now = pair.now;
@@ -169,7 +182,7 @@ fn a_client_becomes_somebody_else_on_the_open_connection_or_stays_who_it_is() {
     pair.server().authenticated(now, first, Ok(ann(None)));
     pair.run();
     assert_eq!(authenticated(&pair), [(first, Err(denial))], "it is answered once, and nothing else is");
-    let second = pair.client.authenticate(Credentials::token("b")).expect("connected");
+    let second = pair.client.authenticate(pair.now, Credentials::token("b")).expect("connected");
     pair.run();
     pair.server().authenticated(now, second, Ok(ann(None)));
     pair.run();
@@ -180,7 +193,7 @@ fn a_client_becomes_somebody_else_on_the_open_connection_or_stays_who_it_is() {
 fn what_was_shown_and_not_answered_is_answered_by_the_next_connection() {
     for admitted in [true, false] {
         let mut pair = Setup::default().connect();
-        let id = pair.client.authenticate(Credentials::token("a")).expect("connected");
+        let id = pair.client.authenticate(pair.now, Credentials::token("a")).expect("connected");
         pair.run();
         pair.granted = ann(None);
         if !admitted {
@@ -192,11 +205,7 @@ fn what_was_shown_and_not_answered_is_answered_by_the_next_connection() {
         assert_eq!((told[0].0, told[0].1.is_ok()), (id, admitted));
         // What is refused so does not stop a client that was let in as somebody before.
         pair.admission = pair::Admission::Admit;
-        let shown = pair.server_heard.iter().rev().find_map(|event| match event {
-            ServerEvent::Arrived(arrival) => Some(arrival.auth.credentials.clone()),
-            _ => None,
-        });
-        assert_eq!(shown, Some(Credentials::token("a")));
+        assert_eq!(shown(&pair), Some(Credentials::token("a")));
         pair.advance(30 * SECOND);
         assert!(pair.is_connected());
     }
@@ -207,7 +216,7 @@ fn what_was_shown_and_not_answered_is_answered_by_the_next_connection() {
 #[test]
 fn regression_a_server_that_takes_nobody_has_not_judged_what_was_shown() {
     let mut pair = Setup::default().connect();
-    let id = pair.client.authenticate(Credentials::token("a")).expect("connected");
+    let id = pair.client.authenticate(pair.now, Credentials::token("a")).expect("connected");
     pair.run();
     pair.admission = pair::Admission::Reject(Rejection::of(Code::SERVER_FULL));
     pair.reconnect();
@@ -223,17 +232,13 @@ fn regression_a_server_that_takes_nobody_has_not_judged_what_was_shown() {
 fn regression_what_was_refused_is_not_shown_again() {
     let mut pair = asking_with("good");
     pair = start(pair);
-    let id = pair.client.authenticate(Credentials::token("bad")).expect("connected");
+    let id = pair.client.authenticate(pair.now, Credentials::token("bad")).expect("connected");
     pair.run();
     let (now, denial) = (pair.now, Denial { code: Code::UNAUTHORIZED, name: String::new(), message: String::new() });
     pair.server().authenticated(now, id, Err(denial));
     pair.run();
     pair.reconnect();
-    let shown = pair.server_heard.iter().rev().find_map(|event| match event {
-        ServerEvent::Arrived(arrival) => Some(arrival.auth.credentials.clone()),
-        _ => None,
-    });
-    assert_eq!((shown, pair.is_connected()), (Some(Credentials::token("good")), true));
+    assert_eq!((shown(&pair), pair.is_connected()), (Some(Credentials::token("good")), true));
 }
 
 /// A provider that has only the same token still was asked at 80 % of what was left, again and again.
@@ -251,14 +256,171 @@ fn regression_who_gives_the_same_token_again_is_not_asked_faster_and_faster() {
     assert_eq!(pair.authorized.len(), 2);
 }
 
+/// What is shown has to fit a record beside the session that is asked for. A token that just fitted came in, and stopped
+/// the client for good at the first lost connection, which had that session to name besides.
 #[test]
-fn without_a_connection_nothing_is_shown() {
-    let mut pair = Setup::default().start();
-    pair.cut();
+fn regression_who_comes_in_with_a_long_token_can_come_back() {
+    let shows = |length: usize| {
+        let mut pair = start(asking_with(&"t".repeat(length)));
+        let came_in = pair.is_connected();
+        if came_in {
+            assert_eq!(pair.client.authenticate(pair.now, Credentials::token(&"u".repeat(length))).map(drop), Ok(()));
+            let longer = Credentials::token(&"u".repeat(8_127));
+            pair.run();
+            let (now, shown) = (pair.now, pair.asked_in.pop().expect("it is shown"));
+            pair.server().authenticated(now, shown.id, Ok(ann(None)));
+            pair.run();
+            assert_eq!(pair.client.authenticate(pair.now, longer), Err(Refused::TooLarge));
+            pair.reconnect();
+            pair.advance(30 * SECOND);
+            assert!(pair.is_connected() && pair.resets().is_empty(), "{length} bytes");
+        }
+        came_in
+    };
+    let longest = (7_900..8_127).take_while(|length| shows(*length)).last();
+    assert!(longest.is_some_and(|longest| longest < 8_126), "{longest:?}");
+}
+
+/// The frame that told of it fitted no record, and the server made empty ones without end.
+#[test]
+fn regression_what_is_too_large_to_be_given_is_left_out() {
+    for (size, arrives) in [(MAX_GIVEN, true), (MAX_GIVEN + 1, false), (100_000, false)] {
+        let given = Admission {
+            identity: vec![b'x'; MAX_IDENTITY].into(),
+            data: Some(Payload::json(vec![b'1'; size])),
+            ..Admission::default()
+        };
+        let mut pair = Pair::new(Setup::default());
+        pair.granted = given.clone();
+        let mut pair = start(pair);
+        assert!(pair.is_connected());
+        let id = pair.client.authenticate(pair.now, Credentials::token("a")).expect("connected");
+        pair.run();
+        let now = pair.now;
+        assert!(pair.server().authenticated(now, id, Ok(given.clone())));
+        pair.run();
+        let told = authenticated(&pair).pop().and_then(|(_, result)| result.ok()).expect("it is answered");
+        assert_eq!((told.identity.len(), told.data.is_some()), (MAX_IDENTITY, arrives), "{size} bytes");
+    }
+}
+
+/// An answer that came when the session had gone on to the next socket, or was over, counted as given.
+#[test]
+fn regression_an_answer_that_comes_too_late_makes_nobody_somebody_else() {
+    let shown = || {
+        let mut pair = Setup::default().connect();
+        let id = pair.client.authenticate(pair.now, Credentials::token("a")).expect("connected");
+        pair.run();
+        (pair, id)
+    };
+    type End = fn(&mut Pair);
+    let ends: [(&str, End); 4] = [
+        ("parked", |pair| pair.cut()),
+        ("a good-bye", |pair| pair.client.close()),
+        ("closed", |pair| _ = pair.server().close(Code::CLOSED_BY_SERVER, "", Duration::ZERO)),
+        ("taken", |pair| drop(pair.server().take_session().expect("it has one"))),
+    ];
+    for (case, end) in ends {
+        let (mut pair, id) = shown();
+        end(&mut pair);
+        pair.run();
+        let now = pair.now;
+        assert!(!pair.server().authenticated(now, id, Ok(ann(None))), "{case}");
+    }
+}
+
+/// A token that was over was shown to every connection for ever, and a fresh one waited for a connection that never came.
+#[test]
+fn regression_what_is_shown_without_a_connection_is_shown_to_the_next_one_at_once() {
+    let mut pair = Setup::default().connect();
+    pair.admission = pair::Admission::Reject(Rejection::of(Code::TOKEN_EXPIRED));
+    pair.reconnect();
+    pair.admission = pair::Admission::Admit;
+    pair.granted = ann(None);
+    let id = pair.client.authenticate(pair.now, Credentials::token("fresh")).expect("not closed");
     pair.run();
-    assert_eq!(pair.client.authenticate(Credentials::token("a")), Err(Refused::NotConnected));
+    assert!(pair.is_connected(), "no time has passed");
+    assert_eq!(authenticated(&pair), [(id, Ok(ann(None)))]);
+    assert_eq!(shown(&pair), Some(Credentials::token("fresh")));
+}
+
+#[test]
+fn what_is_shown_does_not_hurry_a_client_that_was_told_when_to_come_back() {
+    let mut pair = Setup::default().connect();
+    let now = pair.now;
+    pair.server().part(now, Code::RATE_LIMITED, "", 60 * SECOND);
+    pair.run();
+    let id = pair.client.authenticate(pair.now, Credentials::token("a")).expect("not closed");
+    pair.advance(59 * SECOND);
+    assert_eq!((pair.sockets, authenticated(&pair).len()), (1, 0));
+    pair.advance(SECOND);
+    assert_eq!((authenticated(&pair)[0].0, pair.is_connected()), (id, true));
+}
+
+#[test]
+fn what_is_shown_while_somebody_is_asked_what_to_show_is_shown_instead() {
+    let mut pair = start(Pair::new(asking()));
+    assert_eq!((pair.authorized.len(), pair.sockets), (1, 0));
+    let id = pair.client.authenticate(pair.now, Credentials::token("mine")).expect("not closed");
+    pair.run();
+    assert!(pair.is_connected());
+    assert_eq!((authenticated(&pair).len(), authenticated(&pair)[0].0), (1, id));
+    assert_eq!(shown(&pair), Some(Credentials::token("mine")));
+}
+
+#[test]
+fn what_is_refused_on_the_way_to_a_connection_gives_way_to_what_is_asked_for() {
+    let mut pair = asking_with("good");
+    pair.admission = pair::Admission::Reject(Rejection::of(Code::UNAUTHORIZED));
+    let id = pair.client.authenticate(pair.now, Credentials::token("bad")).expect("not started is not closed");
+    let mut pair = start(pair);
+    assert_eq!((authenticated(&pair)[0].0, authenticated(&pair)[0].1.is_err()), (id, true));
+    assert_eq!(pair.authorized, [], "it was known what to show");
+    pair.admission = pair::Admission::Admit;
+    pair.advance(30 * SECOND);
+    assert_eq!((shown(&pair), pair.is_connected()), (Some(Credentials::token("good")), true));
+}
+
+#[test]
+fn nothing_is_shown_while_the_answer_to_something_else_is_on_its_way_or_after_the_end() {
+    let mut pair = Pair::new(Setup::default());
+    pair.admission = pair::Admission::Silence;
+    let mut pair = start(pair);
+    assert_eq!(pair.client.authenticate(pair.now, Credentials::token("a")), Err(Refused::NotConnected));
     pair.client.close();
-    assert_eq!(pair.client.authenticate(Credentials::token("a")), Err(Refused::Closed));
+    assert_eq!(pair.client.authenticate(pair.now, Credentials::token("a")), Err(Refused::Closed));
+}
+
+#[test]
+fn what_was_to_be_shown_can_be_taken_back_until_a_socket_is_opened_for_it() {
+    let mut pair = Pair::new(Setup::default());
+    let id = pair.client.authenticate(pair.now, Credentials::token("a")).expect("not closed");
+    assert!(!pair.client.withdraw(AuthenticateId(99)) && pair.client.withdraw(id));
+    let mut pair = start(pair);
+    assert_eq!((shown(&pair), authenticated(&pair)), (Some(Credentials::default()), vec![]));
+    let id = pair.client.authenticate(pair.now, Credentials::token("b")).expect("connected");
+    assert!(!pair.client.withdraw(id), "it is on its way");
+    pair.run();
+    let now = pair.now;
+    pair.server().authenticated(now, id, Ok(ann(None)));
+    pair.run();
+    assert_eq!(authenticated(&pair), [(id, Ok(ann(None)))]);
+}
+
+/// A token for five minutes, shown by the application where one for an hour was before, was taken for a renewal that is none:
+/// nobody was asked for another, and the connection ended with it.
+#[test]
+fn regression_what_lasts_shorter_than_what_was_before_is_renewed_when_the_application_has_shown_it() {
+    let mut pair = asking_with("long");
+    pair.granted = ann(Some(3_600 * SECOND));
+    let mut pair = start(pair);
+    let id = pair.client.authenticate(pair.now, Credentials::token("short")).expect("connected");
+    pair.run();
+    let now = pair.now;
+    pair.server().authenticated(now, id, Ok(ann(Some(600 * SECOND))));
+    pair.run();
+    pair.advance(540 * SECOND);
+    assert_eq!(pair.authorized.last(), Some(&(0, AuthorizeReason::Expiring)));
 }
 
 #[test]

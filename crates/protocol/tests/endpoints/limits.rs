@@ -1,18 +1,18 @@
 //! What a peer may not send, and the code that each costs it. Over a plain connection, where a test can write frames.
 
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 use bytes::Bytes;
 use moorline_protocol::{
     PeerEvent,
-    client::{ClientInput, SocketInput},
+    client::{ClientEvent, ClientInput, SocketInput},
     code::Code,
     error::{Malformed, Violation},
     frame::{CallId, Failure, ResetReason},
-    limits::{MAX_AUTH, MAX_RECORD},
+    limits::{MAX_AUTH, MAX_RECORD, Pace},
     payload::Payload,
     record::Suite,
-    server::{Ended, HandshakeFailure, ServerEvent, ServerInput},
+    server::{Ended, HandshakeFailure, ServerConfig, ServerEvent, ServerInput},
     session::{Broadcast, CallOptions, Outcome},
 };
 
@@ -266,6 +266,29 @@ fn a_number_used_for_a_second_call_is_a_violation() {
         assert_eq!(first, 1, "{heard:?}");
         assert_eq!(pair.server_closed, [Code::PROTOCOL_VIOLATION]);
     }
+}
+
+#[test]
+fn a_client_is_told_every_limit_that_it_has_to_keep() {
+    let told = |change: fn(&mut ServerConfig)| {
+        let mut setup = Setup::default();
+        change(&mut setup.server);
+        let pair = setup.connect();
+        let told = pair.client_heard.iter().find_map(|event| match event {
+            ClientEvent::Session(info) => Some(info.welcome.clone()),
+            _ => None,
+        });
+        let welcome = told.expect("it is in");
+        (welcome.max_message, welcome.max_calls_in_flight, welcome.pace)
+    };
+    assert_eq!(told(|_| {}), (4 * 1024 * 1024, 1_024, Pace::default()));
+    let slow = |server: &mut ServerConfig| {
+        (server.limits.max_message, server.limits.max_calls_in_flight) = (1_000, 7);
+        server.pace.messages_per_second = NonZeroU64::new(20);
+        server.pace.bytes_per_second = NonZeroU64::new(u64::MAX);
+    };
+    let pace = Pace { messages_per_second: NonZeroU64::new(20), bytes_per_second: NonZeroU64::new(u64::MAX) };
+    assert_eq!(told(slow), (1_000, 7, pace));
 }
 
 #[test]

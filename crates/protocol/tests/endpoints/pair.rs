@@ -431,12 +431,18 @@ impl Pair {
 
     /// The server ends without a word and begins anew.
     pub(crate) fn restart(&mut self) {
+        self.restart_with(|_| {});
+    }
+
+    /// The same, with another configuration.
+    pub(crate) fn restart_with(&mut self, change: impl FnOnce(&mut ServerConfig)) {
         let epoch = Epoch(self.server_config.epoch.0.map(|byte| byte.wrapping_add(1)));
         self.cut();
         self.upward.clear();
         self.ends.clear();
         let mut config = ServerConfig::clone(&self.server_config);
         config.epoch = epoch;
+        change(&mut config);
         self.server_config = Arc::new(config);
         self.registry = Registry::new(epoch, MOST_PARKED);
     }

@@ -41,6 +41,8 @@ fn builder<'a>(suite: Suite, private: &'a [u8; 32], ephemeral: &'a [u8; 32], pro
     let name = match suite {
         Suite::Aes256Gcm => "Noise_XK_25519_AESGCM_SHA256",
         Suite::ChaCha20Poly1305 => "Noise_XK_25519_ChaChaPoly_SHA256",
+        #[cfg(feature = "testing")]
+        Suite::Traced => unreachable!("it has no handshake"),
     };
     Builder::with_resolver(name.parse().expect("a Noise name"), Box::new(NoRandomness))
         .local_private_key(private)

@@ -52,6 +52,11 @@ impl Callers {
         Self { trusted, told: Default::default() }
     }
 
+    /// Whether this is a proxy that is believed.
+    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(address))
+    }
+
     /// The client's address, for limits, logs and audit. The port is 0 where no proxy told it.
     pub(crate) fn address(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
         let Caller { address, odd } = caller(peer, headers, &self.trusted);

@@ -18,7 +18,7 @@ use moorline_protocol::{
     code::Code,
     frame::{Admission, Credentials, Denial},
     key::SharedKeyId,
-    limits::MAX_IDENTITY,
+    limits::{MAX_GIVEN, MAX_IDENTITY},
     payload::{Encoding, Payload},
     scope::Scopes,
     server::Arrival,
@@ -28,9 +28,9 @@ use serde_json::json;
 
 use super::{
     Principal,
-    jwt::{TokenError, TokenVerifier, Verified},
+    jwt::{Jwt, TokenError, TokenVerifier, Verified},
 };
-use crate::{Fail, audit::Way};
+use crate::{Fail, audit::Way, limits::TooMuch};
 
 /// Somebody who wants to come in, or to be somebody else, as an auth handler sees him.
 #[derive(Clone)]
@@ -57,6 +57,11 @@ impl Attempt {
             url: auth.url.as_str().to_owned(),
             credentials,
         }
+    }
+
+    /// Whether there is something that could be right or wrong.
+    pub(crate) fn shows_something(&self) -> bool {
+        !self.credentials.is_empty()
     }
 
     /// The token that was shown.
@@ -108,9 +113,13 @@ impl Admit {
     /// Gives the page a value, as `client.identity.data`.
     ///
     /// # Errors
-    /// When it has no JSON form.
+    /// When it has no JSON form, or more than [`MAX_GIVEN`] bytes of it.
     pub fn with_data(mut self, data: &impl Serialize) -> Result<Self, Fail> {
-        self.data = Some(Payload::json(serde_json::to_vec(data)?));
+        let json = serde_json::to_vec(data)?;
+        if json.len() > MAX_GIVEN {
+            return Err(std::io::Error::other("what is given to a page with its identity has at most 48 KiB").into());
+        }
+        self.data = Some(Payload::json(json));
         Ok(self)
     }
 }
@@ -132,6 +141,38 @@ where
 {
     fn decide(&self, attempt: Attempt) -> BoxFuture<'static, Result<Admit, Fail>> {
         self(attempt).map(|decided| decided.map(Into::into)).boxed()
+    }
+}
+
+/// A way in that [`ServerBuilder::auth`](crate::ServerBuilder::auth) takes: an [`AuthHandler`], or [`Jwt`].
+pub trait WayIn: sealed::Sealed {}
+
+impl<H: AuthHandler> WayIn for H {}
+impl WayIn for Jwt {}
+
+pub(crate) mod sealed {
+    use super::{Arc, AuthHandler, Jwt};
+
+    /// A way in, told from the others.
+    pub enum Way {
+        Handler(Arc<dyn AuthHandler>),
+        Jwt(Jwt),
+    }
+
+    pub trait Sealed {
+        fn way(self) -> Way;
+    }
+
+    impl<H: AuthHandler> Sealed for H {
+        fn way(self) -> Way {
+            Way::Handler(Arc::new(self))
+        }
+    }
+
+    impl Sealed for Jwt {
+        fn way(self) -> Way {
+            Way::Jwt(self)
+        }
     }
 }
 
@@ -200,6 +241,8 @@ pub(crate) struct TurnedAway {
     pub(crate) reason: String,
     /// By which way he tried.
     pub(crate) way: Option<Way>,
+    /// Whether what he showed is what somebody shows who guesses.
+    pub(crate) is_guess: bool,
 }
 
 impl TurnedAway {
@@ -208,12 +251,20 @@ impl TurnedAway {
             denial: Denial { code, name: String::new(), message: String::new() },
             reason: reason.to_string(),
             way: None,
+            is_guess: false,
         }
     }
 
     fn by(self, way: Way) -> Self {
         Self { way: Some(way), ..self }
     }
+}
+
+/// Why somebody stays outside.
+pub(crate) enum Outside {
+    TurnedAway(TurnedAway),
+    /// He was not even judged: his address has guessed too often.
+    TooMuch(TooMuch),
 }
 
 /// The ways into one server.
@@ -262,7 +313,10 @@ impl Gate {
                 Err(TokenError::Expired) => {
                     Err(TurnedAway::new(Code::TOKEN_EXPIRED, "the token has expired").by(Way::Jwt))
                 }
-                Err(refused) => Err(TurnedAway::new(Code::UNAUTHORIZED, refused).by(Way::Jwt)),
+                Err(refused) => {
+                    let is_guess = refused.is_guess();
+                    Err(TurnedAway { is_guess, ..TurnedAway::new(Code::UNAUTHORIZED, refused).by(Way::Jwt) })
+                }
             };
         }
         if let Some(handler) = &self.handler
@@ -294,6 +348,7 @@ impl Gate {
                 Ok(Entry { data, expires: lives.map(|lives| now + lives), ..Entry::of(Way::AuthHandler, principal) })
             }
             Ok(Err(fail)) => {
+                let is_guess = fail.is_guess();
                 let failure = fail.into_failure("auth");
                 Err(match failure.code {
                     Code::INTERNAL => TurnedAway::new(Code::UNAUTHORIZED, "the auth handler failed"),
@@ -301,6 +356,7 @@ impl Gate {
                         // Not its text, which the application may have made of what was shown.
                         reason: "the auth handler refused".to_owned(),
                         way: None,
+                        is_guess,
                         denial: Denial { code: Code::REFUSED, name: failure.name(), message: failure.message },
                     },
                 })

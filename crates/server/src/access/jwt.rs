@@ -17,6 +17,7 @@ mod fetch;
 mod key_set;
 mod keys;
 mod parts;
+mod program;
 mod signing;
 #[cfg(test)]
 mod tests;
@@ -36,12 +37,14 @@ use serde_json::Value;
 
 pub use error::{Reason, TokenError, TokenSettingError};
 pub(crate) use parts::{MAX_TOKEN, Object, Parts, object};
+pub use program::Jwt;
 pub(crate) use signing::SigningKey;
 
 use self::{
     fetch::Fetcher,
     key_set::{KeySet, Place},
     keys::Key,
+    program::Fits,
 };
 use super::{Principal, revocation::Revocations};
 use crate::config::{Config, JwtAlgorithm, JwtSection};
@@ -58,6 +61,9 @@ pub(crate) const MAX_ID: usize = 256;
 /// What is kept of revocations is kept a day longer than tokens last; so much may clocks differ.
 const MOST_LEEWAY: Duration = Duration::from_secs(3_600);
 
+/// The longest that a token may last, also where a program sets another: what is revoked is forgotten a day later.
+const MOST_LIFETIME: Duration = Duration::from_secs(365 * 86_400);
+
 /// The last second of the year 9999: what is later is no time.
 const LAST_SECOND: u64 = 253_402_300_799;
 
@@ -67,6 +73,8 @@ pub(crate) struct TokenVerifier {
     keys: Vec<Key>,
     key_set: Option<KeySet>,
     revocations: Arc<Revocations>,
+    /// What the program asks of claims on a connection.
+    fits: Option<Fits>,
     #[cfg(test)]
     without: Option<Defence>,
 }
@@ -165,10 +173,16 @@ impl TokenVerifier {
             revocations: Arc::new(
                 Revocations::load(&config.revocations_file()).map_err(TokenSettingError::Revocations)?,
             ),
-            settings: settings.clone(),
+            settings: JwtSection { max_lifetime: settings.max_lifetime.min(MOST_LIFETIME), ..settings.clone() },
+            fits: None,
             #[cfg(test)]
             without: None,
         }))
+    }
+
+    /// As the program says it, beside the configuration.
+    pub(crate) fn for_program(self, jwt: &Jwt) -> Self {
+        Self { fits: jwt.fits(), ..self }
     }
 
     /// Gets a key set that is elsewhere for the first time. Without it the server serves, and believes no token until it
@@ -292,6 +306,13 @@ impl TokenVerifier {
         let principal = self.principal(&claims)?;
         let id = text(&claims, "jti", MAX_ID)?.map(str::to_owned);
         self.check_binding(&claims, shown)?;
+        if let (Some(fits), Shown::Connection(_)) = (self.fits, shown)
+            && let Err(error) = fits(&claims)
+        {
+            // The error may repeat what the token says, which no line at a usual level does.
+            tracing::debug!(%error, "the claims of a token do not fit the program's type");
+            return Err(Reason::Unfit.into());
+        }
         let issued = issued.map(|issued| UNIX_EPOCH + issued);
         let ends = expires + settings.leeway;
         let verified = Verified::of(principal, UNIX_EPOCH + ends, id, issued, claims);

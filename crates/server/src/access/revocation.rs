@@ -250,6 +250,15 @@ impl Revocations {
         Ok(Self { path: path.to_owned(), known, lines, changes: watch::Sender::new(0) })
     }
 
+    /// Reads the file again: it may have been written between the first reading and the lock of its directory.
+    pub(crate) fn read_again(&self) -> Result<(), RevocationError> {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = Self::load(&self.path)?;
+        *self.known() = std::mem::take(&mut *fresh.known());
+        *lines = *fresh.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(())
+    }
+
     /// Revokes, and returns when it is on the disk and in force; whoever [subscribed](Self::subscribe) is woken.
     pub(crate) async fn revoke(
         self: &Arc<Self>,

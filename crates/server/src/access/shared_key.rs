@@ -10,7 +10,7 @@ use moorline_protocol::{
 use zeroize::Zeroizing;
 
 use super::Principal;
-use crate::config::Config;
+use crate::{config::Config, data_dir};
 
 /// Keys that a server takes at once: HS1 looks through all of them.
 const MOST: usize = 64;
@@ -27,6 +27,13 @@ pub enum SharedKeyError {
         path: PathBuf,
         /// What the system says.
         source: io::Error,
+    },
+    /// The file is everybody's.
+    ReadableByAll {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
     },
     /// One of them is none.
     Invalid {
@@ -53,6 +60,11 @@ impl fmt::Display for SharedKeyError {
         match self {
             Self::TwoSources => formatter.write_str("keys and keys_file exclude each other"),
             Self::Read { path, .. } => write!(formatter, "keys_file: {} cannot be read", path.display()),
+            Self::ReadableByAll { path, mode } => write!(
+                formatter,
+                "keys_file: everybody can read {path} (mode {mode:04o}); run: chmod 640 {path}",
+                path = path.display()
+            ),
             Self::Invalid { number, error } => write!(formatter, "keys: number {number}: {error}"),
             Self::Twice(id) => write!(formatter, "keys: the key {id} stands there twice"),
             Self::TooMany => write!(formatter, "keys: more than {MOST}"),
@@ -77,9 +89,13 @@ pub(crate) fn load(config: &Config) -> Result<(Vec<SharedKey>, BTreeMap<SharedKe
     let text = match (&settings.keys, &settings.keys_file) {
         (Some(_), Some(_)) => return Err(SharedKeyError::TwoSources),
         (Some(keys), None) => Zeroizing::new(keys.expose().to_owned()),
-        (None, Some(path)) => Zeroizing::new(
-            fs::read_to_string(path).map_err(|source| SharedKeyError::Read { path: path.clone(), source })?,
-        ),
+        (None, Some(path)) => {
+            let unreadable = |source| SharedKeyError::Read { path: path.clone(), source };
+            if let Some(mode) = data_dir::open_to_all(path).map_err(unreadable)? {
+                return Err(SharedKeyError::ReadableByAll { path: path.clone(), mode });
+            }
+            Zeroizing::new(fs::read_to_string(path).map_err(unreadable)?)
+        }
         (None, None) => Zeroizing::default(),
     };
     let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
@@ -120,6 +136,27 @@ mod tests {
         let mut config = Config::default();
         config.auth.shared_key.keys = Some(Secret::new(keys));
         config
+    }
+
+    /// `docs/AUTH.md` says that no file with a secret may be everybody's; for this one nobody looked.
+    #[cfg(unix)]
+    #[test]
+    fn regression_a_file_of_keys_that_everybody_can_read_is_refused() -> Result<(), Box<dyn std::error::Error>> {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let file = tempfile::NamedTempFile::new()?;
+        fs::write(file.path(), SharedKey::new(SharedKeyId([1; 4]), [1; 32]).text().as_str())?;
+        let mut config = Config::default();
+        config.auth.shared_key.keys_file = Some(file.path().to_owned());
+        for (mode, does) in [(0o600, true), (0o640, true), (0o644, false), (0o602, false)] {
+            fs::set_permissions(file.path(), fs::Permissions::from_mode(mode))?;
+            match load(&config) {
+                Ok((keys, _)) => assert!(does && keys.len() == 1, "{mode:o}"),
+                Err(SharedKeyError::ReadableByAll { mode: found, .. }) => assert!(!does && found == mode, "{mode:o}"),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     #[test]

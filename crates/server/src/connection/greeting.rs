@@ -100,7 +100,7 @@ where
             && let Err(too_much) = shared.limits.check_failures(address.ip(), tokio::time::Instant::now())
         {
             shared.metrics.limit(too_much.limit);
-            shared.audit.limit_address(address, too_much.limit);
+            shared.audit.limit_address(About::address(address), too_much.limit);
             close(&mut websocket, Code::RATE_LIMITED).await;
             return None;
         }

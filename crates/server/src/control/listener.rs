@@ -122,9 +122,13 @@ async fn accept(listener: UnixListener, uid: u32, commands: Arc<Commands>, tasks
     }
 }
 
-/// The user of the server, and root, from whom nothing can be kept.
 fn is_allowed(socket: &UnixStream, uid: u32) -> bool {
-    socket.peer_cred().is_ok_and(|peer| peer.uid() == uid || peer.uid() == 0)
+    socket.peer_cred().is_ok_and(|peer| may_ask(peer.uid(), uid))
+}
+
+/// The user of the server, and root, from whom nothing can be kept.
+fn may_ask(asker: u32, owner: u32) -> bool {
+    asker == owner || asker == 0
 }
 
 /// Answers one request after the other, until the asker goes or takes too long.
@@ -184,6 +188,16 @@ mod tests {
         names.sort();
         assert_eq!(names, ["control.sock", "lock"]);
         Ok(())
+    }
+
+    /// That the question is asked at all, `tests/control.rs` shows where it can: with another user's process.
+    #[test]
+    fn whoever_is_neither_the_owner_nor_root_may_not_ask() {
+        for (asker, owner, may) in
+            [(1_000, 1_000, true), (0, 1_000, true), (0, 0, true), (1_001, 1_000, false), (1_000, 0, false)]
+        {
+            assert_eq!(may_ask(asker, owner), may, "{asker} of {owner}");
+        }
     }
 
     #[tokio::test]

@@ -4,8 +4,9 @@
 //! What is wrong with the token that was shown is told to nobody but the log.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use axum::{
@@ -17,14 +18,16 @@ use axum::{
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-use super::Refusal;
+use super::{Refusal, Remote};
 use crate::{
     access::{
         issue::{ISSUE, IssueError, Issuer, Wish, delegate},
         jwt::{TokenVerifier, Verified},
     },
+    audit::{About, Way},
     config::Config,
     error::Error,
+    limits::TooMuch,
     shared::Shared,
 };
 
@@ -33,41 +36,17 @@ pub(super) const PATH: &str = "/api/token";
 /// Largest request: what a token of 8 KiB can say, with room for how JSON writes it.
 const MAX_BODY: usize = 16 * 1024;
 
-/// Requests a second, and at once, of everybody together: each costs a signature to be checked and one to be made.
-const A_SECOND: f64 = 10.0;
-const AT_ONCE: f64 = 30.0;
-
 /// What makes tokens on this server.
 pub(crate) struct Issuing {
     issuer: Issuer,
     verifier: Arc<TokenVerifier>,
-    allowance: Mutex<Allowance>,
 }
 
 impl Issuing {
     /// `None` where no key signs, or none judges who asks.
     pub(crate) fn new(config: &Config, verifier: Option<&Arc<TokenVerifier>>) -> Result<Option<Self>, Error> {
         let Some(verifier) = verifier.cloned() else { return Ok(None) };
-        let allowance = Mutex::new(Allowance { left: AT_ONCE, at: Instant::now() });
-        Ok(Issuer::new(config)?.map(|issuer| Self { issuer, verifier, allowance }))
-    }
-}
-
-/// How many requests may come yet; it fills again by and by.
-struct Allowance {
-    left: f64,
-    at: Instant,
-}
-
-impl Allowance {
-    fn take(&mut self, now: Instant) -> bool {
-        self.left = AT_ONCE.min(self.left + (now - self.at).as_secs_f64() * A_SECOND);
-        self.at = now;
-        let enough = self.left >= 1.0;
-        if enough {
-            self.left -= 1.0;
-        }
-        enough
+        Ok(Issuer::new(config)?.map(|issuer| Self { issuer, verifier }))
     }
 }
 
@@ -75,7 +54,8 @@ impl Allowance {
 enum Denied {
     /// The request is not one.
     Request(StatusCode, &'static str),
-    TooMany,
+    /// Its address asks too often, or has guessed too often; there will be room so much later.
+    TooMany(Duration),
     /// No token was shown.
     NoToken,
     /// The one that was shown is not believed.
@@ -93,7 +73,9 @@ impl IntoResponse for Denied {
         const CHALLENGE: &str = "Bearer realm=\"moorline\"";
         let (status, code, message) = match self {
             Self::Request(status, message) => (status, "invalid_request", message.to_owned()),
-            Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Wait a second.".to_owned()),
+            Self::TooMany(_) => {
+                (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Wait; Retry-After says how long.".to_owned())
+            }
             Self::NoToken => {
                 (StatusCode::UNAUTHORIZED, "unauthorized", "Show a token: Authorization: Bearer …".to_owned())
             }
@@ -111,13 +93,13 @@ impl IntoResponse for Denied {
             Self::NoToken => Some(CHALLENGE.to_owned()),
             Self::Unauthorized => Some(format!("{CHALLENGE}, error=\"invalid_token\"")),
             Self::Forbidden => Some(format!("{CHALLENGE}, error=\"insufficient_scope\", scope=\"{ISSUE}\"")),
-            Self::Request(..) | Self::TooMany | Self::Declined(..) | Self::Internal => None,
+            Self::Request(..) | Self::TooMany(_) | Self::Declined(..) | Self::Internal => None,
         };
         if let Some(challenge) = challenge.and_then(|text| HeaderValue::from_str(&text).ok()) {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
-        if status == StatusCode::TOO_MANY_REQUESTS {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Self::TooMany(wait) = self {
+            response.headers_mut().insert(header::RETRY_AFTER, super::retry_after(wait));
         }
         response
     }
@@ -133,7 +115,7 @@ pub(super) async fn serve(State(shared): State<Arc<Shared>>, request: Request) -
     let origin = request.headers().get(header::ORIGIN).cloned();
     let named = origin.as_ref().map(|origin| origin.to_str().unwrap_or("null"));
     if let Err(denied) = shared.access.check_origin(request.headers(), named) {
-        return Refusal::denied(denied, &request).response;
+        return Refusal::denied(denied, &request, &shared).response;
     }
     let mut response = match *request.method() {
         // RFC Fetch § CORS protocol: a page asks first whether it may.
@@ -160,10 +142,17 @@ async fn answer(shared: &Shared, issuing: &Issuing, request: Request) -> Result<
             "The URL must have no query: what is secret would end up in logs.",
         ));
     }
-    if !issuing.allowance.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now()) {
-        return Err(Denied::TooMany);
-    }
-    let own = authenticate(issuing, request.headers()).await?;
+    let Some(Remote(address)) = request.extensions().get::<Remote>().copied() else { return Err(Denied::Internal) };
+    let limit = |TooMuch { limit, retry_after }: TooMuch| {
+        shared.metrics.limit(limit);
+        shared.audit.limit_address(About::address(address), limit);
+        Denied::TooMany(retry_after)
+    };
+    shared.limits.ask_for_token(address.ip(), Instant::now()).map_err(limit)?;
+    let shown = bearer(request.headers())?;
+    let undecided = shared.limits.attempt(address.ip(), Instant::now()).map_err(limit)?;
+    let own = authenticate(shared, issuing, shown, address).await?;
+    drop(undecided);
     let wish = read(shared, request).await?;
     let grant = delegate(&own, wish, &shared.config).map_err(|declined| {
         let status = if declined.is_forbidden() { StatusCode::FORBIDDEN } else { StatusCode::BAD_REQUEST };
@@ -185,17 +174,31 @@ async fn answer(shared: &Shared, issuing: &Issuing, request: Request) -> Result<
     Ok(json(&body).into_response())
 }
 
-/// Who asks, if he may.
-async fn authenticate(issuing: &Issuing, headers: &HeaderMap) -> Result<Verified, Denied> {
+/// The token that is shown.
+fn bearer(headers: &HeaderMap) -> Result<&str, Denied> {
     let mut shown = headers.get_all(header::AUTHORIZATION).iter();
     let token = match (shown.next(), shown.next()) {
         (None, _) => return Err(Denied::NoToken),
         (Some(_), Some(_)) => return Err(Denied::Request(StatusCode::BAD_REQUEST, "One Authorization is enough.")),
         (Some(one), None) => one.to_str().ok().and_then(|text| text.split_once(' ')),
     };
-    let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).ok_or(Denied::NoToken)?.1;
-    let verified = issuing.verifier.verify_bearer(token.trim(), SystemTime::now()).await.map_err(|error| {
-        tracing::warn!(%error, "a token that was to make others was refused");
+    let (_, token) = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).ok_or(Denied::NoToken)?;
+    Ok(token.trim())
+}
+
+/// Who asks, if he may.
+async fn authenticate(
+    shared: &Shared,
+    issuing: &Issuing,
+    token: &str,
+    address: SocketAddr,
+) -> Result<Verified, Denied> {
+    let verified = issuing.verifier.verify_bearer(token, SystemTime::now()).await.map_err(|error| {
+        if error.is_guess() {
+            shared.limits.fail(address.ip(), Instant::now());
+        }
+        let about = About { way: Some(Way::Jwt), ..About::address(address) };
+        shared.audit.refuse(about, "token_request", &error.to_string());
         Denied::Unauthorized
     })?;
     let may = moorline_protocol::scope::Scope::parse(ISSUE).is_ok_and(|scope| verified.principal.scopes.holds(&scope));
@@ -213,22 +216,4 @@ async fn read(shared: &Shared, request: Request) -> Result<Wish, Denied> {
     // Cut off or too long: who is cut off does not read it.
     let body = body.map_err(|_| Denied::Request(StatusCode::PAYLOAD_TOO_LARGE, "The body has at most 16 KiB."))?;
     serde_json::from_slice(&body).map_err(|error| Denied::Declined(StatusCode::BAD_REQUEST, error.to_string()))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn so_many_requests_come_at_once_and_then_ten_a_second() {
-        let start = Instant::now();
-        let mut allowance = Allowance { left: AT_ONCE, at: start };
-        let mut taken = |after: Duration| (0..1_000).filter(|_| allowance.take(start + after)).count();
-        assert_eq!(taken(Duration::ZERO), 30);
-        assert_eq!(taken(Duration::from_millis(50)), 0);
-        assert_eq!(taken(Duration::from_millis(1_050)), 10);
-        assert_eq!(taken(Duration::from_secs(999)), 30);
-    }
 }

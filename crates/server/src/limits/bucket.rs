@@ -26,6 +26,11 @@ impl Rate {
         self.a_second == 0.0
     }
 
+    /// How many there are at most.
+    pub(crate) fn at_once(self) -> usize {
+        self.at_once as usize
+    }
+
     /// How long an empty bucket takes to be full.
     fn fills_in(self) -> Duration {
         Duration::try_from_secs_f64(self.at_once / self.a_second).unwrap_or(Duration::MAX)
@@ -65,6 +70,12 @@ impl Bucket {
     pub(crate) fn has_one(&mut self, rate: Rate, now: Instant) -> bool {
         self.fill(rate, now);
         self.left >= 1.0
+    }
+
+    /// How many there are.
+    pub(crate) fn left(&mut self, rate: Rate, now: Instant) -> usize {
+        self.fill(rate, now);
+        self.left.max(0.0) as usize
     }
 
     /// Whether nothing was taken of late.

@@ -83,6 +83,7 @@ label! {
         Messages "messages_per_second"
         Bytes "bytes_per_second"
         Handler "handler"
+        Tokens "tokens"
     }
 }
 

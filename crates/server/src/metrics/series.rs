@@ -5,10 +5,10 @@ use std::{
     fmt,
     marker::PhantomData,
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        Arc, OnceLock,
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use prometheus_client::{
@@ -104,11 +104,53 @@ impl EncodeMetric for Durations {
     }
 }
 
+/// A moment, in seconds since 1970; there is no such number until it is known.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Moment(Arc<OnceLock<AtomicI64>>);
+
+impl Moment {
+    pub(super) fn set(&self, moment: SystemTime) {
+        let since = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        self.0.get_or_init(AtomicI64::default).store(seconds, Relaxed);
+    }
+}
+
+impl EncodeMetric for Moment {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        self.0.get().map_or(Ok(()), |seconds| encoder.encode_gauge(&seconds.load(Relaxed)))
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.get().is_none()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use prometheus_client::{encoding::text::encode, registry::Registry};
 
     use super::*;
+
+    #[test]
+    fn a_moment_is_a_number_once_it_is_known() -> fmt::Result {
+        let (moment, mut registry) = (Moment::default(), Registry::default());
+        registry.register("t", "Of t", moment.clone());
+        let text = |registry: &Registry| {
+            let mut text = String::new();
+            encode(&mut text, registry).map(|()| text)
+        };
+        assert_eq!(text(&registry)?, "# EOF\n");
+        for seconds in [1_800_000_000, 1_700_000_000] {
+            moment.set(UNIX_EPOCH + Duration::from_secs(seconds));
+            assert_eq!(text(&registry)?, format!("# HELP t Of t.\n# TYPE t gauge\nt {seconds}\n# EOF\n"));
+        }
+        Ok(())
+    }
 
     #[test]
     fn a_duration_is_in_the_bucket_of_its_bound_and_in_all_above() -> fmt::Result {

@@ -55,7 +55,7 @@ impl Driver {
             }
             Closing::Revoked => {
                 self.endpoint.close(Code::UNAUTHORIZED, "", Duration::ZERO);
-                self.shared.audit.revoke(self.about());
+                self.revoked = true;
             }
             Closing::Lost(reason) => self.endpoint.lose(reason),
             Closing::Drain { after, retry_after } => {

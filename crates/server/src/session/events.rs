@@ -118,7 +118,10 @@ impl Driver {
         self.held.clear();
         let Some((peer, _)) = &self.peer else { return };
         let departure = Departure::new(ended, undelivered);
-        self.shared.audit.disconnect(self.about(), &departure.reason, true, undelivered);
+        match self.revoked && ended == Ended::Closed(Code::UNAUTHORIZED) {
+            true => self.shared.audit.revoke(self.about(), undelivered),
+            false => self.shared.audit.disconnect(self.about(), &departure.reason, true, undelivered),
+        }
         peer.moved(None);
         self.shared.sessions().leave(peer.id(), ended.reset_reason());
         self.shared.peers.leave(peer.id());

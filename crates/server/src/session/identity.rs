@@ -17,31 +17,20 @@ impl Driver {
         let Authenticate { id, credentials } = shown;
         let attempt = Attempt::new(self.address, &self.arrival, credentials);
         let shared = self.shared.clone();
-        let judging = async move {
-            let judged = shared.gate.decide(attempt, SystemTime::now());
-            let judged = timeout(shared.config.timeouts.decision, judged).await;
-            Done::Judged(id, judged.unwrap_or_else(|_| Err(TurnedAway::new(Code::SERVER_FULL, "it took too long"))))
-        };
+        let judging = async move { Done::Judged(id, shared.judge(attempt).await) };
         // One at a time, so that it needs no handle: with the connection its answer means nothing.
         let (_, registration) = AbortHandle::new_pair();
         self.running.push(Abortable::new(judging.boxed(), registration));
     }
 
-    pub(super) fn judged(&mut self, now: Timestamp, id: AuthenticateId, judged: Result<Entry, TurnedAway>) {
+    pub(super) fn judged(&mut self, now: Timestamp, id: AuthenticateId, judged: Result<Entry, Outside>) {
         match judged {
             Ok(entry) => {
                 let is_other = entry.principal.subject != self.entry.principal.subject;
                 let held = match is_other.then(|| self.shared.limits.hold(&entry.principal.subject, false)).transpose()
                 {
                     Ok(held) => held,
-                    Err(TooMuch { limit, .. }) => {
-                        self.shared.metrics.limit(limit);
-                        let subject = Some(&entry.principal.subject);
-                        self.shared.audit.limit(About { subject, way: Some(entry.way), ..self.about() }, limit);
-                        let denial = TurnedAway::new(Code::RATE_LIMITED, "").denial;
-                        self.endpoint.authenticated(now, id, Err(denial));
-                        return;
-                    }
+                    Err(too_much) => return self.judge_later(now, id, too_much, Some(&entry)),
                 };
                 if !self.endpoint.authenticated(now, id, Ok(entry.admission(SystemTime::now()))) {
                     return;
@@ -56,11 +45,31 @@ impl Driver {
                     self.shared.sessions().enter(peer.id(), owner(proof.clone(), &self.entry), handle);
                 }
             }
-            Err(TurnedAway { denial, reason, way }) => {
+            Err(Outside::TurnedAway(TurnedAway { denial, reason, way, .. })) => {
                 self.shared.audit.refuse(About { way, ..self.about() }, &denial.name(), &reason);
                 self.endpoint.authenticated(now, id, Err(denial));
             }
+            Err(Outside::TooMuch(too_much)) => self.judge_later(now, id, too_much, None),
         }
+    }
+
+    /// The client came to a limit with what it showed, and stays who it is. `entry`: who it would be.
+    fn judge_later(
+        &mut self,
+        now: Timestamp,
+        id: AuthenticateId,
+        TooMuch { limit, .. }: TooMuch,
+        entry: Option<&Entry>,
+    ) {
+        self.shared.metrics.limit(limit);
+        match entry {
+            Some(Entry { principal, way, .. }) => {
+                let subject = Some(&principal.subject);
+                self.shared.audit.limit(About { subject, way: Some(*way), ..self.about() }, limit);
+            }
+            None => self.shared.audit.limit_address(self.about(), limit),
+        }
+        self.endpoint.authenticated(now, id, Err(TurnedAway::new(Code::RATE_LIMITED, "").denial));
     }
 
     /// The client, for a line of the audit.

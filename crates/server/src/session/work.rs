@@ -85,11 +85,28 @@ impl Driver {
         payload: Payload,
     ) {
         let Some((peer, _)) = &self.peer else { return };
+        // Those that were given up count as well: who calls and cancels would otherwise have any number running.
+        if Arc::strong_count(&self.keyed) > self.shared.endpoint.limits.max_calls_in_flight {
+            self.shared.metrics.refuse_call();
+            // A failure is never too large.
+            let _ = self.endpoint.answer(id, Err(Failure::of(Code::TOO_MANY_CALLS)));
+            return;
+        }
         // Everybody is anonymous, so that one must not get the answer of another.
         let (subject, client) = self.whose();
         let key = Key { subject, client, handler: name.clone(), key: key.as_str().to_owned() };
         let context = context(&self.shared, peer, name, payload);
-        let answer = self.shared.once.answer(key, &self.shared.tasks, || handler.run(context).boxed());
+        let running = self.keyed.clone();
+        let run = || {
+            let result = handler.run(context);
+            async move {
+                let result = result.await;
+                drop(running);
+                result
+            }
+            .boxed()
+        };
+        let answer = self.shared.once.answer(key, &self.shared.tasks, run);
         let (abort, registration) = AbortHandle::new_pair();
         self.aborts.insert(id, abort);
         self.running.push(Abortable::new(answer.map(move |result| Done::Answer(id, result)).boxed(), registration));

@@ -70,6 +70,11 @@ impl Certificate {
         })
     }
 
+    /// When it ends.
+    pub(super) fn ends(&self) -> SystemTime {
+        self.to
+    }
+
     /// When it begins, as RFC 3339 has it.
     pub fn not_before(&self) -> String {
         rfc3339(self.from)

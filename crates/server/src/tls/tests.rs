@@ -1,4 +1,4 @@
-use std::fs;
+use std::{fs, time::SystemTimeError};
 
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use tempfile::TempDir;
@@ -31,7 +31,7 @@ fn write(dir: &TempDir, name: &str, days: i32) -> Result<TlsSection, Box<dyn std
 }
 
 fn open(section: &TlsSection) -> Result<Tls, TlsError> {
-    Tls::open(section, None, [127, 0, 0, 1].into()).map(|tls| tls.expect("something is configured"))
+    Tls::open(section, None, [127, 0, 0, 1].into(), Arc::default()).map(|tls| tls.expect("something is configured"))
 }
 
 fn error(section: &TlsSection) -> String {
@@ -110,6 +110,31 @@ fn a_new_pair_is_served_from_the_next_look_and_a_broken_one_never() -> TestResul
     Ok(())
 }
 
+#[test]
+fn the_metrics_tell_when_the_certificate_that_is_served_ends() -> TestResult {
+    let dir = TempDir::new()?;
+    let section = write(&dir, "one", 30)?;
+    let metrics = Arc::<Metrics>::default();
+    let told = || {
+        let text = metrics.exposition();
+        let line = text.lines().find_map(|line| line.strip_prefix("moorline_tls_certificate_not_after_seconds "));
+        line.map(str::to_owned)
+    };
+    assert_eq!(told(), None, "who serves none must not be told that it is over");
+    let tls = Tls::open(&section, None, [127, 0, 0, 1].into(), metrics.clone())?.ok_or("nothing is configured")?;
+    let ends = || Ok::<_, SystemTimeError>(tls.certificate().ends().duration_since(SystemTime::UNIX_EPOCH)?.as_secs());
+    let first = ends()?;
+    assert_eq!(told(), Some(first.to_string()));
+    write(&dir, "one", 60)?;
+    assert!(tls.reload()?);
+    assert_eq!((told(), ends()?), (Some((first + 30 * DAY.as_secs()).to_string()), first + 30 * DAY.as_secs()));
+    // One that does not do is not served, and so not told of.
+    write(&dir, "one", -1)?;
+    assert!(tls.reload().is_err());
+    assert_eq!(told(), Some(ends()?.to_string()));
+    Ok(())
+}
+
 #[cfg(unix)]
 #[test]
 fn a_key_that_everybody_can_read_is_warned_of() -> TestResult {
@@ -131,7 +156,7 @@ fn a_self_signed_certificate_is_made_once_and_anew_for_another_address() -> Test
     let data = DataDir::open(dir.path())?;
     let section = TlsSection { self_signed: true, ..TlsSection::default() };
     let open = |address: [u8; 4]| {
-        let tls = Tls::open(&section, Some(&data), address.into())?.ok_or(TlsError::Make)?;
+        let tls = Tls::open(&section, Some(&data), address.into(), Arc::default())?.ok_or(TlsError::Make)?;
         Ok::<_, TlsError>(tls.certificate())
     };
     let first = open([127, 0, 0, 1])?;
@@ -148,6 +173,6 @@ fn a_self_signed_certificate_is_made_once_and_anew_for_another_address() -> Test
         let mode = fs::metadata(dir.path().join("self-signed.key"))?.permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
-    assert!(matches!(Tls::open(&section, None, [127, 0, 0, 1].into()), Err(TlsError::NoDirectory)));
+    assert!(matches!(Tls::open(&section, None, [127, 0, 0, 1].into(), Arc::default()), Err(TlsError::NoDirectory)));
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! What goes wrong, and that it stops going wrong.
 
+use moorline_protocol::{error::Refused, frame::ResetReason};
+
 use super::*;
 
 impl World<'_> {
@@ -74,7 +76,11 @@ impl World<'_> {
                 }
             }
             Fault::WallClock(time) => self.wall_clock = time,
-            Fault::Broadcast { size, volatile } => return self.broadcast(size, volatile),
+            Fault::Broadcast { size, volatile, count } => {
+                for _ in 0..count {
+                    self.broadcast(size, volatile)?;
+                }
+            }
         }
         Ok(())
     }
@@ -147,8 +153,21 @@ impl World<'_> {
             let payload = Head { number: label.number, ..Head::default() }.payload(size);
             let message = Broadcast::new(label.name(), payload, volatile);
             let Ok(message) = message else { continue };
-            if served.endpoint.deliver(&message).is_err() {
-                continue;
+            // Whether there is room is known to who sends, or was there when he last looked.
+            let sent = match self.rng.percent(50) {
+                true => served.endpoint.deliver(&message),
+                false => served.endpoint.send(&message),
+            };
+            match sent {
+                Ok(_) => {}
+                // A gap is no option.
+                Err(Refused::Backpressure) if !volatile => {
+                    self.books[book].overflows = true;
+                    served.endpoint.lose(ResetReason::Overflow);
+                    self.turn_server(number)?;
+                    continue;
+                }
+                Err(_) => continue,
             }
             let app = &mut self.books[book].app;
             match volatile {

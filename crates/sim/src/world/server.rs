@@ -361,6 +361,7 @@ impl World<'_> {
                     run: self.runs,
                     ended: None,
                     parked: 0,
+                    evicted: false,
                     overflows: false,
                 });
                 self.transcript.note(self.now, &[6, number as u64, client as u64]);
@@ -403,9 +404,9 @@ impl World<'_> {
                             at: 0,
                         });
                     };
-                    served.endpoint.lose(ResetReason::Overflow);
+                    served.endpoint.lose(ResetReason::Expired);
                     if let Some(book) = served.book {
-                        self.books[book].overflows = true;
+                        self.books[book].evicted = true;
                     }
                     self.dirty.push(evicted);
                 }
@@ -425,14 +426,15 @@ impl World<'_> {
                 let book = served.book;
                 self.check_end(client, ended)?;
                 let Some(book) = book else { return Ok(()) };
-                let Book { id, app, over, ended: last, parked, overflows, .. } = &mut self.books[book];
+                let Book { id, app, over, ended: last, parked, evicted, overflows, .. } = &mut self.books[book];
                 hold!(!*over, "S2", "a second end of a session");
                 *over = true;
                 *last = Some(ended);
                 match ended {
                     Ended::Lost(ResetReason::Expired) => {
                         let away = self.now - *parked;
-                        hold!(away >= self.script.setting.window, "S14", "a session expired after {away} ms");
+                        let may = *evicted || away >= self.script.setting.window;
+                        hold!(may, "S14", "a session expired after {away} ms");
                     }
                     Ended::Lost(ResetReason::Overflow) => {
                         hold!(*overflows || undelivered > 1, "S14", "a session overflowed with {undelivered}");

@@ -120,9 +120,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     Mutant("session.rs", ".filter(|message| !goes_again(message.role))", ""),
     Mutant("session.rs", "after.again.into_iter().rev()", "after.again.into_iter()"),
-    Mutant("session.rs", "            self.say(MAIN_LANE, PeerFrame::Cancel(id));", "            let _ = id;"),
+    Mutant("session.rs", "Way::Transmitted => self.say(MAIN_LANE, PeerFrame::Cancel(id)),", "Way::Transmitted => {}"),
     Mutant("session.rs", "if !self.outbox.has_carried(seq) {", "if false {"),
-    Mutant("session.rs", "calls.retain(|id| self.asked.settle(*id).is_some());", ""),
+    Mutant("session.rs", "(calls.into_iter().filter_map(settled).collect(), receipts)", "(Vec::new(), receipts)"),
     Mutant(
         "session.rs",
         "PeerFrame::End(id) if self.asked.is_unary(id) =>",
@@ -134,7 +134,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "            let _ = (id, more);\n        }\n        Lost",
     ),
     // Calls.
-    Mutant("calls.rs", "                    open.transmitted = false;\n", ""),
+    Mutant("calls.rs", "                    open.way = Way::WaitsAgain;\n", ""),
     Mutant("calls.rs", "after.unknown.push(open.id);\n", ""),
     Mutant("calls.rs", "open.again = None;", ""),
     Mutant("calls.rs", "        *credit -= 1;\n        Ok(Some(*id))", "        Ok(Some(*id))"),
@@ -149,7 +149,16 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     Mutant("calls.rs", "self.due = self.open.iter().filter_map(|open| open.deadline).min();", "self.due = None;"),
     Mutant("calls.rs", ".filter(over).min_by_key(", ".filter(over).max_by_key("),
-    Mutant("calls.rs", "_ if !open.transmitted => {}", "_ if false => {}"),
+    Mutant(
+        "calls.rs",
+        "(Way::Waits | Way::WaitsAgain, _) => {}",
+        "(Way::Waits | Way::WaitsAgain, _) => { after.unknown.push(open.id); return false; }",
+    ),
+    Mutant(
+        "session.rs",
+        "Way::WaitsAgain | Way::Transmitted => Outcome::Unknown,\n        };\n        self",
+        "Way::WaitsAgain => Outcome::NotSent,\n            Way::Transmitted => Outcome::Unknown,\n        };\n        self",
+    ),
     Mutant("calls.rs", "open.granted = open.granted.saturating_add(more);", ""),
     Mutant("calls.rs", "*credit = credit.saturating_add(more);\n        open", "*credit = more;\n        open"),
     Mutant("calls.rs", "*credit = credit.saturating_add(more);\n        Some", "*credit = more;\n        Some"),

@@ -72,8 +72,47 @@ pub enum Reason {
     UnknownBinding,
     /// It is not bound, and `require_binding` is set.
     NotBound,
+    /// Its claims do not fit the type that the program asks for ([`Jwt::claims`](crate::Jwt::claims)).
+    Unfit,
     /// It was revoked, or its subject was after it was made.
     Revoked,
+}
+
+impl TokenError {
+    /// Whether it is what somebody shows who makes tokens up. An honest one expires, is revoked or is for somebody else,
+    /// and where no key was there to judge it by nobody has tried one: an issuer that has a new key would otherwise have
+    /// everybody shut out who comes with it.
+    pub(crate) fn is_guess(&self) -> bool {
+        match self {
+            Self::Expired => false,
+            Self::Refused(reason) => match reason {
+                Reason::TooLong
+                | Reason::Shape
+                | Reason::NotJson
+                | Reason::Duplicate
+                | Reason::Critical
+                | Reason::Algorithm { .. }
+                | Reason::Signature => true,
+                Reason::NoKeys | Reason::UnknownKey | Reason::KeyIdMissing => false,
+                // Whoever has the key has signed these.
+                Reason::Missing(_)
+                | Reason::Malformed(_)
+                | Reason::NotYet
+                | Reason::Lifetime
+                | Reason::Audience
+                | Reason::AudienceNotSet
+                | Reason::Issuer
+                | Reason::Tenant
+                | Reason::ScopeTwice
+                | Reason::Scopes(_)
+                | Reason::Binding
+                | Reason::UnknownBinding
+                | Reason::NotBound
+                | Reason::Unfit
+                | Reason::Revoked => false,
+            },
+        }
+    }
 }
 
 impl fmt::Display for TokenError {
@@ -115,6 +154,7 @@ impl fmt::Display for Reason {
             Self::Binding => "it is bound to the key of another client (cnf)",
             Self::UnknownBinding => "it is bound to something else than a client's key (cnf without mlk)",
             Self::NotBound => "it is bound to no client (cnf), and [auth.jwt] require_binding is set",
+            Self::Unfit => "its claims do not fit the type that the program asks for",
             Self::Revoked => "it was revoked",
         })
     }
@@ -141,6 +181,8 @@ pub enum TokenSettingError {
     },
     /// Tokens are asked for by `previous_…`, `audience` and the like, and there is no key.
     NoSource,
+    /// The program is to believe tokens, and there is no key.
+    Expected,
     /// The key is not one of the algorithm.
     Unfit {
         /// The setting.
@@ -204,6 +246,10 @@ impl fmt::Display for TokenSettingError {
                 "[auth.jwt] says what tokens must be and not what they are signed with; set secret, secret_file, \
                  public_key_file, jwks_file or jwks_url",
             ),
+            Self::Expected => formatter.write_str(
+                "this program takes tokens, and [auth.jwt] does not say what they are signed with; set algorithm, and \
+                 secret, secret_file, public_key_file, jwks_file or jwks_url",
+            ),
             Self::Unfit { setting, algorithm } => {
                 write!(formatter, "[auth.jwt] {setting} is no key of {algorithm}; correct one of the two")
             }
@@ -247,6 +293,7 @@ impl std::error::Error for TokenSettingError {
             Self::AlgorithmMissing
             | Self::TwoSources { .. }
             | Self::NoSource
+            | Self::Expected
             | Self::Unfit { .. }
             | Self::ShortSecret { .. }
             | Self::ReadableByAll { .. }

@@ -1,7 +1,7 @@
 //! The keys that tokens are judged by. Each has one algorithm, of its own and never of a token.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, Read as _},
     path::Path,
     time::SystemTime,
@@ -16,7 +16,10 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::error::TokenSettingError;
-use crate::config::{JwtAlgorithm, JwtSection, Place, Secret};
+use crate::{
+    config::{JwtAlgorithm, JwtSection, Place, Secret},
+    data_dir,
+};
 
 /// Shortest secret of HS256, in bytes: as long as the hash (RFC 7518 § 3.2).
 const LEAST_SECRET: usize = 32;
@@ -201,21 +204,12 @@ pub(super) fn read_bounded(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     if bytes.len() > MOST_BYTES { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
 
-/// As of a configuration with a secret in it: its group may read it.
-#[cfg(unix)]
 pub(crate) fn refuse_readable_by_all(setting: &'static str, path: &Path) -> Result<(), TokenSettingError> {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    let metadata = fs::metadata(path);
-    let metadata = metadata.map_err(|source| TokenSettingError::Read { setting, path: path.to_owned(), source })?;
-    let mode = metadata.permissions().mode() & 0o777;
-    let open = metadata.is_file() && mode & 0o007 != 0;
-    if open { Err(TokenSettingError::ReadableByAll { path: path.to_owned(), mode }) } else { Ok(()) }
-}
-
-#[cfg(not(unix))]
-pub(crate) fn refuse_readable_by_all(_: &'static str, _: &Path) -> Result<(), TokenSettingError> {
-    Ok(())
+    match data_dir::open_to_all(path) {
+        Ok(None) => Ok(()),
+        Ok(Some(mode)) => Err(TokenSettingError::ReadableByAll { path: path.to_owned(), mode }),
+        Err(source) => Err(TokenSettingError::Read { setting, path: path.to_owned(), source }),
+    }
 }
 
 /// Why a key set is not taken.
@@ -286,6 +280,8 @@ fn of_set_member(json: serde_json::Value, algorithm: JwtAlgorithm) -> Option<Key
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const RSA: &str = include_str!("testdata/rsa.pub.pem");

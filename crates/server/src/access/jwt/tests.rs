@@ -105,6 +105,43 @@ async fn refused(verifier: &TokenVerifier, token: &str) -> TokenError {
     judge(verifier, token).await.err().unwrap_or_else(|| panic!("it was believed: {token}"))
 }
 
+/// Files and environment end at a year; a program could set more, and then a token outlived the revocation of it.
+#[tokio::test]
+async fn regression_a_program_cannot_let_tokens_last_longer_than_revocations() {
+    let mut config = settings(Hs256);
+    for longest in [Duration::from_secs(10 * 365 * 86_400), Duration::MAX] {
+        config.auth.jwt.max_lifetime = longest;
+        let token = token(Hs256, &with("exp", json!(NOW + 366 * 86_400)));
+        assert_eq!(refused(&verifier(&config), &token).await, Reason::Lifetime.into());
+    }
+}
+
+/// What is a guess is shut out by address, and what an honest one shows is not.
+#[tokio::test]
+async fn what_nobody_with_the_key_has_made_is_a_guess_and_what_is_honest_is_none() {
+    let verifier = verifier(&settings(Hs256));
+    let good = token(Hs256, &claims());
+    let (signed, signature) = good.rsplit_once('.').expect("three parts");
+    let unsigned = token_of(r#"{"alg":"none"}"#, &claims().to_string(), &signing_key(Hs256), Hs256);
+    for guess in [format!("{signed}.{}", encode("x")), format!("x{good}"), "x".repeat(9_000), String::new(), unsigned] {
+        assert!(refused(&verifier, &guess).await.is_guess(), "{guess:.99}");
+    }
+    assert!(refused(&verifier, &format!("{}.{signature}", signed.replacen('.', "A.", 1))).await.is_guess());
+    for (claim, value) in [
+        ("exp", json!(NOW - 60)),
+        ("aud", json!("other")),
+        ("org", json!("rival")),
+        ("nbf", json!(NOW + 3_600)),
+        ("cnf", json!({ "mlk": encode("another client's, of 32 bytes ...") })),
+    ] {
+        assert!(!refused(&verifier, &token(Hs256, &with(claim, value))).await.is_guess(), "{claim}");
+    }
+    let mut config = settings(Hs256);
+    config.auth.jwt.key_id = Some("2027".into());
+    let older = token_of(r#"{"alg":"HS256","kid":"2026"}"#, &claims().to_string(), &signing_key(Hs256), Hs256);
+    assert!(!refused(&self::verifier(&config), &older).await.is_guess(), "its key has gone");
+}
+
 #[tokio::test]
 async fn a_token_of_every_algorithm_is_believed() {
     for algorithm in JwtAlgorithm::ALL {

@@ -51,6 +51,23 @@ impl Place {
     }
 }
 
+/// The revocations were read before the directory was locked: what a command wrote in between, which finds no server, was
+/// not in force until the next start.
+#[test]
+fn regression_what_was_revoked_between_reading_and_locking_is_in_force() -> TestResult {
+    let place = Place::new();
+    let server = place.load()?;
+    place.load()?.revoke_blocking(&token("t1"), at(NOW))?;
+    let is_revoked = || server.is_revoked(&verified("acme", "ann", Some("t1"), Some(NOW)));
+    assert!(!is_revoked(), "it was read before");
+    server.read_again()?;
+    assert!(is_revoked());
+    // What cannot be read is not passed over here either.
+    place.write("damaged");
+    assert!(matches!(server.read_again(), Err(RevocationError::Damaged { .. })) && is_revoked());
+    Ok(())
+}
+
 fn check(revocations: &Revocations) {
     let is_revoked = |tenant, name, id, issued| revocations.is_revoked(&verified(tenant, name, id, issued));
     assert!(is_revoked("acme", "bob", Some("t\n1\""), Some(NOW + 9)));
