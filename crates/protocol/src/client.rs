@@ -3,6 +3,7 @@
 //! Implements `docs/PROTOCOL.md` § Client states. Every socket has a [`SocketId`] and every discovery a [`Ticket`]; what
 //! comes late from an older one is passed over.
 
+mod channels;
 mod connecting;
 mod identity;
 mod interface;
@@ -12,6 +13,8 @@ use std::{collections::VecDeque, mem, time::Duration};
 
 use bytes::Bytes;
 
+use channels::Channels;
+pub use channels::{ChannelEvent, Follow, Subscription};
 use identity::Renewal;
 pub use interface::*;
 
@@ -119,6 +122,8 @@ pub struct ClientEndpoint {
     reason: AuthorizeReason,
     /// What was shown, or is to be, and is not answered. Until then it is shown to every connection.
     authenticating: Option<Showing>,
+    /// What the application follows.
+    channels: Channels,
     /// When what the server let the client in with expires.
     expires: Option<Timestamp>,
     last_authenticate: u64,
@@ -149,6 +154,7 @@ impl ClientEndpoint {
             credentials: Credentials::default(),
             reason: AuthorizeReason::Connect,
             authenticating: None,
+            channels: Channels::default(),
             expires: None,
             last_authenticate: 0,
             known: None,
@@ -192,9 +198,11 @@ impl ClientEndpoint {
         }
         if !self.congested
             && let Phase::Connected { socket, connection, .. } = &mut self.phase
-            && let Ok(Some(record)) = connection.poll_record(&mut self.session)
         {
-            return ClientOutput::Transmit(*socket, record);
+            self.channels.fill(&mut connection.updates);
+            if let Ok(Some(record)) = connection.poll_record(&mut self.session) {
+                return ClientOutput::Transmit(*socket, record);
+            }
         }
         if self.session.found_room() {
             return ClientOutput::Event(ClientEvent::Peer(PeerEvent::Room));
@@ -451,6 +459,7 @@ impl ClientEndpoint {
             backoff.ended_after(now - *since);
         }
         self.session.disconnect();
+        self.channels.disconnected();
         self.fail(now, failure);
     }
 
@@ -480,6 +489,7 @@ impl ClientEndpoint {
             self.outputs.push_back(ClientOutput::CloseSocket(socket, code));
         }
         self.phase = Phase::Closed;
+        self.channels = Channels::default();
         for id in self.session.abandon() {
             self.event(ClientEvent::Peer(PeerEvent::Cancelled(id)));
         }

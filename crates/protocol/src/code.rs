@@ -100,6 +100,13 @@ registry! {
         "This was asked for too often in too short a time."
         "Wait for as long as the error's data says, then ask again."
 
+    2000 TOO_MANY_CHANNELS "too_many_channels" final
+        "As many channels are open on this connection as may be."
+        "Close channels that nobody looks at any more."
+    2001 NO_SUCH_CHANNEL "no_such_channel" final
+        "There is no channel of this name."
+        "Check the name, and that the server declares channels like it."
+
     3000 SERVER_UNREACHABLE "server_unreachable" retry
         "Nothing answers at the server's address."
         "Check that the server runs and that the URL's host and port are right."

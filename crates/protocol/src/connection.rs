@@ -2,12 +2,14 @@
 //!
 //! It is the same on both sides. It owns the keys and the heartbeat; what outlives it is the [`Session`]'s.
 
+use std::collections::VecDeque;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
     cipher::{Opener, Sealer},
     error::Violation,
-    frame::PeerFrame,
+    frame::{Assembly, PeerFrame, Piece},
     heartbeat::{Due, Heartbeat, HeartbeatConfig},
     limits::{MAX_PLAINTEXT, MAX_RECORD, TAG},
     record::kind,
@@ -60,13 +62,20 @@ impl Link {
     }
 
     /// One record of what waits, or `None` when nothing does.
-    pub(crate) fn pack(&mut self, session: &mut Session) -> Result<Option<Bytes>, Violation> {
-        if !session.has_output() {
+    pub(crate) fn pack(&mut self, session: &mut Session, updates: &mut Updates) -> Result<Option<Bytes>, Violation> {
+        if !session.has_output() && updates.is_empty() {
             return Ok(None);
         }
-        let mut record = BytesMut::with_capacity(1 + (session.waiting_bytes() + CONTROL).min(MAX_PLAINTEXT) + TAG);
+        let waiting = session.waiting_bytes() + updates.bytes + CONTROL;
+        let mut record = BytesMut::with_capacity(1 + waiting.min(MAX_PLAINTEXT) + TAG);
         record.put_u8(self.kind());
-        session.pack(&mut record);
+        let end = record.len() + MAX_PLAINTEXT;
+        // What is told of channels has half a record at most while messages wait, and what they leave.
+        if session.has_output() {
+            updates.pack(&mut record, end - MAX_PLAINTEXT / 2);
+            session.pack(&mut record, end);
+        }
+        updates.pack(&mut record, end);
         self.seal(record).map(Some)
     }
 
@@ -79,14 +88,55 @@ impl Link {
     }
 }
 
+/// What goes out about channels: about one record of it. It belongs to the connection and goes with it.
+#[derive(Debug, Default)]
+pub(crate) struct Updates {
+    pieces: VecDeque<Piece>,
+    bytes: usize,
+}
+
+impl Updates {
+    pub(crate) fn push(&mut self, piece: Piece) {
+        self.bytes += piece.len();
+        self.pieces.push_back(piece);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Whether a record would not be full yet.
+    pub(crate) fn has_room(&self) -> bool {
+        self.bytes < MAX_PLAINTEXT
+    }
+
+    fn pack(&mut self, record: &mut BytesMut, end: usize) {
+        while let Some(piece) = self.pieces.pop_front_if(|piece| record.len() + piece.len() <= end) {
+            self.bytes -= piece.len();
+            piece.put(record);
+        }
+    }
+}
+
+impl Extend<Piece> for Updates {
+    fn extend<I: IntoIterator<Item = Piece>>(&mut self, pieces: I) {
+        pieces.into_iter().for_each(|piece| self.push(piece));
+    }
+}
+
 pub(crate) struct Connection {
     link: Link,
     heartbeat: Heartbeat,
+    /// On their way out.
+    pub(crate) updates: Updates,
+    /// On their way in.
+    pub(crate) assembly: Assembly,
 }
 
 impl Connection {
     pub(crate) fn new(link: Link, heartbeat: HeartbeatConfig, now: Timestamp) -> Self {
-        Self { link, heartbeat: Heartbeat::new(heartbeat, now) }
+        let heartbeat = Heartbeat::new(heartbeat, now);
+        Self { link, heartbeat, updates: Updates::default(), assembly: Assembly::default() }
     }
 
     /// Opens a record: its frames, still in one piece.
@@ -153,14 +203,14 @@ impl Connection {
 
     /// The next record for the socket.
     pub(crate) fn poll_record(&mut self, session: &mut Session) -> Result<Option<Bytes>, Violation> {
-        self.link.pack(session)
+        self.link.pack(session, &mut self.updates)
     }
 
     /// Everything that waits and `last` behind it, whatever the socket says: the connection is about to close.
     pub(crate) fn flush(&mut self, session: &mut Session, last: &Bytes) -> Result<Vec<Bytes>, Violation> {
         let mut records = Vec::new();
         session.acknowledge();
-        while let Some(record) = self.link.pack(session)? {
+        while let Some(record) = self.link.pack(session, &mut self.updates)? {
             records.push(record);
         }
         records.push(self.link.pack_frame(last)?);

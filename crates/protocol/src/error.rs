@@ -74,6 +74,8 @@ pub enum Violation {
     UnexpectedFrame,
     /// A call's number did not ascend, or was 0.
     CallReused,
+    /// A channel's number did not ascend, or was 0.
+    ChannelReused,
     /// A payload above the limit that Welcome told.
     PayloadTooLarge,
     /// Numbers of a session that do not fit: a gap, an acknowledgement of what was never sent, a resumption nobody
@@ -98,6 +100,7 @@ impl Violation {
             | Self::UnknownFrame
             | Self::UnexpectedFrame
             | Self::CallReused
+            | Self::ChannelReused
             | Self::PayloadTooLarge
             | Self::WrongSequence
             | Self::NoCredit
@@ -115,6 +118,7 @@ impl Violation {
             | Self::UnknownFrame
             | Self::UnexpectedFrame
             | Self::CallReused
+            | Self::ChannelReused
             | Self::PayloadTooLarge
             | Self::WrongSequence
             | Self::NoCredit => true,
@@ -146,6 +150,7 @@ impl fmt::Display for Violation {
             Self::UnknownFrame => formatter.write_str("a frame of an unknown kind came"),
             Self::UnexpectedFrame => formatter.write_str("a frame came out of turn"),
             Self::CallReused => formatter.write_str("a call's number did not ascend"),
+            Self::ChannelReused => formatter.write_str("a channel's number did not ascend"),
             Self::PayloadTooLarge => formatter.write_str("a payload was above the limit"),
             Self::WrongSequence => formatter.write_str("a number of the session did not fit"),
             Self::NoCredit => formatter.write_str("a stream sent more than it was asked for"),

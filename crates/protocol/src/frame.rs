@@ -4,6 +4,7 @@
 //! types: [`ClientFrame`] and [`ServerFrame`] share what both may send as [`PeerFrame`].
 
 mod admission;
+mod channel;
 mod greeting;
 pub(crate) mod kind;
 
@@ -12,7 +13,7 @@ use std::fmt;
 use bytes::Bytes;
 
 pub(crate) use self::kind::flag;
-pub use self::{admission::*, greeting::*};
+pub use self::{admission::*, channel::*, greeting::*};
 use crate::{
     code::Code,
     error::{Malformed, Violation},
@@ -176,6 +177,12 @@ pub enum ClientFrame {
     Bye,
     /// The client shows something new for itself.
     Authenticate(Authenticate),
+    /// The client wants to be told of a channel.
+    Open(Open),
+    /// The client does not want to be told any more.
+    Close(Handle),
+    /// The client wants something done in a channel.
+    Write(Write),
     /// What either side may send.
     Peer(PeerFrame),
 }
@@ -193,6 +200,8 @@ pub enum ServerFrame {
     Authenticated(Authenticated),
     /// What the client ought to know.
     Warn(Warn),
+    /// What is told of a channel.
+    Channel(ChannelFrame),
     /// What either side may send.
     Peer(PeerFrame),
 }
@@ -390,6 +399,9 @@ impl ClientFrame {
         match self {
             Self::Bye => encode(kind::BYE, |_| {}),
             Self::Authenticate(shown) => encode(kind::AUTHENTICATE, |mut sink| shown.write(&mut sink)),
+            Self::Open(open) => encode_with(kind::OPEN, open.flags(), |mut sink| open.write(&mut sink)),
+            Self::Close(handle) => encode(kind::CLOSE, |mut sink| wire::put_varint(&mut sink, handle.0)),
+            Self::Write(write) => encode_with(kind::WRITE, write.flags(), |mut sink| write.write(&mut sink)),
             Self::Peer(frame) => frame.encode(),
         }
     }
@@ -401,6 +413,9 @@ impl ClientFrame {
         match raw.kind {
             kind::BYE => Reader::new(&raw.body).finish().map(|()| Self::Bye).map_err(Violation::from),
             kind::AUTHENTICATE => Ok(Self::Authenticate(Authenticate::read(Reader::new(&raw.body))?)),
+            kind::OPEN => Ok(Self::Open(Open::read(raw)?)),
+            kind::CLOSE => Ok(Self::Close(Handle(Reader::new(&raw.body).only_varint()?))),
+            kind::WRITE => Ok(Self::Write(Write::read(raw)?)),
             _ => Err(Violation::UnknownFrame),
         }
     }
@@ -414,6 +429,7 @@ impl ServerFrame {
             Self::Goaway(goaway) => encode(kind::GOAWAY, |mut sink| goaway.write(&mut sink)),
             Self::Authenticated(answer) => encode(kind::AUTHENTICATED, |mut sink| answer.write(&mut sink)),
             Self::Warn(warn) => encode(kind::WARN, |mut sink| warn.write(&mut sink)),
+            Self::Channel(frame) => frame.encode(),
             Self::Peer(frame) => frame.encode(),
         }
     }
@@ -421,6 +437,9 @@ impl ServerFrame {
     pub(crate) fn read(raw: &RawFrame) -> Result<Self, Violation> {
         if let Some(frame) = PeerFrame::read(raw)? {
             return Ok(Self::Peer(frame));
+        }
+        if let Some(frame) = ChannelFrame::read(raw)? {
+            return Ok(Self::Channel(frame));
         }
         let reader = Reader::new(&raw.body);
         Ok(match raw.kind {

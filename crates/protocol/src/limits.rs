@@ -56,6 +56,9 @@ pub const DEFAULT_MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// Most that stands in a frame beside the payload, in bytes.
 pub(crate) const MAX_HEAD: usize = 1_024;
 
+/// Most that a client says for itself to the others in a channel, in bytes.
+pub const MAX_CHANNEL_DATA: usize = 4 * 1024;
+
 /// Largest payload of a volatile message, in bytes: it travels in one frame or not at all.
 pub const MAX_VOLATILE: usize = MAX_PLAINTEXT - MAX_HEAD;
 
@@ -95,6 +98,8 @@ pub struct Limits {
     pub max_message: usize,
     /// Calls of one peer that may be open at once; one more fails with `too_many_calls`.
     pub max_calls_in_flight: usize,
+    /// Channels that one client may have open at once on its connection; one more is refused with `too_many_channels`.
+    pub max_channels: usize,
     /// Bytes of messages that the other side has not confirmed; from there on calls and notifications fail with
     /// `backpressure`. The last message may stand out beyond it.
     pub max_outgoing_bytes: usize,
@@ -110,6 +115,7 @@ impl Default for Limits {
         Self {
             max_message: DEFAULT_MAX_MESSAGE,
             max_calls_in_flight: 1_024,
+            max_channels: 1_024,
             max_outgoing_bytes: 1024 * 1024,
             max_outgoing_frames: 2_048,
             max_volatile_bytes: 64 * 1024,

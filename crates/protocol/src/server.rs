@@ -6,12 +6,15 @@
 //! the client's next socket takes it ([`ServerEndpoint::take_session`]).
 
 mod admission;
+mod channels;
 mod interface;
 
 use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
+pub use channels::ChannelWish;
+use channels::Channels;
 pub use interface::*;
 
 use crate::{
@@ -91,6 +94,8 @@ pub struct ServerEndpoint {
     session: Session,
     /// When what the client has shown on this connection expires.
     expires: Option<Timestamp>,
+    /// What the client has opened on this connection.
+    channels: Channels,
     /// What the client shows and is not answered.
     authenticating: Option<AuthenticateId>,
     /// The socket takes no more for now.
@@ -113,6 +118,7 @@ impl ServerEndpoint {
             attempt: 0,
             session,
             expires: None,
+            channels: Channels::default(),
             authenticating: None,
             congested: false,
             told: None,
@@ -147,11 +153,11 @@ impl ServerEndpoint {
             if let Some(output) = self.outputs.pop_front() {
                 return output;
             }
-            if let Phase::Connected(connection) = &mut self.phase
-                && !self.congested
-            {
-                match connection.poll_record(&mut self.session) {
+            if matches!(self.phase, Phase::Connected(_)) && !self.congested {
+                match self.poll_record() {
                     Ok(Some(record)) => return ServerOutput::Transmit(record),
+                    // What was moved on its way may have left something to do.
+                    Ok(None) if !self.outputs.is_empty() => continue,
                     Ok(None) => {}
                     // The keys are spent.
                     Err(violation) => {
@@ -166,6 +172,14 @@ impl ServerEndpoint {
             }
             return ServerOutput::Wait(self.deadline());
         }
+    }
+
+    fn poll_record(&mut self) -> Result<Option<Bytes>, Violation> {
+        let Phase::Connected(mut connection) = mem::replace(&mut self.phase, Phase::Closed) else { return Ok(None) };
+        self.fill(&mut connection.updates);
+        let record = connection.poll_record(&mut self.session);
+        self.phase = Phase::Connected(connection);
+        record
     }
 
     /// The client has said good-bye.
@@ -469,6 +483,14 @@ impl ServerEndpoint {
                     }
                     self.outputs.push_back(ServerOutput::Event(ServerEvent::Authenticate(Box::new(shown))));
                 }
+                ClientFrame::Open(open) => self.handle_open(open, &mut connection.updates)?,
+                ClientFrame::Close(handle) => self.handle_close(handle),
+                ClientFrame::Write(mut write) => {
+                    if let Some(id) = self.session.call_came(write.id, None, &write.payload)? {
+                        write.id = id;
+                        self.event(ServerEvent::Write(Box::new(write)));
+                    }
+                }
                 ClientFrame::Peer(frame) => {
                     let tell = |event| self.outputs.push_back(ServerOutput::Event(ServerEvent::Peer(event)));
                     connection.handle_frame(now, frame, &mut self.session, tell)?;
@@ -559,6 +581,7 @@ impl ServerEndpoint {
         self.session.disconnect();
         self.congested = false;
         (self.expires, self.authenticating) = (None, None);
+        self.close_channels();
         self.phase = Phase::Parked { until: now + self.config.resume_window };
         self.event(ServerEvent::Parked(because));
     }
@@ -566,6 +589,7 @@ impl ServerEndpoint {
     /// Settles what is open and tells the application that it is over.
     fn end(&mut self, ended: Ended) {
         self.phase = Phase::Closed;
+        self.close_channels();
         let undelivered = self.session.undelivered();
         for id in self.session.abandon() {
             self.event(ServerEvent::Peer(PeerEvent::Cancelled(id)));

@@ -24,9 +24,10 @@ pub use registry::{Claim, Owner, Proof, Registry};
 
 use crate::{
     calls::{Asked, Serving, Way},
+    channel::Kind,
     code::Code,
     error::{Refused, Violation},
-    frame::{CallId, Failure, PeerFrame, RawFrame, Seq},
+    frame::{CallId, ClientFrame, Failure, PeerFrame, RawFrame, Seq, Write, WriteKind},
     limits::{Limits, MAX_PAYLOAD},
     payload::{Name, Payload},
     time::Timestamp,
@@ -206,10 +207,36 @@ impl Session {
         payload: Payload,
         options: CallOptions,
     ) -> Result<CallId, Refused> {
+        self.ask(now, None, name, payload, options)
+    }
+
+    /// Has something done in a channel.
+    pub(crate) fn write(
+        &mut self,
+        now: Timestamp,
+        channel: (WriteKind, Kind),
+        name: Name,
+        payload: Payload,
+        options: CallOptions,
+    ) -> Result<CallId, Refused> {
+        self.ask(now, Some(channel), name, payload, CallOptions { credit: None, ..options })
+    }
+
+    fn ask(
+        &mut self,
+        now: Timestamp,
+        channel: Option<(WriteKind, Kind)>,
+        name: Name,
+        payload: Payload,
+        options: CallOptions,
+    ) -> Result<CallId, Refused> {
         self.check(payload.bytes.len())?;
         let CallOptions { timeout, key, credit } = options;
         let (id, size, keyed) = (self.asked.next(), payload.bytes.len(), key.is_some());
-        let frame = PeerFrame::Call { id, name, key, credit, payload }.encode();
+        let frame = match channel {
+            None => PeerFrame::Call { id, name, key, credit, payload }.encode(),
+            Some((what, kind)) => ClientFrame::Write(Write { id, what, kind, name, key, payload }).encode(),
+        };
         let message = Message { role: Role::Call(id), lane: MAIN_LANE, payload: size, frame };
         self.asked.open(now, timeout, credit, keyed.then(|| message.clone()));
         self.outbox.push(message);
@@ -354,11 +381,7 @@ impl Session {
     pub(crate) fn handle(&mut self, frame: PeerFrame) -> Result<Option<PeerEvent>, Violation> {
         Ok(match frame {
             PeerFrame::Call { id, name, key, credit, payload } => {
-                self.check_incoming(&payload)?;
-                let known_as = self.serving.begin(id, credit)?;
-                if known_as.is_none() {
-                    self.say(id.0, PeerFrame::Fail { id, failure: Failure::of(Code::TOO_MANY_CALLS) });
-                }
+                let known_as = self.call_came(id, credit, &payload)?;
                 known_as.map(|id| PeerEvent::Call { id, name, key, credit, payload })
             }
             PeerFrame::Reply { id, payload } => {
@@ -388,6 +411,21 @@ impl Session {
             }
             PeerFrame::Ping(_) | PeerFrame::Pong(_) | PeerFrame::Seq(_) | PeerFrame::Ack(_) => None,
         })
+    }
+
+    /// Takes a call, or what is answered like one. Gives the number that the application knows it by.
+    pub(crate) fn call_came(
+        &mut self,
+        id: CallId,
+        credit: Option<u64>,
+        payload: &Payload,
+    ) -> Result<Option<CallId>, Violation> {
+        self.check_incoming(payload)?;
+        let known_as = self.serving.begin(id, credit)?;
+        if known_as.is_none() {
+            self.say(id.0, PeerFrame::Fail { id, failure: Failure::of(Code::TOO_MANY_CALLS) });
+        }
+        Ok(known_as)
     }
 
     fn settled(&mut self, id: CallId, outcome: Outcome) -> Option<PeerEvent> {
@@ -442,6 +480,11 @@ impl Session {
         self.serving.abandon()
     }
 
+    /// The largest payload that the other side takes.
+    pub(crate) fn most(&self) -> usize {
+        self.max_message
+    }
+
     pub(crate) fn has_output(&self) -> bool {
         self.outbox.has_output() || self.inbox.is_overdue()
     }
@@ -462,9 +505,9 @@ impl Session {
         self.outbox.undelivered()
     }
 
-    /// Moves into the record what fits. What is to be acknowledged goes along.
-    pub(crate) fn pack(&mut self, record: &mut BytesMut) {
+    /// Moves into the record what fits up to `end`. What is to be acknowledged goes along.
+    pub(crate) fn pack(&mut self, record: &mut BytesMut, end: usize) {
         self.acknowledge();
-        self.outbox.pack(record, |id| self.asked.transmitted(id));
+        self.outbox.pack(record, end, |id| self.asked.transmitted(id));
     }
 }

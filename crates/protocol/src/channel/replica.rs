@@ -24,11 +24,16 @@ struct Open {
     last: Offset,
     /// What was there when the channel was opened.
     head: Offset,
-    /// A snapshot is to come first.
-    snapshot: bool,
+    /// What the snapshot covers that is to come first.
+    covers: Option<Position>,
 }
 
 impl Replica {
+    /// For one that has seen the channel up to `since`, or nothing of it.
+    pub fn new(since: Option<Position>) -> Self {
+        Self { seen: since, open: None }
+    }
+
     /// What to open the channel with, on a new connection or again on this one.
     pub fn open(&mut self) -> Option<Position> {
         self.open = None;
@@ -47,41 +52,40 @@ impl Replica {
     pub fn handle_opened(&mut self, opened: &Opened) -> Result<(), OutOfOrder> {
         let Opened { epoch, from, tag, head, .. } = *opened;
         let position = tag.map(|tag| Position { epoch, mark: Mark { offset: from, tag } });
-        if opened.start == Start::Recovered && (position != self.seen || self.open.is_some()) {
+        let goes_on = opened.start != Start::Recovered || (position == self.seen && self.open.is_none());
+        if !goes_on || (opened.snapshot && position.is_none()) {
             return Err(OutOfOrder);
         }
         // A snapshot that is announced and does not come must not be taken for one that was seen.
         self.seen = position.filter(|_| !opened.snapshot);
-        self.open = Some(Open { epoch, last: from, head, snapshot: opened.snapshot });
+        self.open = Some(Open { epoch, last: from, head, covers: position.filter(|_| opened.snapshot) });
         Ok(())
     }
 
-    /// The snapshot that was announced is there.
+    /// The snapshot that was announced is there. Gives what it covers.
     ///
     /// # Errors
-    /// When it is not the one.
-    pub fn handle_snapshot(&mut self, covers: Position) -> Result<(), OutOfOrder> {
+    /// When none was.
+    pub fn handle_snapshot(&mut self) -> Result<Position, OutOfOrder> {
         let open = self.open.as_mut().ok_or(OutOfOrder)?;
-        if !open.snapshot || covers.epoch != open.epoch || covers.mark.offset != open.last {
-            return Err(OutOfOrder);
-        }
-        open.snapshot = false;
+        let covers = open.covers.take().ok_or(OutOfOrder)?;
         self.seen = Some(covers);
-        Ok(())
+        Ok(covers)
     }
 
-    /// An entry has come. Gives whether it was there already when the channel was opened.
+    /// An entry has come. Gives where it is, and whether it was there already when the channel was opened.
     ///
     /// # Errors
     /// When something is missing before it.
-    pub fn handle_update(&mut self, prev: Offset, mark: Mark) -> Result<bool, OutOfOrder> {
+    pub fn handle_update(&mut self, prev: Offset, mark: Mark) -> Result<(Position, bool), OutOfOrder> {
         let open = self.open.as_mut().ok_or(OutOfOrder)?;
-        if open.snapshot || prev != open.last || mark.offset <= open.last {
+        if open.covers.is_some() || prev != open.last || mark.offset <= open.last {
             return Err(OutOfOrder);
         }
         open.last = mark.offset;
-        self.seen = Some(Position { epoch: open.epoch, mark });
-        Ok(mark.offset <= open.head)
+        let position = Position { epoch: open.epoch, mark };
+        self.seen = Some(position);
+        Ok((position, mark.offset <= open.head))
     }
 
     /// Entries that are not for this client have been left out, up to this one.
@@ -90,7 +94,7 @@ impl Replica {
     /// When it has seen that one already.
     pub fn handle_advance(&mut self, mark: Mark) -> Result<(), OutOfOrder> {
         let open = self.open.as_mut().ok_or(OutOfOrder)?;
-        if open.snapshot || mark.offset <= open.last {
+        if open.covers.is_some() || mark.offset <= open.last {
             return Err(OutOfOrder);
         }
         open.last = mark.offset;

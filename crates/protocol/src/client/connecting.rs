@@ -133,6 +133,7 @@ impl ClientEndpoint {
             self.credentials = credentials;
             self.event(ClientEvent::Authenticated(id, Box::new(Ok(admission))));
         }
+        self.channels.connected();
         self.event(ClientEvent::Status(Status::Connected));
         // The first round trip is worth knowing at once.
         connection.ping(now, &mut self.session);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::{ChannelEvent, Subscription};
 use crate::{
     backoff::BackoffConfig,
     code::Code,
@@ -182,6 +183,8 @@ pub enum ClientEvent {
     Warned(Code, String),
     /// A notification that waited for the server's first word is not sent: now it is known to be more than it takes.
     Refused(Receipt, Refused),
+    /// Something of a channel that the application follows.
+    Channel(Subscription, Box<ChannelEvent>),
     /// The server wants something, or has answered.
     Peer(PeerEvent),
 }

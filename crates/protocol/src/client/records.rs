@@ -3,6 +3,7 @@
 //! Implements `docs/PROTOCOL.md` § Client states, § Frames.
 
 use super::*;
+use crate::limits::MAX_HEAD;
 
 impl ClientEndpoint {
     pub(super) fn handle_record(&mut self, now: Timestamp, socket: SocketId, record: Bytes) {
@@ -67,12 +68,14 @@ impl ClientEndpoint {
         awaiting: &mut Option<Option<ServerKey>>,
     ) -> Result<Option<ConnectFailure>, Violation> {
         let mut plaintext = connection.open(now, record)?;
+        let most = self.config.limits.max_message + MAX_HEAD;
         while let Some(raw) = frame::next_frame(&mut plaintext)? {
             // Before Welcome nobody knows of which session it would be.
             if awaiting.is_some() && raw.is_reliable() {
                 return Err(Violation::UnexpectedFrame);
             }
             if let Some(raw) = self.session.take(now, raw)?
+                && let Some(raw) = connection.assembly.take(raw, most)?
                 && let Some(failure) = self.handle_frame(now, connection, renewal, &raw, awaiting)?
             {
                 return Ok(Some(failure));
@@ -107,6 +110,10 @@ impl ClientEndpoint {
                 self.event(ClientEvent::Authenticated(id, Box::new(result)));
                 Ok(None)
             }
+            (ServerFrame::Channel(frame), None) => {
+                self.handle_channel(frame, &mut connection.updates);
+                Ok(None)
+            }
             (ServerFrame::Warn(Warn { code, message }), None) => {
                 self.event(ClientEvent::Warned(code, message));
                 Ok(None)
@@ -128,7 +135,11 @@ impl ClientEndpoint {
             }
             (ServerFrame::Welcome(_) | ServerFrame::Reject(_), None)
             | (
-                ServerFrame::Goaway(_) | ServerFrame::Authenticated(_) | ServerFrame::Warn(_) | ServerFrame::Peer(_),
+                ServerFrame::Goaway(_)
+                | ServerFrame::Authenticated(_)
+                | ServerFrame::Warn(_)
+                | ServerFrame::Channel(_)
+                | ServerFrame::Peer(_),
                 Some(_),
             ) => Err(Violation::UnexpectedFrame),
         }

@@ -69,13 +69,13 @@ impl Credentials {
     }
 }
 
-fn put_payload(sink: &mut impl Sink, tag: u64, payload: Option<&Payload>) {
+pub(super) fn put_payload(sink: &mut impl Sink, tag: u64, payload: Option<&Payload>) {
     if let Some(payload) = payload {
         wire::put_field(sink, tag, &[&[payload.encoding as u8], &payload.bytes[..]].concat());
     }
 }
 
-fn read_payload(mut reader: Reader<'_>) -> Result<Payload, Malformed> {
+pub(super) fn read_payload(mut reader: Reader<'_>) -> Result<Payload, Malformed> {
     let bytes = Bytes::copy_from_slice(reader.rest());
     Payload::read(&bytes, &mut Reader::new(&bytes))
 }

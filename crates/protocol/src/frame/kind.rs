@@ -24,7 +24,17 @@ pub(crate) const CREDIT: u8 = 0x17;
 pub(crate) const END: u8 = 0x18;
 pub(crate) const FIRST: u8 = 0x19;
 pub(crate) const MORE: u8 = 0x1a;
-// 0x20 Open, 0x21 Opened, 0x22 Update, 0x23 Advance, 0x24 Members, 0x25 Write, 0x26 Close, 0x27 Closed
+pub(crate) const OPEN: u8 = 0x20;
+pub(crate) const OPENED: u8 = 0x21;
+pub(crate) const UPDATE: u8 = 0x22;
+pub(crate) const ADVANCE: u8 = 0x23;
+// 0x24 Members
+pub(crate) const WRITE: u8 = 0x25;
+pub(crate) const CLOSE: u8 = 0x26;
+pub(crate) const CLOSED: u8 = 0x27;
+pub(crate) const SNAPSHOT: u8 = 0x28;
+pub(crate) const CHANNEL_FIRST: u8 = 0x29;
+pub(crate) const CHANNEL_MORE: u8 = 0x2a;
 
 /// The bits of a frame's second byte.
 pub(crate) mod flag {
@@ -34,17 +44,21 @@ pub(crate) mod flag {
     pub(crate) const KEYED: u8 = 0x02;
     /// A Call wants a stream, and says how many items it takes.
     pub(crate) const STREAM: u8 = 0x04;
+    /// Who opens a channel does not want to hear what it has written itself.
+    pub(crate) const QUIET: u8 = 0x08;
 }
 
 /// Whether frames of this kind are numbered, acknowledged and sent again.
 pub(super) fn is_reliable(kind: u8) -> bool {
-    matches!(kind, CALL | REPLY | FAIL | CANCEL | NOTIFY | ITEM | CREDIT | END | FIRST | MORE)
+    matches!(kind, CALL | REPLY | FAIL | CANCEL | NOTIFY | ITEM | CREDIT | END | FIRST | MORE | WRITE)
 }
 
 /// The flags that a kind may have.
 pub(super) fn flags_of(kind: u8) -> u8 {
     match kind {
         CALL => flag::ASK | flag::KEYED | flag::STREAM,
+        WRITE => flag::ASK | flag::KEYED,
+        OPEN => flag::QUIET,
         kind if is_reliable(kind) => flag::ASK,
         _ => 0,
     }
@@ -52,5 +66,5 @@ pub(super) fn flags_of(kind: u8) -> u8 {
 
 /// Whether a message of this kind may come in parts.
 pub(super) fn may_be_in_parts(kind: u8) -> bool {
-    matches!(kind, CALL | REPLY | FAIL | NOTIFY | ITEM)
+    matches!(kind, CALL | REPLY | FAIL | NOTIFY | ITEM | WRITE)
 }

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::ChannelWish;
 use crate::{
     auth::Auth,
     code::Code,
     error::Violation,
-    frame::{Authenticate, Epoch, Ref, ResetReason, SessionId},
+    frame::{Authenticate, Epoch, Ref, ResetReason, SessionId, Write},
     heartbeat::HeartbeatConfig,
     key::{IdentityCell, KeyRole, SharedKey, SharedKeyId},
     limits::{Deadlines, Limits, Pace, RekeyPolicy},
@@ -186,6 +187,10 @@ pub enum ServerEvent {
     Resumed,
     /// The connection has ended, for this reason, and the session waits for its client.
     Parked(Ended),
+    /// The client wants something of a channel.
+    Channel(Box<ChannelWish>),
+    /// The client wants something done in a channel: answer with [`ServerEndpoint::answer`](super::ServerEndpoint::answer).
+    Write(Box<Write>),
     /// The client wants something, or has answered.
     Peer(PeerEvent),
     /// It is over, with so many messages that the client has not confirmed. It comes once, last, and only after

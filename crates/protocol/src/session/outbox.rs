@@ -12,7 +12,7 @@ use super::Sent;
 use crate::{
     error::Refused,
     frame::{self, CallId, Seq, kind},
-    limits::{ANSWERS, CONTROL_FRAMES, Limits, MAX_PLAINTEXT, PART, PARTS_A_RECORD},
+    limits::{ANSWERS, CONTROL_FRAMES, Limits, PART, PARTS_A_RECORD},
 };
 
 /// The lane of calls and notifications. Every other lane is that of the answers to one call, and has its number.
@@ -327,9 +327,8 @@ impl Outbox {
     }
 
     /// Moves into `record` as many whole frames as fit; `transmitted` hears of every call that it takes a byte of.
-    pub(crate) fn pack(&mut self, record: &mut BytesMut, mut transmitted: impl FnMut(CallId)) {
-        let end = record.len() + MAX_PLAINTEXT;
-        let room = |record: &BytesMut| end - record.len();
+    pub(crate) fn pack(&mut self, record: &mut BytesMut, end: usize, mut transmitted: impl FnMut(CallId)) {
+        let room = |record: &BytesMut| end.saturating_sub(record.len());
         while let Some(frame) = self.control.pop_front_if(|frame| frame.len() <= room(record)) {
             record.put_slice(&frame);
         }
@@ -435,8 +434,13 @@ impl Outbox {
 pub(crate) fn name_in(frame: &Bytes) -> Option<crate::payload::Name> {
     let body = frame::body_of(frame);
     let mut reader = crate::wire::Reader::new(&body);
-    if frame.first() == Some(&kind::CALL) {
-        reader.varint().ok()?;
+    match *frame.first()? {
+        kind::CALL => _ = reader.varint().ok()?,
+        kind::WRITE => {
+            reader.varint().ok()?;
+            reader.array::<2>().ok()?;
+        }
+        _ => {}
     }
     crate::payload::Name::read(&body, &mut reader).ok()
 }
@@ -444,7 +448,10 @@ pub(crate) fn name_in(frame: &Bytes) -> Option<crate::payload::Name> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::payload::{Name, Payload};
+    use crate::{
+        limits::MAX_PLAINTEXT,
+        payload::{Name, Payload},
+    };
 
     fn message(role: Role, size: usize) -> Message {
         let name = Name::new("n").expect("a name");
@@ -455,7 +462,7 @@ mod tests {
     fn pack(outbox: &mut Outbox) -> usize {
         let mut records = 0;
         while outbox.has_output() {
-            outbox.pack(&mut BytesMut::new(), |_| {});
+            outbox.pack(&mut BytesMut::new(), MAX_PLAINTEXT, |_| {});
             records += 1;
         }
         records
@@ -520,10 +527,10 @@ mod tests {
             outbox.push(message(Role::Call(CallId(number)), 1));
         }
         let mut transmitted = Vec::new();
-        outbox.pack(&mut BytesMut::new(), |id| transmitted.push(id.0));
+        outbox.pack(&mut BytesMut::new(), MAX_PLAINTEXT, |id| transmitted.push(id.0));
         assert!(outbox.withdraw(Role::Call(CallId(3))), "no record has it");
         while outbox.has_output() {
-            outbox.pack(&mut BytesMut::new(), |id| transmitted.push(id.0));
+            outbox.pack(&mut BytesMut::new(), MAX_PLAINTEXT, |id| transmitted.push(id.0));
         }
         transmitted.dedup();
         assert_eq!(transmitted, [1, 2, 4]);

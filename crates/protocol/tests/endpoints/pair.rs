@@ -293,7 +293,11 @@ impl Pair {
                 }
             }
             ServerEvent::Authenticate(shown) => self.asked_in.push(shown.as_ref().clone()),
-            ServerEvent::Resumed | ServerEvent::Peer(_) | ServerEvent::HandshakeFailed(_) => {}
+            ServerEvent::Resumed
+            | ServerEvent::Channel(_)
+            | ServerEvent::Write(_)
+            | ServerEvent::Peer(_)
+            | ServerEvent::HandshakeFailed(_) => {}
         }
     }
 

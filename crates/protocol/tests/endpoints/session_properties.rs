@@ -370,6 +370,7 @@ impl World {
                 | ClientEvent::Session(_)
                 | ClientEvent::Refused(..)
                 | ClientEvent::Authenticated(..)
+                | ClientEvent::Channel(..)
                 | ClientEvent::Warned(..) => {}
             }
         }

@@ -76,6 +76,7 @@ pub(crate) fn kinds(heard: &[ClientEvent]) -> Vec<&'static str> {
         ClientEvent::Session(_) => "session",
         ClientEvent::Authenticated(..) => "authenticated",
         ClientEvent::Warned(..) => "warned",
+        ClientEvent::Channel(..) => "channel",
         ClientEvent::Peer(PeerEvent::Message { .. }) => "message",
         ClientEvent::Peer(PeerEvent::Settled { .. }) => "settled",
         ClientEvent::Peer(PeerEvent::Cancelled(_)) => "cancelled",

@@ -1,0 +1,525 @@
+//! Channels over the endpoints of both sides, with an engine behind the server's: what a client is told, whatever
+//! happens to its connection.
+
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use moorline_engine::{Answer, Append, Engine, Limit, MemoryEngine, OpId, Retention};
+use moorline_protocol::{
+    channel::{Beginning, ChannelId, Entry, Kind, LogEpoch, Position, Start, Want},
+    client::{
+        ChannelEvent, ClientConfig, ClientEndpoint, ClientEvent, ClientInput, ClientOutput, Follow, SocketId,
+        SocketInput, Subscription,
+    },
+    code::Code,
+    frame::{Admission, Epoch, Failure, Handle, WriteKind},
+    payload::{Name, Payload},
+    server::{
+        ChannelWish, Encryption, Resumable, ServerConfig, ServerEndpoint, ServerEvent, ServerInput, ServerOutput,
+    },
+    session::{CallOptions, Outcome, PeerEvent},
+    subject::Tenant,
+    time::{Timestamp, UnixMillis},
+    url::DialUrl,
+};
+
+/// A memory engine's answers are there at once.
+fn now<T>(mut answer: Answer<'_, T>) -> T {
+    match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(found) => found.unwrap_or_else(|error| panic!("{error}")),
+        Poll::Pending => panic!("a memory engine waits"),
+    }
+}
+
+#[derive(Default)]
+struct Words(Mutex<Vec<(ChannelId, LogEpoch, Arc<Entry>)>>);
+
+impl moorline_engine::Watcher for Words {
+    fn appended(&self, channel: &ChannelId, epoch: LogEpoch, entry: &Arc<Entry>) {
+        self.0.lock().unwrap().push((channel.clone(), epoch, Arc::clone(entry)));
+    }
+
+    fn removed(&self, _: &ChannelId) {}
+}
+
+/// A client and a server, in plain mode, and an engine.
+struct Scene {
+    at: u64,
+    client: ClientEndpoint,
+    socket: Option<SocketId>,
+    server: Option<ServerEndpoint>,
+    saved: Option<ServerEndpoint>,
+    config: Arc<ServerConfig>,
+    engine: MemoryEngine,
+    words: Arc<Words>,
+    retention: Retention,
+    beginning: Beginning,
+    open: BTreeMap<Handle, ChannelId>,
+    /// The server does not answer wishes.
+    silent: bool,
+    heard: Vec<(Subscription, ChannelEvent)>,
+    settled: Vec<Outcome>,
+    connections: u8,
+    /// Bytes that the socket takes until it is congested; `None` takes everything.
+    room: Option<usize>,
+}
+
+impl Scene {
+    fn new(beginning: Beginning) -> Self {
+        let mut config = ClientConfig::new(DialUrl::parse("ws://localhost/").unwrap());
+        config.suite = None;
+        let words = Arc::new(Words::default());
+        let engine = MemoryEngine::new([7; 32]);
+        engine.watch(Arc::clone(&words) as _);
+        let mut server_config = ServerConfig::new(Encryption::Off, Epoch([2; 8]));
+        server_config.limits.max_channels = 3;
+        Self {
+            at: 0,
+            client: ClientEndpoint::new(config, [1; 32]),
+            socket: None,
+            server: None,
+            saved: None,
+            config: Arc::new(server_config),
+            engine,
+            words,
+            retention: Retention::ALL,
+            beginning,
+            open: BTreeMap::new(),
+            silent: false,
+            heard: Vec::new(),
+            settled: Vec::new(),
+            connections: 0,
+            room: None,
+        }
+    }
+
+    fn connected(beginning: Beginning) -> Self {
+        let mut scene = Self::new(beginning);
+        scene.client.start(scene.time());
+        scene.run();
+        scene
+    }
+
+    fn time(&self) -> Timestamp {
+        Timestamp::from_millis(self.at)
+    }
+
+    fn follow(&mut self, name: &str) -> Subscription {
+        let history = match self.beginning {
+            Beginning::Newest(most) => most as u64,
+            Beginning::Snapshot => 0,
+        };
+        let (name, since, data) = (Name::new(name).unwrap(), None, None);
+        let follow = Follow { kind: Kind::Topic, name, quiet: false, history, since, data };
+        let subscription = self.client.follow(follow).unwrap();
+        self.run();
+        subscription
+    }
+
+    fn write(&mut self, name: &str, content: &str, key: Option<&str>) {
+        let mut options = CallOptions::default();
+        options.key = key.map(|key| Name::new(key).unwrap());
+        let (time, payload) = (self.time(), Payload::bytes(content.to_owned()));
+        let channel = (WriteKind::Append, Kind::Topic);
+        self.client.write(time, channel, Name::new(name).unwrap(), payload, options).unwrap();
+    }
+
+    fn append(&self, name: &str, content: impl Into<Bytes>) -> Position {
+        let append = Append::new(content.into(), UnixMillis(5), self.retention);
+        now(self.engine.append(&id(name), append)).position
+    }
+
+    /// Cuts the connection; the client makes the next one when it is run.
+    fn cut(&mut self) {
+        let time = self.time();
+        if let (Some(socket), Some(server)) = (self.socket.take(), &mut self.server) {
+            self.client.handle_input(time, ClientInput::Socket(socket, SocketInput::Closed(1006)));
+            server.handle_input(time, ServerInput::SocketClosed);
+            self.drain_server();
+            self.saved = self.server.take();
+        }
+    }
+
+    fn reconnect(&mut self) {
+        self.cut();
+        self.run();
+        self.at += 30_000;
+        self.client.handle_input(self.time(), ClientInput::Wake);
+        self.run();
+    }
+
+    /// Until nobody has anything to do.
+    fn run(&mut self) {
+        for _ in 0..10_000 {
+            let busy = [self.drain_client(), self.tell_entries(), self.drain_server()];
+            if !busy.contains(&true) {
+                return;
+            }
+        }
+        panic!("it never ends");
+    }
+
+    fn tell_entries(&mut self) -> bool {
+        let words = std::mem::take(&mut *self.words.0.lock().unwrap());
+        let Some(server) = &mut self.server else { return false };
+        for (channel, epoch, entry) in &words {
+            for (handle, _) in self.open.iter().filter(|(_, open)| *open == channel) {
+                server.tell_entry(*handle, *epoch, entry, true);
+            }
+        }
+        !words.is_empty()
+    }
+
+    fn drain_client(&mut self) -> bool {
+        let mut busy = false;
+        loop {
+            match self.client.poll_output() {
+                ClientOutput::OpenSocket { socket, .. } => {
+                    self.connections += 1;
+                    self.socket = Some(socket);
+                    let seed = [self.connections; 32];
+                    self.server = Some(ServerEndpoint::new(Arc::clone(&self.config), seed, self.time()));
+                    self.client.handle_input(self.time(), ClientInput::Socket(socket, SocketInput::Opened));
+                }
+                ClientOutput::Transmit(_, record) => {
+                    let time = self.time();
+                    if let Some(server) = &mut self.server {
+                        server.handle_input(time, ServerInput::Record(record));
+                    }
+                }
+                ClientOutput::Event(ClientEvent::Channel(subscription, event)) => {
+                    self.heard.push((subscription, *event));
+                }
+                ClientOutput::Event(ClientEvent::Peer(PeerEvent::Settled { outcome, .. })) => {
+                    self.settled.push(outcome)
+                }
+                ClientOutput::Event(_) => {}
+                ClientOutput::Wait(_) => return busy,
+                other => panic!("{other:?}"),
+            }
+            busy = true;
+        }
+    }
+
+    fn drain_server(&mut self) -> bool {
+        let (mut busy, time) = (false, self.time());
+        while let Some(server) = &mut self.server {
+            match server.poll_output() {
+                ServerOutput::Transmit(record) => {
+                    if let Some(room) = &mut self.room {
+                        *room = room.saturating_sub(record.len());
+                        server.handle_input(time, ServerInput::Congested(*room == 0));
+                    }
+                    if let Some(socket) = self.socket {
+                        let input = SocketInput::Record(record);
+                        self.client.handle_input(time, ClientInput::Socket(socket, input));
+                    }
+                }
+                ServerOutput::Event(ServerEvent::Arrived(arrival)) => {
+                    let saved = self.saved.as_mut().and_then(|saved| match &arrival.auth.resume {
+                        Some(resume) if saved.can_resume(resume) == Resumable::Yes => saved.take_session(),
+                        _ => None,
+                    });
+                    match saved {
+                        Some(saved) => {
+                            assert!(server.resume(time, UnixMillis(0), saved, Admission::default()).is_ok());
+                        }
+                        None => server.admit(time, UnixMillis(0), None, Admission::default()),
+                    }
+                }
+                ServerOutput::Event(ServerEvent::Channel(wish)) => self.wish(*wish),
+                ServerOutput::Event(ServerEvent::Write(write)) => {
+                    let op = write.key.map(|key| OpId(key.as_str().as_bytes().try_into().unwrap()));
+                    let append = Append::new(write.payload.bytes, UnixMillis(5), self.retention);
+                    let channel = id(write.name.as_str());
+                    let position = now(self.engine.append(&channel, Append { op, ..append })).position;
+                    self.tell_entries();
+                    let answer = Payload::bytes(position.to_bytes());
+                    self.server.as_mut().unwrap().answer(write.id, Ok(answer)).unwrap();
+                }
+                ServerOutput::Event(_) => {}
+                ServerOutput::CloseSocket(code) => panic!("{code}"),
+                ServerOutput::Wait(_) => return busy,
+            }
+            busy = true;
+        }
+        busy
+    }
+
+    fn wish(&mut self, wish: ChannelWish) {
+        let server = self.server.as_mut().unwrap();
+        match wish {
+            ChannelWish::Open(_) if self.silent => {}
+            ChannelWish::Open(open) if open.name.as_str() == "secret" => {
+                server.close_channel(open.handle, Code::FORBIDDEN, "not yours");
+            }
+            ChannelWish::Open(open) => {
+                self.open.insert(open.handle, id(open.name.as_str()));
+                let beginning = match self.beginning {
+                    Beginning::Newest(_) => Beginning::Newest(open.history as usize),
+                    Beginning::Snapshot => Beginning::Snapshot,
+                };
+                server.attach(open.handle, beginning);
+            }
+            ChannelWish::Read(handle, Want::Page { range, entries, bytes }) => {
+                let page = now(self.engine.read(&self.open[&handle], range, Limit { entries, bytes }));
+                server.give_page(handle, page, |_| true);
+            }
+            ChannelWish::Read(handle, Want::Snapshot) => {
+                let (bounds, snapshot) = now(self.engine.snapshot(&self.open[&handle]));
+                server.give_snapshot(handle, bounds, snapshot);
+            }
+            ChannelWish::Closed(handle) => {
+                self.open.remove(&handle);
+            }
+        }
+    }
+
+    /// What was heard since the last time, in short.
+    fn heard(&mut self) -> Vec<String> {
+        let heard = std::mem::take(&mut self.heard).into_iter().map(|(_, event)| match event {
+            ChannelEvent::Opened { start, snapshot } => {
+                let with = if snapshot { " with snapshot" } else { "" };
+                match start {
+                    Start::New => format!("new{with}"),
+                    Start::Recovered => format!("recovered{with}"),
+                    Start::Gap(gap) => format!("{gap:?}{with}").to_lowercase(),
+                }
+            }
+            ChannelEvent::Snapshot { content, .. } => format!("snapshot {}", short(&content)),
+            ChannelEvent::Update { content, before, .. } => {
+                format!("{}{}", short(&content), if before { " before" } else { "" })
+            }
+            ChannelEvent::Closed(code, message) => format!("closed: {code} {message}").trim().to_owned(),
+        });
+        heard.collect()
+    }
+}
+
+fn short(content: &Bytes) -> String {
+    if content.len() > 20 { format!("{} bytes", content.len()) } else { String::from_utf8_lossy(content).into_owned() }
+}
+
+fn id(name: &str) -> ChannelId {
+    ChannelId::new(Tenant::default(), Kind::Topic, Name::new(name).unwrap())
+}
+
+#[test]
+fn who_opens_a_channel_hears_its_history_and_what_comes() {
+    let mut scene = Scene::connected(Beginning::Newest(2));
+    for content in ["a", "b", "c"] {
+        scene.append("room", content);
+    }
+    scene.follow("room");
+    assert_eq!(scene.heard(), ["new", "b before", "c before"]);
+    scene.append("room", "d");
+    scene.append("elsewhere", "x");
+    scene.run();
+    assert_eq!(scene.heard(), ["d"]);
+}
+
+#[test]
+fn who_comes_back_hears_what_was_missed_and_only_that() {
+    let mut scene = Scene::connected(Beginning::Newest(10));
+    scene.append("room", "a");
+    let subscription = scene.follow("room");
+    scene.heard();
+    scene.reconnect();
+    assert_eq!(scene.heard(), ["recovered"]);
+    scene.cut();
+    let last = scene.append("room", "b");
+    scene.words.0.lock().unwrap().clear();
+    scene.reconnect();
+    assert_eq!(scene.heard(), ["recovered", "b before"]);
+    assert_eq!(scene.client.seen(subscription), Some(last));
+}
+
+#[test]
+fn who_cannot_go_on_is_told_why_and_begins_anew() {
+    let mut scene = Scene::connected(Beginning::Newest(10));
+    scene.retention = Retention { entries: 2, ..Retention::ALL };
+    scene.append("room", "a");
+    scene.follow("room");
+    scene.heard();
+    scene.cut();
+    for content in ["b", "c", "d", "e"] {
+        scene.append("room", content);
+    }
+    scene.words.0.lock().unwrap().clear();
+    scene.reconnect();
+    assert_eq!(scene.heard(), ["trimmed", "d before", "e before"]);
+    now(scene.engine.remove(&id("room"), moorline_engine::Removal::Always));
+    scene.reconnect();
+    assert_eq!(scene.heard(), ["recreated"]);
+}
+
+#[test]
+fn what_is_large_comes_whole_and_calls_go_in_between() {
+    let mut scene = Scene::connected(Beginning::Newest(10));
+    scene.follow("room");
+    scene.heard();
+    for size in [0, 1, 16 * 1024, 16 * 1024 + 1, 65_000, 1_000_000, 3 * 1024 * 1024] {
+        scene.append("room", vec![7; size]);
+        scene.run();
+        let expected = if size > 20 { format!("{size} bytes") } else { "\u{7}".repeat(size) };
+        assert_eq!(scene.heard(), [expected]);
+    }
+    // Cut in the middle of one, it comes whole by the next connection.
+    scene.room = Some(200_000);
+    scene.append("room", vec![7; 1_000_000]);
+    scene.run();
+    assert_eq!(scene.heard(), Vec::<String>::new());
+    scene.room = None;
+    scene.reconnect();
+    assert_eq!(scene.heard(), ["recovered", "1000000 bytes before"]);
+}
+
+#[test]
+fn what_the_client_does_not_take_closes_the_channel_alone() {
+    let mut scene = Scene::connected(Beginning::Newest(10));
+    scene.follow("room");
+    scene.follow("other");
+    scene.heard();
+    scene.append("room", vec![7; 5 * 1024 * 1024]);
+    scene.append("other", "x");
+    scene.run();
+    let mut heard = scene.heard();
+    heard.sort();
+    assert_eq!(heard, ["closed: too_large", "x"]);
+    assert_eq!(scene.open.len(), 1, "the application hears of it");
+}
+
+#[test]
+fn a_write_is_answered_with_its_position_after_it_is_told() {
+    let mut scene = Scene::connected(Beginning::Newest(10));
+    let subscription = scene.follow("room");
+    scene.heard();
+    scene.write("room", "mine", None);
+    scene.run();
+    assert_eq!(scene.heard(), ["mine"]);
+    let Some(Outcome::Reply(payload)) = scene.settled.pop() else { panic!("it is answered") };
+    assert_eq!(Position::from_bytes(&payload.bytes), scene.client.seen(subscription));
+}
+
+#[test]
+fn a_write_with_a_key_is_done_once_over_a_lost_session() {
+    let mut scene = Scene::connected(Beginning::Newest(10));
+    scene.follow("room");
+    scene.heard();
+    scene.write("room", "once", Some("0123456789abcdef"));
+    // It gets there, and its answer does not come back.
+    scene.drain_client();
+    scene.drain_server_without_the_client();
+    scene.cut();
+    scene.saved = None;
+    scene.reconnect();
+    assert!(matches!(scene.settled[..], [Outcome::Reply(_)]), "{:?}", scene.settled);
+    let entries = now(scene.engine.usage(&id("room"))).entries;
+    assert_eq!(entries, 1);
+}
+
+impl Scene {
+    /// What the server says is lost on its way.
+    fn drain_server_without_the_client(&mut self) {
+        let socket = self.socket.take();
+        self.drain_server();
+        self.socket = socket;
+    }
+}
+
+#[test]
+fn one_that_is_refused_leaves_the_others_alone() {
+    let mut scene = Scene::connected(Beginning::Newest(10));
+    scene.follow("secret");
+    scene.follow("room");
+    assert_eq!(scene.heard(), ["closed: forbidden not yours", "new"]);
+    scene.reconnect();
+    assert_eq!(scene.heard(), ["recovered"], "what is closed is not opened again");
+}
+
+#[test]
+fn more_channels_than_may_be_are_refused() {
+    let mut scene = Scene::connected(Beginning::Newest(10));
+    let first = scene.follow("1");
+    for name in ["2", "3", "4"] {
+        scene.follow(name);
+    }
+    assert_eq!(scene.heard(), ["new", "new", "new", "closed: too_many_channels"]);
+    scene.client.unfollow(first);
+    scene.follow("5");
+    assert_eq!(scene.heard(), ["new"]);
+    assert_eq!(scene.open.len(), 3);
+}
+
+#[test]
+fn who_follows_no_longer_is_told_nothing_more() {
+    let mut scene = Scene::connected(Beginning::Newest(10));
+    let subscription = scene.follow("room");
+    scene.heard();
+    scene.append("room", "a");
+    scene.client.unfollow(subscription);
+    scene.run();
+    assert_eq!(scene.heard(), Vec::<String>::new());
+    assert!(scene.open.is_empty());
+    scene.reconnect();
+    assert_eq!(scene.heard(), Vec::<String>::new());
+}
+
+#[test]
+fn a_slow_client_costs_what_one_page_costs_and_hears_everything() {
+    let mut scene = Scene::connected(Beginning::Newest(10));
+    scene.follow("room");
+    scene.heard();
+    scene.room = Some(1);
+    scene.append("room", "first");
+    scene.run();
+    for _ in 0..2_000 {
+        scene.append("room", vec![7; 1_000]);
+        scene.run();
+    }
+    assert_eq!(scene.heard(), ["first"]);
+    scene.room = None;
+    let time = scene.time();
+    scene.server.as_mut().unwrap().handle_input(time, ServerInput::Congested(false));
+    scene.run();
+    assert_eq!(scene.heard().len(), 2_000);
+}
+
+#[test]
+fn an_application_that_does_not_decide_leaves_a_channel_open_to_its_end() {
+    let mut scene = Scene::connected(Beginning::Newest(10));
+    scene.silent = true;
+    let subscription = scene.follow("room");
+    assert_eq!((scene.heard(), scene.open.len()), (Vec::<String>::new(), 0));
+    scene.client.unfollow(subscription);
+    scene.run();
+    scene.silent = false;
+    scene.reconnect();
+    assert_eq!(scene.heard(), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_write_fails_with_is_its_own() {
+    let mut scene = Scene::connected(Beginning::Newest(10));
+    scene.write("room", "a", None);
+    scene.drain_client();
+    let server = scene.server.as_mut().unwrap();
+    loop {
+        match server.poll_output() {
+            ServerOutput::Event(ServerEvent::Write(write)) => {
+                server.answer(write.id, Err(Failure::of(Code::FORBIDDEN))).unwrap();
+                break;
+            }
+            ServerOutput::Wait(_) => panic!("it wants something"),
+            _ => {}
+        }
+    }
+    scene.run();
+    assert!(matches!(&scene.settled[..], [Outcome::Failed(failure)] if failure.code == Code::FORBIDDEN));
+}

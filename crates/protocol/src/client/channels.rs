@@ -1,0 +1,214 @@
+//! The channels that the application follows: opened on every connection, each from where it was seen.
+//!
+//! Implements `docs/PROTOCOL.md` § Following a channel.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::*;
+use crate::{
+    channel::{Kind, OutOfOrder, Position, Replica, Start},
+    connection::Updates,
+    frame::{ChannelFrame, Handle, Open, Piece, WriteKind},
+    limits::MAX_CHANNEL_DATA,
+    time::UnixMillis,
+};
+
+/// A channel that the application follows, for as long as it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Subscription(pub u64);
+
+/// How a channel is to be followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Follow {
+    /// Of which kind it is.
+    pub kind: Kind,
+    /// Which channel.
+    pub name: Name,
+    /// Whether what this client writes is left out.
+    pub quiet: bool,
+    /// How many of the newest entries to begin with, and again where it cannot go on.
+    pub history: u64,
+    /// From where the application has it already.
+    pub since: Option<Position>,
+    /// What this client says for itself to the others in the channel.
+    pub data: Option<Payload>,
+}
+
+/// What the application hears of a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChannelEvent {
+    /// It goes on, on this connection: from where it was seen, or anew. With `snapshot` a snapshot comes first.
+    Opened {
+        /// How it goes on.
+        start: Start,
+        /// Whether a snapshot comes first.
+        snapshot: bool,
+    },
+    /// Everything up to a position.
+    Snapshot {
+        /// What it covers.
+        position: Position,
+        /// When it was made.
+        at: UnixMillis,
+        /// What it says.
+        content: Bytes,
+    },
+    /// An entry.
+    Update {
+        /// Where it is.
+        position: Position,
+        /// When it was written.
+        at: UnixMillis,
+        /// What it says.
+        content: Bytes,
+        /// It had been written before the channel was opened on this connection.
+        before: bool,
+    },
+    /// The server does not tell of it any more. Nothing comes after this.
+    Closed(Code, String),
+}
+
+#[derive(Debug)]
+struct Followed {
+    follow: Follow,
+    replica: Replica,
+    /// On this connection.
+    handle: Option<Handle>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Channels {
+    followed: BTreeMap<Subscription, Followed>,
+    by_handle: BTreeMap<Handle, Subscription>,
+    to_open: VecDeque<Subscription>,
+    last: u64,
+    last_handle: u64,
+}
+
+impl Channels {
+    /// There is a connection.
+    pub(super) fn connected(&mut self) {
+        self.last_handle = 0;
+        self.to_open = self.followed.keys().copied().collect();
+    }
+
+    /// There is none any more.
+    pub(super) fn disconnected(&mut self) {
+        self.by_handle.clear();
+        self.to_open.clear();
+        self.followed.values_mut().for_each(|followed| followed.handle = None);
+    }
+
+    /// Moves into `updates` what is to be opened, about a record of it.
+    pub(super) fn fill(&mut self, updates: &mut Updates) {
+        while updates.has_room()
+            && let Some(subscription) = self.to_open.pop_front()
+        {
+            let Some(followed) = self.followed.get_mut(&subscription) else { continue };
+            self.last_handle += 1;
+            let handle = Handle(self.last_handle);
+            followed.handle = Some(handle);
+            self.by_handle.insert(handle, subscription);
+            let Follow { kind, ref name, quiet, history, ref data, .. } = followed.follow;
+            let (name, data) = (name.clone(), data.clone());
+            let open = Open { handle, kind, name, quiet, since: followed.replica.open(), history, data };
+            updates.push(Piece { head: ClientFrame::Open(open).encode(), content: Bytes::new() });
+        }
+    }
+}
+
+impl ClientEndpoint {
+    /// Follows a channel from now on, over every connection. What there is of it comes as [`ClientEvent::Channel`].
+    ///
+    /// # Errors
+    /// [`Refused::Closed`]; [`Refused::TooLarge`] when the data is more than [`MAX_CHANNEL_DATA`].
+    pub fn follow(&mut self, follow: Follow) -> Result<Subscription, Refused> {
+        self.open()?;
+        if follow.data.as_ref().is_some_and(|data| data.bytes.len() > MAX_CHANNEL_DATA) {
+            return Err(Refused::TooLarge);
+        }
+        let channels = &mut self.channels;
+        channels.last += 1;
+        let subscription = Subscription(channels.last);
+        let replica = Replica::new(follow.since);
+        channels.followed.insert(subscription, Followed { follow, replica, handle: None });
+        if matches!(self.phase, Phase::Connected { .. }) {
+            channels.to_open.push_back(subscription);
+        }
+        Ok(subscription)
+    }
+
+    /// Follows a channel no longer. Nothing more is told of it.
+    pub fn unfollow(&mut self, subscription: Subscription) {
+        let Some(Followed { handle: Some(handle), .. }) = self.channels.followed.remove(&subscription) else { return };
+        self.channels.by_handle.remove(&handle);
+        if let Phase::Connected { connection, .. } = &mut self.phase {
+            connection.updates.push(Piece { head: ClientFrame::Close(handle).encode(), content: Bytes::new() });
+        }
+    }
+
+    /// Up to where a channel has been seen.
+    pub fn seen(&self, subscription: Subscription) -> Option<Position> {
+        self.channels.followed.get(&subscription).and_then(|followed| followed.replica.seen())
+    }
+
+    /// Has something done in a channel. It settles like a call; with a key it is done once however often it is sent.
+    ///
+    /// # Errors
+    /// When nothing was sent, and why.
+    pub fn write(
+        &mut self,
+        now: Timestamp,
+        channel: (WriteKind, Kind),
+        name: Name,
+        payload: Payload,
+        options: CallOptions,
+    ) -> Result<CallId, Refused> {
+        self.open()?;
+        self.session.write(now, channel, name, payload, options)
+    }
+
+    /// What is told under a handle that is not in use belongs to a channel that was closed, or opened again, since.
+    pub(super) fn handle_channel(&mut self, frame: ChannelFrame, updates: &mut Updates) {
+        let (ChannelFrame::Opened(handle, _)
+        | ChannelFrame::Snapshot(handle, ..)
+        | ChannelFrame::Update(handle, _)
+        | ChannelFrame::Advance(handle, _)
+        | ChannelFrame::Closed(handle, ..)) = &frame;
+        let handle = *handle;
+        let Some(subscription) = self.channels.by_handle.get(&handle).copied() else { return };
+        let Some(Followed { replica, .. }) = self.channels.followed.get_mut(&subscription) else { return };
+        let event = match frame {
+            ChannelFrame::Opened(_, opened) => replica
+                .handle_opened(&opened)
+                .map(|()| Some(ChannelEvent::Opened { start: opened.start, snapshot: opened.snapshot })),
+            ChannelFrame::Snapshot(_, at, content) => {
+                replica.handle_snapshot().map(|position| Some(ChannelEvent::Snapshot { position, at, content }))
+            }
+            ChannelFrame::Update(_, entry) => {
+                replica.handle_update(entry.prev, entry.mark).map(|(position, before)| {
+                    Some(ChannelEvent::Update { position, at: entry.at, content: entry.content, before })
+                })
+            }
+            ChannelFrame::Advance(_, mark) => replica.handle_advance(mark).map(|()| None),
+            ChannelFrame::Closed(_, code, message) => {
+                self.channels.by_handle.remove(&handle);
+                self.channels.followed.remove(&subscription);
+                Ok(Some(ChannelEvent::Closed(code, message)))
+            }
+        };
+        match event {
+            Ok(event) => {
+                if let Some(event) = event {
+                    self.event(ClientEvent::Channel(subscription, Box::new(event)));
+                }
+            }
+            // Nothing must be told that has a hole: the server finds out what is missing when it is asked again.
+            Err(OutOfOrder) => {
+                self.channels.by_handle.remove(&handle);
+                updates.push(Piece { head: ClientFrame::Close(handle).encode(), content: Bytes::new() });
+                self.channels.to_open.push_back(subscription);
+            }
+        }
+    }
+}
