@@ -372,6 +372,8 @@ impl Driver {
                 // Nobody has to listen.
                 let _ = self.parts.resets.send(reset);
             }
+            // It follows none.
+            ClientEvent::Channel(..) => {}
             ClientEvent::Refused(receipt, refused) => {
                 if let Some(confirmed) = self.confirming.remove(&receipt) {
                     let _ = confirmed.send(Err(refused));

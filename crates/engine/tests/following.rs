@@ -340,7 +340,7 @@ impl World {
                 subscriber.stands = Some(Position { epoch: opened.epoch, mark });
             }
             Told::Snapshot(snapshot) => {
-                subscriber.replica.handle_snapshot(snapshot.covers).unwrap();
+                assert_eq!(subscriber.replica.handle_snapshot().unwrap(), snapshot.covers);
                 let numbers = snapshot.content.chunks(8).map(|number| u64::from_le_bytes(number.try_into().unwrap()));
                 subscriber.state = numbers.collect();
                 *counters.entry("snapshot heard").or_default() += 1;

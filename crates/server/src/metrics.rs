@@ -300,6 +300,8 @@ impl Metrics {
             | ServerEvent::Authenticate(_)
             | ServerEvent::Resumed
             | ServerEvent::Parked(_)
+            | ServerEvent::Channel(_)
+            | ServerEvent::Write(_)
             | ServerEvent::Peer(_) => {}
         }
     }
@@ -319,7 +321,7 @@ impl Metrics {
             self.messages.of(Direction::In).inc();
         };
         match event {
-            ServerEvent::Peer(PeerEvent::Call { .. }) => message(),
+            ServerEvent::Peer(PeerEvent::Call { .. }) | ServerEvent::Write(_) => message(),
             ServerEvent::Peer(PeerEvent::Message { .. }) => {
                 message();
                 self.notifications.of(Direction::In).inc();
@@ -366,6 +368,7 @@ impl Metrics {
             )
             | ServerEvent::Arrived(_)
             | ServerEvent::Authenticate(_)
+            | ServerEvent::Channel(_)
             | ServerEvent::HandshakeFailed(_) => {}
         }
     }

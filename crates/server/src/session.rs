@@ -33,7 +33,9 @@ use moorline_protocol::{
     frame::{Authenticate, AuthenticateId, CallId, Failure, ResetReason, SessionId},
     payload::{Name, Payload},
     scope::Operation,
-    server::{Arrival, Ended, Rejection, Resumable, ServerEndpoint, ServerEvent, ServerInput, ServerOutput},
+    server::{
+        Arrival, ChannelWish, Ended, Rejection, Resumable, ServerEndpoint, ServerEvent, ServerInput, ServerOutput,
+    },
     session::Outcome,
     subject::Subject,
     time::Timestamp,

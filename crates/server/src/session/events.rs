@@ -83,6 +83,18 @@ impl Driver {
                     let _ = items.send(Item::Next(payload));
                 }
             }
+            // No channel is declared.
+            ServerEvent::Channel(wish) => {
+                if let ChannelWish::Open(open) = *wish {
+                    self.endpoint.close_channel(open.handle, Code::NO_SUCH_CHANNEL, "");
+                }
+            }
+            ServerEvent::Write(write) => {
+                self.count_message();
+                let failure = Failure::of(Code::NO_SUCH_CHANNEL);
+                // A failure is never too large.
+                let _ = self.endpoint.answer(write.id, Err(failure));
+            }
             // Nobody here asks for receipts.
             ServerEvent::Peer(PeerEvent::Confirmed(_)) => {}
             ServerEvent::Ended(ended, undelivered) => self.ended(ended, undelivered),

@@ -287,6 +287,10 @@ impl World<'_> {
                     Err(denial) => hold!(denial.code == Code::TOKEN_EXPIRED, "S16", "client {number}: {denial:?}"),
                 }
             }
+            ClientEvent::Channel(subscription, event) => {
+                let detail = format!("client {number} follows nothing and hears {event:?} of {subscription:?}");
+                return Err(Broken { invariant: "S12", detail, at: 0 });
+            }
             ClientEvent::Warned(code, _) => {
                 let detail = format!("client {number} is warned of {code:?}");
                 return Err(Broken { invariant: "S12", detail, at: 0 });

@@ -375,6 +375,10 @@ impl World<'_> {
                 let delay = self.rng.below(300);
                 self.agenda.at(self.now + delay, Later::Judge(number));
             }
+            ServerEvent::Channel(_) | ServerEvent::Write(_) => {
+                let detail = format!("client {client} has no channels and says {event:?}");
+                return Err(Broken { invariant: "S12", detail, at: 0 });
+            }
             ServerEvent::Resumed => self.transcript.note(self.now, &[7, number as u64, client as u64]),
             ServerEvent::Parked(because) => {
                 self.transcript.note(self.now, &[8, number as u64, client as u64]);
