@@ -106,7 +106,10 @@ pub(crate) async fn serve(socket: Io, read: Bytes, shared: Arc<Shared>, address:
 /// Who it is.
 async fn decide(arrival: &Arrival, shared: &Shared, address: SocketAddr) -> Result<Entry, TurnedAway> {
     let attempt = Attempt::new(address, arrival, arrival.auth.credentials.clone());
-    let decided = timeout(shared.config.timeouts.decision, shared.gate.decide(attempt, SystemTime::now())).await;
+    // In a box: what it may take to judge (a key set over HTTP, for one) is twice all else that a socket needs, and who
+    // is silent never gets so far.
+    let deciding = Box::pin(shared.gate.decide(attempt, SystemTime::now()));
+    let decided = timeout(shared.config.timeouts.decision, deciding).await;
     decided.unwrap_or_else(|_| Err(TurnedAway::new(Code::SERVER_FULL, "the decision took too long")))
 }
 
