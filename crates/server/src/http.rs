@@ -32,7 +32,7 @@ use crate::{
     limits::{Held, Lines, Origin, TooMuch},
     listener::Terms,
     metrics::RefusedUpgrade,
-    proxy_protocol::ProxyProtocol,
+    proxy_protocol::{Arrival, ProxyProtocol},
     shared::Shared,
 };
 
@@ -54,7 +54,7 @@ const JSON: [(header::HeaderName, &str); 3] = [
     (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
 ];
 
-/// Where a request comes from: at first the TCP connection, or what a proxy says of it.
+/// Whose a request is: the client's address, whatever proxies it has come through.
 #[derive(Clone, Copy)]
 pub(crate) struct Remote(pub(crate) SocketAddr);
 
@@ -132,9 +132,8 @@ fn is_hashed(path: &str) -> bool {
 }
 
 async fn check_host(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
-    // From here on it is the client's address, not that of a proxy.
-    if let Some(Remote(peer)) = request.extensions().get::<Remote>().copied() {
-        let client = shared.callers.address(peer, request.headers());
+    if let Some(arrival) = request.extensions().get::<Arrival>().copied() {
+        let client = shared.callers.address(arrival, request.headers());
         request.extensions_mut().insert(Remote(client));
     }
     // RFC 9112 § 3.2: of several the proxy in front may have believed another one than we would.
