@@ -110,7 +110,25 @@ async fn headers(State(shared): State<Arc<Shared>>, request: Request, next: Next
 
 /// Static files, compressed where the client takes it, cached where the name says that the content never changes.
 fn static_files(files: ServeDir) -> Router {
-    Router::new().fallback_service(files).layer(CompressionLayer::new()).layer(middleware::from_fn(cache_control))
+    Router::new()
+        .fallback_service(files)
+        .layer(CompressionLayer::new())
+        .layer(middleware::from_fn(cache_control))
+        .layer(middleware::from_fn(hide_dotfiles))
+}
+
+/// What begins with a dot is the author's and not the page's: `.git`, `.env`, `.htpasswd`.
+async fn hide_dotfiles(request: Request, next: Next) -> Response {
+    if is_hidden(request.uri().path()) { StatusCode::NOT_FOUND.into_response() } else { next.run(request).await }
+}
+
+/// Whether a part of this path begins with a dot, save `.well-known` at the root (RFC 8615), or it does not decode, so
+/// that nobody can say.
+fn is_hidden(path: &str) -> bool {
+    let Some(path) = percent_decode(path) else { return true };
+    let mut parts = path.split(['/', '\\']).filter(|part| !part.is_empty()).peekable();
+    parts.next_if_eq(&".well-known");
+    parts.any(|part| part.starts_with('.'))
 }
 
 async fn cache_control(request: Request, next: Next) -> Response {
@@ -454,6 +472,33 @@ mod tests {
         }
         for path in ["/index.html", "/assets/logo.svg", "/assets/my-logo.svg", "/index-B2xk9_aQ.js"] {
             assert!(!is_hashed(path), "{path}");
+        }
+    }
+
+    /// A directory with the page in it often has more: `--public .` gave `.git` and `.env` to everybody.
+    #[test]
+    fn regression_what_begins_with_a_dot_is_served_to_nobody() {
+        for path in [
+            "/.env",
+            "/.git/HEAD",
+            "/.git",
+            "/app/.env.local",
+            "//.env",
+            "/%2eenv",
+            "/%2Egit/config",
+            "/app%2f.env",
+            "/app%5c.env",
+            "/./.env",
+            "/.well-known/.env",
+            "/app/.well-known/x",
+            "/.well-known%00/x",
+            "/.env%",
+            "/%ff",
+        ] {
+            assert!(is_hidden(path), "{path}");
+        }
+        for path in ["/", "/index.html", "/.well-known/security.txt", "/a.b/c.tar.gz", "/a..b", "/100%25", "/%C3%A9"] {
+            assert!(!is_hidden(path), "{path}");
         }
     }
 
