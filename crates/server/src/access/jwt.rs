@@ -49,7 +49,7 @@ use self::{
 use super::{Principal, revocation::Revocations};
 use crate::config::{Config, JwtAlgorithm, JwtSection};
 
-/// Keys that are tried on a token that does not say which is meant.
+/// Keys that are tried on a token that does not say, or not well enough, which is meant.
 const MOST_TRIED: usize = 4;
 
 /// Members of `aud`.
@@ -261,7 +261,7 @@ impl TokenVerifier {
             return Err(if none { Reason::NoKeys } else { Reason::UnknownKey });
         }
         if keys.len() > MOST_TRIED {
-            return Err(Reason::KeyIdMissing);
+            return Err(if id.is_some() { Reason::KeyIdAmbiguous } else { Reason::KeyIdMissing });
         }
         let named = parts.header.get("alg").and_then(Value::as_str);
         let mut refused = None;

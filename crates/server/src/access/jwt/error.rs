@@ -44,6 +44,8 @@ pub enum Reason {
     UnknownKey,
     /// It has no `kid`, and too many keys could be meant.
     KeyIdMissing,
+    /// Its `kid` leaves too many keys that could be meant: they have that name, or none.
+    KeyIdAmbiguous,
     /// The signature is not that of the key.
     Signature,
     /// A claim is missing.
@@ -93,7 +95,7 @@ impl TokenError {
                 | Reason::Critical
                 | Reason::Algorithm { .. }
                 | Reason::Signature => true,
-                Reason::NoKeys | Reason::UnknownKey | Reason::KeyIdMissing => false,
+                Reason::NoKeys | Reason::UnknownKey | Reason::KeyIdMissing | Reason::KeyIdAmbiguous => false,
                 // Whoever has the key has signed these.
                 Reason::Missing(_)
                 | Reason::Malformed(_)
@@ -138,6 +140,9 @@ impl fmt::Display for Reason {
             Self::NoKeys => "there are no keys yet to judge it by",
             Self::UnknownKey => "no key has its kid",
             Self::KeyIdMissing => "it has no kid, and there are too many keys to try them all",
+            Self::KeyIdAmbiguous => {
+                "too many keys have its kid, or none at all, to try them all; let every key have a kid of its own"
+            }
             Self::Signature => "its signature is not that of the key",
             Self::Missing(claim) => return write!(formatter, "it has no claim {claim:?}"),
             Self::Malformed(claim) => {
