@@ -5,7 +5,7 @@ use std::{fmt, io, path::PathBuf};
 use moorline_protocol::scope::InvalidScopes;
 
 use crate::{
-    access::revocation::RevocationError,
+    access::{jwt::TENANT_CLAIM, revocation::RevocationError},
     config::{JwtAlgorithm, Place},
 };
 
@@ -229,6 +229,18 @@ pub enum TokenSettingError {
     PreviousForGood,
     /// There is a list of tenants and no claim that names one.
     TenantClaimMissing,
+    /// A claim that has a meaning already is to be the tenant or the role as well.
+    ReservedClaim {
+        /// The setting.
+        setting: &'static str,
+        /// The claim.
+        claim: String,
+    },
+    /// One claim is to be the tenant and the role.
+    SameClaim {
+        /// The claim.
+        claim: String,
+    },
     /// Clocks may not differ by so much.
     Leeway,
     /// The revocations do not read.
@@ -276,6 +288,16 @@ impl fmt::Display for TokenSettingError {
             Self::TenantClaimMissing => {
                 formatter.write_str("[auth.jwt] tenants needs tenant_claim: the claim that names a token's tenant")
             }
+            Self::ReservedClaim { setting, claim } => write!(
+                formatter,
+                "[auth.jwt] {setting} cannot be {claim:?}, which says something else in every token; let your issuer use a \
+                 claim of its own, for example {setting} = {example:?}",
+                example = if *setting == TENANT_CLAIM { "org" } else { "role" },
+            ),
+            Self::SameClaim { claim } => write!(
+                formatter,
+                "[auth.jwt] tenant_claim and role_claim are both {claim:?}; let your issuer use a claim for each"
+            ),
             Self::Leeway => formatter.write_str("[auth.jwt] leeway is at most 1h: set the clocks right instead"),
             Self::Revocations(error) => error.fmt(formatter),
             Self::NoTls => formatter.write_str(
@@ -305,6 +327,8 @@ impl std::error::Error for TokenSettingError {
             | Self::InvalidKey { .. }
             | Self::PreviousForGood
             | Self::TenantClaimMissing
+            | Self::ReservedClaim { .. }
+            | Self::SameClaim { .. }
             | Self::Leeway
             | Self::NoTls
             | Self::NoRoots => None,
