@@ -314,10 +314,9 @@ impl TokenVerifier {
         let id = text(&claims, "jti", MAX_ID)?.map(str::to_owned);
         self.check_binding(&claims, shown)?;
         if let (Some(fits), Shown::Connection(_)) = (self.fits, shown)
-            && let Err(error) = fits(&claims)
+            && let Err(misfit) = fits(&claims)
         {
-            // The error may repeat what the token says, which no line at a usual level does.
-            tracing::debug!(%error, "the claims of a token do not fit the program's type");
+            tracing::debug!(%misfit, "the claims of a token do not fit the program's type");
             return Err(Reason::Unfit.into());
         }
         let issued = issued.map(|issued| UNIX_EPOCH + issued);
