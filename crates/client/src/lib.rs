@@ -396,7 +396,8 @@ impl Client {
         result.await.map_err(|_| Error::Closed(None))?.map_err(Error::Refused)
     }
 
-    /// Answers the server's calls of this name; a second handler of the name replaces the first.
+    /// Answers the server's calls of this name; a second handler of the name replaces the first. One that panics fails that
+    /// call alone, with `internal`.
     pub fn handle<T, R, Fut>(&self, name: &str, handler: impl Fn(T) -> Fut + Send + Sync + 'static)
     where
         T: DeserializeOwned + Send + 'static,
