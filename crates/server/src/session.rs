@@ -35,7 +35,6 @@ use moorline_protocol::{
     scope::Operation,
     server::{Arrival, Ended, Rejection, Resumable, ServerEndpoint, ServerEvent, ServerInput, ServerOutput},
     session::Outcome,
-    subject::Subject,
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
