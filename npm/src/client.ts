@@ -4,7 +4,7 @@ import { discover } from "./discovery.js";
 import { CallError, ConnectError, MoorlineError } from "./errors.js";
 import { fromCore } from "./failure.js";
 import { Handlers } from "./handlers.js";
-import { Listeners, type Unsubscribe } from "./listeners.js";
+import { Listeners, NamedListeners, type Unsubscribe } from "./listeners.js";
 import { checkCallOptions, checkNotifyOptions, checkReadyOptions, checkStreamOptions, unknownName } from "./options.js";
 import { followPage } from "./page.js";
 import { decode, encode, type Payload } from "./payload.js";
@@ -69,7 +69,7 @@ export class MoorlineClient implements Client {
   readonly #calls = new Map<number, Ongoing>();
   readonly #confirmations = new Map<number, Settlement<void>>();
   readonly #handlers = new Handlers((error) => this.#report(error));
-  readonly #messages = new Map<string, Listeners<unknown>>();
+  readonly #messages = new NamedListeners<unknown>();
   readonly #events: { readonly [E in keyof ClientEvents]: Listeners<ClientEvents[E]> } = {
     status: new Listeners(),
     session: new Listeners(),
@@ -258,10 +258,7 @@ export class MoorlineClient implements Client {
 
   listen(name: string, listener: (data: any) => void): Unsubscribe {
     checkName(name);
-    const present = this.#messages.get(name);
-    const listeners = present ?? new Listeners<unknown>();
-    if (!present) this.#messages.set(name, listeners);
-    return listeners.add(listener);
+    return this.#messages.add(name, listener);
   }
 
   on<E extends keyof ClientEvents>(event: E, listener: (value: ClientEvents[E]) => void): Unsubscribe {
@@ -443,8 +440,8 @@ export class MoorlineClient implements Client {
   }
 
   #onMessage(name: string, encoding: Encoding, body: Uint8Array): void {
-    const listeners = this.#messages.get(name);
-    if (!listeners || listeners.isEmpty) return;
+    const listeners = this.#messages.of(name);
+    if (!listeners) return;
     try {
       // One value for all of them, as with any event.
       listeners.emit(decode(encoding, body));

@@ -29,6 +29,32 @@ export class Listeners<T> {
   }
 }
 
+/** Listeners by name. Names that nobody listens to any more take no room: an application may make them up as it goes. */
+export class NamedListeners<T> {
+  readonly #byName = new Map<string, Listeners<T>>();
+
+  /** How many names are listened to. */
+  get size(): number {
+    return this.#byName.size;
+  }
+
+  of(name: string): Listeners<T> | undefined {
+    return this.#byName.get(name);
+  }
+
+  add(name: string, listener: (value: T) => void): Unsubscribe {
+    const present = this.#byName.get(name);
+    const listeners = present ?? new Listeners<T>();
+    if (!present) this.#byName.set(name, listeners);
+    const remove = listeners.add(listener);
+    return () => {
+      remove();
+      // Called again, the name may have come to others since.
+      if (listeners.isEmpty && this.#byName.get(name) === listeners) this.#byName.delete(name);
+    };
+  }
+}
+
 /** Lets the platform report an error of the application's as if nothing had caught it. */
 function reportUncaught(error: unknown): void {
   if (typeof globalThis.reportError === "function") globalThis.reportError(error);

@@ -1,7 +1,7 @@
 // Servers that are not there, are others, or will not have this page: each is named, with a way out.
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 
 import { assertHelps, claim, NETWORK } from "./support/claim.mjs";
 import { keyOf } from "./support/processes.mjs";
@@ -135,6 +135,47 @@ claim("a_page_of_a_foreign_origin_is_origin_refused_until_it_is_allowed", async 
   const { url } = await stage.fixture({ allowedOrigin: origin });
   assert.equal((await attempt(await stage.page(origin), url)).status, "connected");
 }, { tolerated: NETWORK });
+
+claim("a_page_on_another_port_is_refused_before_a_byte_of_the_handshake_until_it_is_allowed", async (stage) => {
+  const { vite } = await stage.project();
+  const site = await stage.site({ "/": vite });
+  const origin = `http://127.0.0.1:${site.port}`;
+  for (const [allowedOrigin, status, opens] of [[[], 403, false], [[origin], 101, true]]) {
+    const line = await tapped(stage);
+    const { key, port } = await stage.fixture({ publicUrl: line.url, allowedOrigin });
+    line.to(port);
+    const page = await stage.page(origin);
+    const { error } = await attempt(page, line.url, { serverKey: key });
+    if (!opens) assertHelps(error, "origin_refused");
+    // The client tries again and again; the newest may not have been answered yet.
+    const upgrades = line.lines.filter(({ up, down }) => /^Upgrade: websocket\r$/im.test(up) && down !== "");
+    assert(upgrades.length >= 1);
+    for (const { up, down } of upgrades) {
+      assert.match(up, new RegExp(`^Origin: ${origin}\r$`, "m"));
+      assert.match(down, new RegExp(`^HTTP/1.1 ${status} `));
+      // Behind the head of the request there is what the client says: where it may connect, HS1 and what follows.
+      assert.equal(up.split("\r\n\r\n").slice(1).join("").length > 0, opens);
+    }
+  }
+}, { tolerated: NETWORK });
+
+/** A line to a server that is told later, with every byte that has passed on each of its connections. */
+async function tapped(stage) {
+  const lines = [];
+  let port;
+  const server = createServer((near) => {
+    const line = { up: "", down: "" };
+    lines.push(line);
+    const far = connect(port, "127.0.0.1");
+    near.on("data", (bytes) => (line.up += bytes.toString("latin1")));
+    far.on("data", (bytes) => (line.down += bytes.toString("latin1")));
+    for (const [one, other] of [[near, far], [far, near]]) one.on("error", () => other.destroy()).pipe(other);
+    stage.onEnd(() => [near, far].forEach((socket) => socket.destroy()));
+  }).listen(0, "127.0.0.1");
+  stage.onEnd(() => server.close());
+  await once(server, "listening");
+  return { lines, url: `ws://127.0.0.1:${server.address().port}/moorline`, to: (later) => (port = later) };
+}
 
 claim("a_name_that_the_server_does_not_answer_to_is_host_refused", async (stage) => {
   const { port, key } = await stage.fixture();

@@ -3,6 +3,7 @@
 pub mod cutter;
 pub mod raw;
 pub mod scrape;
+pub mod timing;
 
 use std::net::SocketAddr;
 

@@ -195,3 +195,23 @@ async fn every_event_is_one_line_with_the_reference_that_the_client_was_shown_an
     }
     Ok(())
 }
+
+/// Control: the same names, written by the same layer without being escaped.
+#[test]
+fn a_name_that_is_not_escaped_begins_a_line_of_its_own_and_forges_an_event() {
+    let log = Log::default();
+    let writes = log.clone();
+    let lines = fmt::layer().with_writer(move || writes.clone()).with_ansi(false);
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+        tracing::info!(target: "moorline::audit", event = "refuse", subject = %FORGED);
+        tracing::info!(target: "moorline::audit", event = "refuse", subject = %"x".repeat(1 << 20));
+    });
+    let text = log.text();
+    let [first, forged, .., long] = &text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+    assert!(first.ends_with("subject=x"), "{first}");
+    assert!(
+        forged.starts_with("2026-01-01T00:00:00Z  INFO moorline::audit: event=\"accept\" subject=root"),
+        "{forged}"
+    );
+    assert!(text.contains('\u{202e}') && long.len() > 1 << 20);
+}

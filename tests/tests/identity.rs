@@ -213,17 +213,23 @@ async fn what_has_expired_ends_the_connection_and_the_session_goes_on_with_a_fre
 #[tokio::test]
 async fn a_session_is_not_given_to_another_subject_though_the_client_is_the_same() -> TestResult {
     let server = start().await?;
-    let cutter = Cutter::start(server.address(), |_| Harm::None).await?;
-    let (_, provider) = asked(|time| token(if time == 1 { "ann" } else { "bob" }));
-    let client = hasty(server.client_at(&cutter.url())?).credentials(provider).connect()?;
-    client.ready().await?;
-    let mut resets = client.resets();
-    let peer = server.peers.all().pop().ok_or("nobody is there")?;
-    let _ = peer.notify("for ann", &1);
-    // It comes back as somebody else.
-    cutter.cut().await;
-    assert_eq!(timeout(PATIENCE, resets.recv()).await??.reason, ResetReason::Unknown);
-    assert_eq!(client.call::<Value>("whoami", &()).await?["subject"], "bob");
+    // As somebody else; and, as a control, as the same with another token.
+    for (next, resumed) in [("bob", false), ("ann", true)] {
+        let cutter = Cutter::start(server.address(), |_| Harm::None).await?;
+        let (_, provider) = asked(move |time| token(if time == 1 { "ann" } else { next }));
+        let client = hasty(server.client_at(&cutter.url())?).credentials(provider).connect()?;
+        let first = client.ready().await?.id;
+        let mut resets = client.resets();
+        let peer = server.peers.all().pop().ok_or("nobody is there")?;
+        let _ = peer.notify("for ann", &1);
+        cutter.cut().await;
+        if !resumed {
+            assert_eq!(timeout(PATIENCE, resets.recv()).await??.reason, ResetReason::Unknown);
+        }
+        assert_eq!(client.call::<Value>("whoami", &()).await?["subject"], next);
+        assert_eq!(client.ready().await?.id == first, resumed);
+        client.close().await;
+    }
     Ok(())
 }
 

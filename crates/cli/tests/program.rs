@@ -192,6 +192,34 @@ fn while_it_drains_the_internal_listener_says_so() -> TestResult {
     Ok(())
 }
 
+#[cfg(unix)]
+#[test]
+fn regression_pages_are_served_and_dotfiles_beside_them_are_not() -> TestResult {
+    let dir = TempDir::new()?;
+    let www = dir.path().join("www");
+    for (file, text) in [
+        ("index.html", "page"),
+        (".env", "SECRET=1"),
+        (".git/HEAD", "ref"),
+        (".well-known/security.txt", "Contact"),
+        (".well-known/.env", "SECRET=1"),
+    ] {
+        let file = www.join(file);
+        fs::create_dir_all(file.parent().unwrap_or(&www))?;
+        fs::write(file, text)?;
+    }
+    // A link is the author's own doing, wherever it leads.
+    std::os::unix::fs::symlink(".env", www.join("linked"))?;
+    let server = Running::start(&mut moorline(dir.path(), &[SERVE, &["--public", "www"]].concat()))?;
+    for path in ["/.env", "/%2eenv", "/.git/HEAD", "/.git", "/.git/", "/.well-known/.env"] {
+        assert_eq!(answer(server.request(path)?)?, (404, String::new()), "{path}");
+    }
+    for (path, text) in [("/", "page"), ("/.well-known/security.txt", "Contact"), ("/linked", "SECRET=1")] {
+        assert_eq!(answer(server.request(path)?)?, (200, text.into()), "{path}");
+    }
+    Ok(())
+}
+
 /// More than the buffers of a socket take, so that a client who does not read keeps the server waiting.
 #[cfg(unix)]
 fn large_file(dir: &Path) -> TestResult {

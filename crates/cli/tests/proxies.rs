@@ -95,6 +95,12 @@ fn the_proxy_protocol_is_taken_from_trusted_proxies_and_nobody_else() -> TestRes
     // Who is behind the proxy is no proxy.
     assert_eq!(ask(&server, b"PROXY TCP4 203.0.113.9 192.0.2.1 51234 443\r\n", "X-Forwarded-For: 1.1.1.1\r\n")?, 403);
     server.wait_for("\"address\":\"203.0.113.9:51234")?;
+    // Nor does whoever is behind a proxy that does not know him speak for others.
+    for header in [&b"PROXY UNKNOWN\r\n"[..], b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"] {
+        assert_eq!(ask(&server, header, "X-Forwarded-For: 203.0.113.77\r\n")?, 403);
+        let line = server.next_with(&["a request was refused"])?;
+        assert!(line.contains("\"address\":\"127.0.0.1:"), "{line}");
+    }
     // A trusted one that says nothing is not answered: nobody knows for whom it asks.
     assert!(ask(&server, b"", "").is_err());
     server.wait_for("sent no PROXY header")?;

@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::{
     FutureExt, StreamExt,
-    future::{BoxFuture, poll_fn},
+    future::{AbortHandle, Abortable, BoxFuture, poll_fn},
     stream::FuturesUnordered,
 };
 use moorline_protocol::{
@@ -109,8 +109,10 @@ struct Driver {
     socket: Option<Socket>,
     /// The newest question: for the identity document, or for what is to be shown.
     asking: Option<BoxFuture<'static, ClientInput>>,
-    /// What the end waits for: handlers, calls that are told how they ended, sockets that say good-bye.
+    /// What the end waits for: handlers and listeners, calls that are told how they ended, sockets that say good-bye.
     running: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Of the calls of the server that are being answered.
+    aborts: HashMap<CallId, AbortHandle>,
     /// Whether the readers of streams are still there.
     readers: FuturesUnordered<BoxFuture<'static, Done>>,
     asked: HashMap<CallId, oneshot::Sender<Result<Outcome, Refused>>>,
@@ -132,10 +134,10 @@ pub(crate) struct Parts {
     pub(crate) provider: Option<Provider>,
 }
 
-/// How long the end waits for handlers that still run, and for the socket. What is left then is dropped.
+/// How long the end waits for listeners that still run, and for the socket. What is left then is dropped.
 const END_WITHIN: Duration = Duration::from_secs(10);
 
-/// Runs a client until it is closed, its socket gone and its handlers have ended or had their time.
+/// Runs a client until it is closed, its socket gone and its listeners have ended or had their time.
 pub(crate) async fn run(config: ClientConfig, seed: [u8; 32], commands: mpsc::Receiver<Command>, parts: Parts) {
     Driver::new(config, seed, parts).run(commands).await;
 }
@@ -148,6 +150,7 @@ impl Driver {
             socket: None,
             asking: None,
             running: FuturesUnordered::new(),
+            aborts: HashMap::new(),
             readers: FuturesUnordered::new(),
             asked: HashMap::new(),
             confirming: HashMap::new(),
@@ -264,8 +267,11 @@ impl Driver {
                 self.asking = None;
                 self.endpoint.handle_input(now, input);
             }
-            // An answer that is too large has been told to the server as a failure.
-            Step::Done(Done::Answer(id, result)) => drop(self.endpoint.answer(now, id, result)),
+            Step::Done(Done::Answer(id, result)) => {
+                self.aborts.remove(&id);
+                // An answer that is too large has been told to the server as a failure.
+                let _ = self.endpoint.answer(now, id, result);
+            }
             Step::Done(Done::CallerGone(id)) => {
                 self.asked.remove(&id);
                 self.streams.remove(&id);
@@ -382,7 +388,11 @@ impl Driver {
             ClientEvent::Peer(PeerEvent::Confirmed(receipt)) => self.confirm(receipt, true),
             ClientEvent::Peer(PeerEvent::Call { id, name, payload, .. }) => {
                 let run = self.parts.handlers.run(name.as_str(), payload);
-                self.running.push(run.map(move |result| Done::Answer(id, result)).boxed());
+                let (abort, registration) = AbortHandle::new_pair();
+                self.aborts.insert(id, abort);
+                let run = Abortable::new(run, registration);
+                let done = move |ended: Result<_, _>| ended.map_or(Done::Nothing, |result| Done::Answer(id, result));
+                self.running.push(run.map(done).boxed());
             }
             ClientEvent::Peer(PeerEvent::Message { name, payload, .. }) => {
                 let listeners = self.parts.handlers.hear(name.as_str(), &payload);
@@ -403,8 +413,11 @@ impl Driver {
                     let _ = settled.send(Ok(outcome));
                 }
             }
-            // The handler goes on; its answer will be passed over.
-            ClientEvent::Peer(PeerEvent::Cancelled(_)) => {}
+            ClientEvent::Peer(PeerEvent::Cancelled(id)) => {
+                if let Some(abort) = self.aborts.remove(&id) {
+                    abort.abort();
+                }
+            }
             // This client answers with no streams, and who is refused for want of room decides what then.
             ClientEvent::Peer(PeerEvent::Credit(_) | PeerEvent::Room) => {}
         }
@@ -423,6 +436,47 @@ mod tests {
         let view = watch::channel(View::default()).0;
         let parts = Parts { view, resets: broadcast::channel(1).0, handlers: Arc::default(), provider: None };
         (Driver::new(config, [7; 32], parts), commands, commands_in)
+    }
+
+    /// A handler whose caller had given up ran on, for as long as it liked.
+    #[tokio::test]
+    async fn regression_a_cancelled_call_drops_its_handler_and_no_other() {
+        let (mut driver, _commands, _commands_in) = driver();
+        let (dropped, mut drops) = mpsc::channel(2);
+        driver.parts.handlers.handle("hang", move |number: u64| {
+            let sender = dropped.clone();
+            // Dropped with the future, whether that ends or not.
+            let tells = Tells(number, sender);
+            async move {
+                pending::<()>().await;
+                drop(tells);
+                Ok(())
+            }
+        });
+        let call = |number: u64| PeerEvent::Call {
+            id: CallId(number),
+            name: Name::new("hang").expect("a name"),
+            payload: Payload::json(number.to_string()),
+            key: None,
+            credit: None,
+        };
+        driver.deliver(ClientEvent::Peer(call(1)));
+        driver.deliver(ClientEvent::Peer(call(2)));
+        assert!(driver.running.next().now_or_never().is_none());
+        assert!(drops.try_recv().is_err(), "both run");
+        driver.deliver(ClientEvent::Peer(PeerEvent::Cancelled(CallId(1))));
+        assert!(matches!(driver.running.next().now_or_never(), Some(Some(Done::Nothing))));
+        assert_eq!(drops.try_recv(), Ok(1));
+        assert!(drops.try_recv().is_err(), "the other goes on");
+        assert_eq!(driver.aborts.len(), 1);
+    }
+
+    struct Tells(u64, mpsc::Sender<u64>);
+
+    impl Drop for Tells {
+        fn drop(&mut self) {
+            let _ = self.1.try_send(self.0);
+        }
     }
 
     /// `Client::close` waited for as long as a handler ran: one that never ended kept a program from ending.

@@ -2,10 +2,11 @@
 
 use std::{
     collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 use moorline_protocol::{
     code::Code,
     frame::Failure,
@@ -68,21 +69,97 @@ impl Handlers {
         self.lock().listeners.entry(name.to_string()).or_default().push(listener);
     }
 
-    /// Starts the handler of a call.
+    /// Starts the handler of a call. Its panic fails that call.
     pub(crate) fn run(&self, name: &str, payload: Payload) -> BoxFuture<'static, Result<Payload, Failure>> {
-        match self.lock().handlers.get(name).cloned() {
-            Some(handler) => handler(payload),
+        // The lock goes first: a handler may set handlers.
+        let handler = self.lock().handlers.get(name).cloned();
+        match handler {
+            Some(handler) => {
+                let run = unless_it_panics(name, || handler(payload));
+                run.map(|result| result.unwrap_or_else(|| Err(Failure::of(Code::INTERNAL)))).boxed()
+            }
             None => Box::pin(std::future::ready(Err(Failure::of(Code::NOT_FOUND)))),
         }
     }
 
-    /// Starts the listeners of a notification.
+    /// Starts the listeners of a notification. A panic of one ends that one.
     pub(crate) fn hear(&self, name: &str, payload: &Payload) -> Vec<BoxFuture<'static, ()>> {
         let listeners = self.lock().listeners.get(name).cloned().unwrap_or_default();
-        listeners.iter().map(|listener| listener(payload.clone())).collect()
+        let run = |listener: &Listener| unless_it_panics(name, || listener(payload.clone())).map(drop).boxed();
+        listeners.iter().map(run).collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Tables> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Starts something of the program's and gives what it comes to; `None`, and a line in the log, when it panics: the driver
+/// that runs it has others to run, and a connection.
+fn unless_it_panics<T: Send + 'static>(
+    name: &str,
+    start: impl FnOnce() -> BoxFuture<'static, T>,
+) -> BoxFuture<'static, Option<T>> {
+    let name: Arc<str> = name.into();
+    let started = catch_unwind(AssertUnwindSafe(start));
+    let run = async move {
+        let ended = match started {
+            Ok(running) => AssertUnwindSafe(running).catch_unwind().await,
+            Err(panic) => Err(panic),
+        };
+        ended.inspect_err(|_| tracing::error!(handler = &*name, "a handler panicked")).ok()
+    };
+    run.boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    fn null() -> Payload {
+        Payload::json("null")
+    }
+
+    /// A panic went through the driver's task: the client was over, with its connection and all other calls.
+    #[tokio::test]
+    async fn regression_a_panic_of_a_handler_fails_its_call_only() {
+        let handlers = Handlers::default();
+        handlers.handle("at once", |(): ()| -> std::future::Ready<Result<(), Failure>> { panic!("at once") });
+        handlers.handle("later", async |(): ()| -> Result<(), Failure> { panic!("later") });
+        handlers.handle("well", async |(): ()| Ok(1));
+        for name in ["at once", "later"] {
+            assert_eq!(handlers.run(name, null()).await, Err(Failure::of(Code::INTERNAL)), "{name}");
+        }
+        assert_eq!(handlers.run("well", null()).await, Ok(Payload::json("1")));
+    }
+
+    #[tokio::test]
+    async fn regression_a_panic_of_a_listener_ends_it_alone() {
+        let (handlers, heard) = (Handlers::default(), Arc::new(AtomicBool::new(false)));
+        handlers.listen("news", |(): ()| -> std::future::Ready<()> { panic!("at once") });
+        handlers.listen("news", async |(): ()| panic!("later"));
+        let hears = heard.clone();
+        handlers.listen("news", move |(): ()| {
+            hears.store(true, Ordering::SeqCst);
+            std::future::ready(())
+        });
+        for listener in handlers.hear("news", &null()) {
+            listener.await;
+        }
+        assert!(heard.load(Ordering::SeqCst));
+    }
+
+    #[tokio::test]
+    async fn regression_a_handler_may_set_handlers() {
+        let handlers = Arc::new(Handlers::default());
+        let inner = handlers.clone();
+        handlers.handle("first", move |(): ()| {
+            inner.handle("second", async |(): ()| Ok(2));
+            std::future::ready(Ok(1))
+        });
+        assert_eq!(handlers.run("first", null()).await, Ok(Payload::json("1")));
+        assert_eq!(handlers.run("second", null()).await, Ok(Payload::json("2")));
     }
 }

@@ -396,7 +396,8 @@ impl Client {
         result.await.map_err(|_| Error::Closed(None))?.map_err(Error::Refused)
     }
 
-    /// Answers the server's calls of this name; a second handler of the name replaces the first.
+    /// Answers the server's calls of this name; a second handler of the name replaces the first. One that panics fails that
+    /// call alone, with `internal`. When the server gives up, or the session is over, its future is dropped.
     pub fn handle<T, R, Fut>(&self, name: &str, handler: impl Fn(T) -> Fut + Send + Sync + 'static)
     where
         T: DeserializeOwned + Send + 'static,
@@ -443,9 +444,9 @@ impl Client {
         self.command(Command::Ping).await
     }
 
-    /// Closes: what waits goes out, the server hears good-bye. Returns when the socket is gone and the handlers that still
-    /// run have ended, after 10 s at the latest: what runs on is then dropped at its next await. Nobody takes answers of
-    /// theirs any more.
+    /// Closes: what waits goes out, the server hears good-bye. Returns when the socket is gone and the listeners that
+    /// still run have ended, after 10 s at the latest: what runs on is then dropped at its next await. Handlers that still
+    /// run are dropped at once, since nobody takes their answers any more.
     pub async fn close(&self) {
         if self.command(Command::Close).await.is_ok() {
             self.commands.closed().await;

@@ -86,6 +86,8 @@ enum Phase {
     /// The try has failed; the next one comes in time.
     Waiting {
         until: Timestamp,
+        /// When the server wants to be asked again at the earliest: not even a wait that is cut short ends before.
+        not_before: Timestamp,
         failure: ConnectFailure,
     },
     Closed,
@@ -288,11 +290,17 @@ impl ClientEndpoint {
         self.session.end(id);
     }
 
-    /// The network is back or the page is shown again: a wait for the next try ends now.
+    /// The network is back or the page is shown again: a wait for the next try ends now, or, where the server has said
+    /// when it wants to be asked again, then.
     pub fn retry_now(&mut self, now: Timestamp) {
-        if let Phase::Waiting { failure, .. } = &self.phase {
+        let Phase::Waiting { until, not_before, failure } = &mut self.phase else { return };
+        if *not_before <= now {
             let failure = failure.clone();
             self.begin_attempt(now, Some(failure));
+        } else if *not_before < *until {
+            *until = *not_before;
+            let (attempt, retry_in, error) = (self.attempt, Some(*until - now), Some(failure.clone()));
+            self.event(ClientEvent::Status(Status::Connecting { attempt, retry_in, error }));
         }
     }
 
@@ -471,9 +479,10 @@ impl ClientEndpoint {
         let stops = failure.reference.is_some() && failure.code.stops();
         match &mut self.backoff {
             Some(backoff) if !stops => {
-                let wait = backoff.next(&mut self.entropy).max(failure.retry_after.unwrap_or_default());
+                let asked = failure.retry_after.unwrap_or_default();
+                let wait = backoff.next(&mut self.entropy).max(asked);
                 self.attempt = self.attempt.saturating_add(1);
-                self.phase = Phase::Waiting { until: now + wait, failure: failure.clone() };
+                self.phase = Phase::Waiting { until: now + wait, not_before: now + asked, failure: failure.clone() };
                 let (attempt, retry_in) = (self.attempt, Some(wait));
                 self.event(ClientEvent::Status(Status::Connecting { attempt, retry_in, error: Some(failure) }));
             }

@@ -29,8 +29,8 @@ impl Encoding {
     }
 }
 
-/// One value of the application. Cloning shares the bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One value of the application. Cloning shares the bytes. Its `Debug` tells how many there are and not which.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Payload {
     /// How to read the bytes.
     pub encoding: Encoding,
@@ -58,6 +58,13 @@ impl Payload {
     pub(crate) fn read(body: &Bytes, reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let encoding = Encoding::from_number(reader.u8()?).ok_or(Malformed::UnknownValue)?;
         Ok(Self { encoding, bytes: body.slice_ref(reader.rest()) })
+    }
+}
+
+impl std::fmt::Debug for Payload {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { encoding, bytes } = self;
+        formatter.debug_struct("Payload").field("encoding", encoding).field("len", &bytes.len()).finish()
     }
 }
 
@@ -106,6 +113,13 @@ impl std::fmt::Debug for Name {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `{:?}` of an event, as it stands in a log, had all that the application had said.
+    #[test]
+    fn regression_a_payload_is_shown_by_its_length() {
+        let payload = Payload::json(r#"{"password":"swordfish"}"#);
+        assert_eq!(format!("{payload:?}"), "Payload { encoding: Json, len: 24 }");
+    }
 
     #[test]
     fn names_are_short_plain_text() {

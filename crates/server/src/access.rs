@@ -3,8 +3,10 @@
 //! `origin` judges the head of the HTTP request, before anything is known of who asks; `forwarded` finds out from where
 //! he does; `jwt` whom a token speaks of, in `principal`'s words; `revocation` which tokens are believed no more;
 //! `issue` makes some.
+//! `claims` reads what a token says into a type of the program's.
 //! `gate` puts the ways in together, and `guard` is what a declaration asks of who uses it.
 
+pub(crate) mod claims;
 mod forwarded;
 pub(crate) mod gate;
 mod guard;

@@ -34,6 +34,7 @@ use crate::{
     },
     audit::Audit,
     config::Config,
+    data_dir::check_not_served,
     handler::{BoxedHandler, Running, States},
     headers,
     http::{Issuing, Warnings},
@@ -277,6 +278,9 @@ impl ServerBuilder {
         let needed = config.server.encryption && identity.is_none() && own;
         let mut unavailable = None;
         let needed = needed || config.tls.self_signed;
+        if let Some(public) = &config.server.public {
+            check_not_served(&config.server.data_dir, public)?;
+        }
         let data_dir = match DataDir::open_if(needed || control, &config.server.data_dir) {
             Err(DataDirError::Unusable { path, source }) if !needed => {
                 let path = path.display();

@@ -108,7 +108,8 @@ pub struct ServerSection {
     pub proxy_protocol: bool,
     /// Where the server keeps what outlives it. Default `$STATE_DIRECTORY`, otherwise `./moorline-data`.
     pub data_dir: PathBuf,
-    /// A directory of static files to serve beside the WebSocket. Default none.
+    /// A directory of static files to serve beside the WebSocket, save what begins with a dot and is not `.well-known` at
+    /// its root. Default none.
     pub public: Option<PathBuf>,
     /// Whether records are sealed: `"on"` or `"off"`, both ends alike. Default on.
     pub encryption: bool,

@@ -40,6 +40,13 @@ pub enum DataDirError {
         /// What the system says.
         source: io::Error,
     },
+    /// Everybody could get what is in it: it is in the directory of static files, or is that.
+    Served {
+        /// The directory.
+        path: PathBuf,
+        /// That of static files.
+        public: PathBuf,
+    },
 }
 
 impl fmt::Display for DataDirError {
@@ -59,6 +66,13 @@ impl fmt::Display for DataDirError {
                  --data-dir",
                 path.display()
             ),
+            Self::Served { path, public } => write!(
+                formatter,
+                "the data directory {} with the server's private key is in {}, which is served to everybody; choose one \
+                 outside of it, [server] data_dir or --data-dir, or serve only the folder with the pages",
+                path.display(),
+                public.display()
+            ),
         }
     }
 }
@@ -67,7 +81,7 @@ impl error::Error for DataDirError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
             Self::Unusable { source, .. } => Some(source),
-            Self::Taken { .. } => None,
+            Self::Taken { .. } | Self::Served { .. } => None,
         }
     }
 }
@@ -104,6 +118,18 @@ impl DataDir {
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// That what is in the data directory, which may not be there yet, is not served with the static files.
+pub(crate) fn check_not_served(path: &Path, public: &Path) -> Result<(), DataDirError> {
+    let (Ok(whole), Ok(served)) = (std::path::absolute(path), public.canonicalize()) else { return Ok(()) };
+    // What is not there is where the nearest folder above it is.
+    match whole.ancestors().find_map(|above| above.canonicalize().ok()) {
+        Some(above) if above.starts_with(&served) => {
+            Err(DataDirError::Served { path: path.to_owned(), public: public.to_owned() })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -159,6 +185,32 @@ mod tests {
     use super::*;
 
     type TestResult = Result<(), Box<dyn error::Error>>;
+
+    /// `--public .` with the default data directory gave the server's private key to whoever asked for
+    /// `/moorline-data/identity`.
+    #[test]
+    fn regression_a_data_directory_among_the_static_files_is_refused() -> TestResult {
+        let dir = tempfile::tempdir()?;
+        let at = |path: &str| dir.path().join(path);
+        for folder in ["www", "data", "www/there"] {
+            std::fs::create_dir(at(folder))?;
+        }
+        for (path, public) in [
+            ("data", "."),
+            ("not/yet", "."),
+            ("www/there", "www"),
+            ("www/not/yet", "www"),
+            ("www", "www"),
+            ("data", "www/.."),
+        ] {
+            let refused = check_not_served(&at(path), &at(public)).err().ok_or(path)?;
+            assert!(refused.to_string().contains("--data-dir"), "{refused}");
+        }
+        for (path, public) in [("data", "www"), ("not/yet", "www"), ("www-data", "www"), ("data", "nowhere")] {
+            check_not_served(&at(path), &at(public))?;
+        }
+        Ok(())
+    }
 
     #[test]
     fn a_directory_is_one_servers_and_free_again_when_that_is_gone() -> TestResult {

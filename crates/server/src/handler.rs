@@ -23,7 +23,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Fail, Guard, Peer, Peers, Principal,
-    access::gate::Entry,
+    access::{claims, gate::Entry},
     limits::Turns,
     metrics::{CallResult, Meter},
 };
@@ -188,8 +188,9 @@ pub struct Auth<T>(pub T);
 impl<T: DeserializeOwned> FromCall for Auth<T> {
     /// Fails with `forbidden` when it does not fit.
     fn from_call(context: &Context) -> Result<Self, Fail> {
-        serde_json::from_value(context.entry.claims().into()).map(Self).map_err(|error| {
-            tracing::warn!(handler = &*context.name, %error, "the caller's claims do not fit the handler's type");
+        claims::read(context.entry.claims()).map(Self).map_err(|misfit| {
+            let session = context.peer.id();
+            tracing::warn!(handler = &*context.name, %session, %misfit, "the caller's claims do not fit the handler's type");
             Fail::of(Code::FORBIDDEN)
         })
     }

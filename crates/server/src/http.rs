@@ -32,7 +32,7 @@ use crate::{
     limits::{Held, Lines, Origin, TooMuch},
     listener::Terms,
     metrics::RefusedUpgrade,
-    proxy_protocol::ProxyProtocol,
+    proxy_protocol::{Arrival, ProxyProtocol},
     shared::Shared,
 };
 
@@ -54,7 +54,7 @@ const JSON: [(header::HeaderName, &str); 3] = [
     (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
 ];
 
-/// Where a request comes from: at first the TCP connection, or what a proxy says of it.
+/// Whose a request is: the client's address, whatever proxies it has come through.
 #[derive(Clone, Copy)]
 pub(crate) struct Remote(pub(crate) SocketAddr);
 
@@ -110,7 +110,25 @@ async fn headers(State(shared): State<Arc<Shared>>, request: Request, next: Next
 
 /// Static files, compressed where the client takes it, cached where the name says that the content never changes.
 fn static_files(files: ServeDir) -> Router {
-    Router::new().fallback_service(files).layer(CompressionLayer::new()).layer(middleware::from_fn(cache_control))
+    Router::new()
+        .fallback_service(files)
+        .layer(CompressionLayer::new())
+        .layer(middleware::from_fn(cache_control))
+        .layer(middleware::from_fn(hide_dotfiles))
+}
+
+/// What begins with a dot is the author's and not the page's: `.git`, `.env`, `.htpasswd`.
+async fn hide_dotfiles(request: Request, next: Next) -> Response {
+    if is_hidden(request.uri().path()) { StatusCode::NOT_FOUND.into_response() } else { next.run(request).await }
+}
+
+/// Whether a part of this path begins with a dot, save `.well-known` at the root (RFC 8615), or it does not decode, so
+/// that nobody can say.
+fn is_hidden(path: &str) -> bool {
+    let Some(path) = percent_decode(path) else { return true };
+    let mut parts = path.split(['/', '\\']).filter(|part| !part.is_empty()).peekable();
+    parts.next_if_eq(&".well-known");
+    parts.any(|part| part.starts_with('.'))
 }
 
 async fn cache_control(request: Request, next: Next) -> Response {
@@ -132,9 +150,8 @@ fn is_hashed(path: &str) -> bool {
 }
 
 async fn check_host(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
-    // From here on it is the client's address, not that of a proxy.
-    if let Some(Remote(peer)) = request.extensions().get::<Remote>().copied() {
-        let client = shared.callers.address(peer, request.headers());
+    if let Some(arrival) = request.extensions().get::<Arrival>().copied() {
+        let client = shared.callers.address(arrival, request.headers());
         request.extensions_mut().insert(Remote(client));
     }
     // RFC 9112 § 3.2: of several the proxy in front may have believed another one than we would.
@@ -455,6 +472,33 @@ mod tests {
         }
         for path in ["/index.html", "/assets/logo.svg", "/assets/my-logo.svg", "/index-B2xk9_aQ.js"] {
             assert!(!is_hashed(path), "{path}");
+        }
+    }
+
+    /// A directory with the page in it often has more: `--public .` gave `.git` and `.env` to everybody.
+    #[test]
+    fn regression_what_begins_with_a_dot_is_served_to_nobody() {
+        for path in [
+            "/.env",
+            "/.git/HEAD",
+            "/.git",
+            "/app/.env.local",
+            "//.env",
+            "/%2eenv",
+            "/%2Egit/config",
+            "/app%2f.env",
+            "/app%5c.env",
+            "/./.env",
+            "/.well-known/.env",
+            "/app/.well-known/x",
+            "/.well-known%00/x",
+            "/.env%",
+            "/%ff",
+        ] {
+            assert!(is_hidden(path), "{path}");
+        }
+        for path in ["/", "/index.html", "/.well-known/security.txt", "/a.b/c.tar.gz", "/a..b", "/100%25", "/%C3%A9"] {
+            assert!(!is_hidden(path), "{path}");
         }
     }
 

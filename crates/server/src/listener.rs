@@ -15,7 +15,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{http::Remote, proxy_protocol::ProxyProtocol, shared::Shared, tasks::Tasks};
+use crate::{
+    proxy_protocol::{Arrival, ProxyProtocol},
+    shared::Shared,
+    tasks::Tasks,
+};
 
 /// How long to wait after the system refused a socket, usually for the lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -90,10 +94,10 @@ fn serve(socket: TcpStream, address: SocketAddr, terms: &Arc<Terms>, permit: Own
     let held = (permit, held);
     terms.tasks.spawn(async move {
         let mut socket = socket;
-        let address = match &serving.proxies {
-            None => address,
+        let arrival = match &serving.proxies {
+            None => Arrival { address, may_forward: true },
             Some(proxies) => match proxies.read(&mut socket, address).await {
-                Ok(client) => client,
+                Ok(arrival) => arrival,
                 Err(error) => {
                     tracing::debug!(%error, %address, "a trusted proxy sent no PROXY header, and is not answered");
                     return drop(held);
@@ -102,26 +106,28 @@ fn serve(socket: TcpStream, address: SocketAddr, terms: &Arc<Terms>, permit: Own
         };
         #[cfg(feature = "tls")]
         if let Some((acceptor, most)) = &serving.tls {
+            let address = arrival.address;
             match timeout(*most, acceptor.accept(socket)).await {
-                Ok(Ok(socket)) => serve_http(socket, address, &serving).await,
+                Ok(Ok(socket)) => serve_http(socket, arrival, &serving).await,
                 Ok(Err(error)) => tracing::debug!(%error, %address, "a TLS handshake failed"),
                 Err(_) => tracing::debug!(%address, "a TLS handshake took too long"),
             }
             return drop(held);
         }
-        serve_http(socket, address, &serving).await;
+        serve_http(socket, arrival, &serving).await;
         drop(held);
     });
 }
 
-async fn serve_http<S>(socket: S, address: SocketAddr, terms: &Terms)
+async fn serve_http<S>(socket: S, arrival: Arrival, terms: &Terms)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let address = arrival.address;
     let routes = TowerToHyperService::new(terms.router.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Remote(address));
+        request.extensions_mut().insert(arrival);
         let answer = routes.call(request);
         async move { Ok::<Response, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
     });
@@ -180,8 +186,8 @@ mod tests {
         let terms = terms(Router::new().route("/", get(async || vec![0_u8; 1 << 20])));
         let (mut client, server) = tokio::io::duplex(1_024);
         client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await?;
-        let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        timeout(3 * LONGEST, serve_http(server, address, &terms)).await?;
+        let arrival = Arrival { address: SocketAddr::from(([127, 0, 0, 1], 1)), may_forward: true };
+        timeout(3 * LONGEST, serve_http(server, arrival, &terms)).await?;
         // And who reads, if slowly, gets all of it.
         let (mut client, server) = tokio::io::duplex(1_024);
         client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await?;
@@ -196,7 +202,7 @@ mod tests {
                 }
             }
         };
-        let ((), taken) = tokio::join!(serve_http(server, address, &terms), reading);
+        let ((), taken) = tokio::join!(serve_http(server, arrival, &terms), reading);
         assert!(taken > 1 << 20, "{taken}");
         Ok(())
     }

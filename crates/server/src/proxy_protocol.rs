@@ -16,6 +16,16 @@ use tokio::{
 
 use crate::config::Network;
 
+/// Where a TCP connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    /// Its other end, or who is behind it by a PROXY header.
+    pub(crate) address: SocketAddr,
+    /// Whether whoever has that address may say by headers of HTTP that somebody else asks. A proxy whose PROXY header
+    /// names nobody may not: the address is its own, the headers of somebody that it does not know.
+    pub(crate) may_forward: bool,
+}
+
 /// Who may say so, and how long it may take.
 #[derive(Clone)]
 pub(crate) struct ProxyProtocol {
@@ -34,19 +44,22 @@ const MAX_REST: usize = 4096;
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
 impl ProxyProtocol {
-    /// The address of who is behind the proxy. Whoever is no trusted proxy has no header and is who he is.
+    /// Who is behind the proxy. Whoever is no trusted proxy has no header and is who he is; and so is, for a header that
+    /// names nobody, the proxy itself (§ 2.1 and 2.2: the receiver must use the real endpoints of the connection).
     ///
     /// # Errors
     /// When a trusted proxy sends no header, or not in time: who is behind it is then not known.
-    pub(crate) async fn read(&self, socket: &mut (impl AsyncRead + Unpin), peer: SocketAddr) -> io::Result<SocketAddr> {
+    pub(crate) async fn read(&self, socket: &mut (impl AsyncRead + Unpin), peer: SocketAddr) -> io::Result<Arrival> {
         if !self.trusted.iter().any(|network| network.contains(peer.ip())) {
-            return Ok(peer);
+            return Ok(Arrival { address: peer, may_forward: true });
         }
-        Ok(timeout(self.deadline, read(socket)).await??.unwrap_or(peer))
+        let named = timeout(self.deadline, read(socket)).await??;
+        Ok(Arrival { address: named.unwrap_or(peer), may_forward: named.is_some() })
     }
 }
 
-/// `None` when the proxy speaks for itself, as when it looks whether we live.
+/// `None` when the proxy names nobody: it speaks for itself, as when it looks whether we live, or for somebody whose
+/// address it does not know.
 async fn read(socket: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<SocketAddr>> {
     // Both versions are longer than this.
     let mut start = [0; SIGNATURE.len()];
@@ -198,11 +211,26 @@ mod tests {
         let (proxy, other) = ("10.0.0.1:1".parse().unwrap(), "192.0.2.1:1".parse().unwrap());
         let mut socket = header;
         let client = protocol.read(&mut socket, proxy).await.unwrap();
-        assert_eq!(client.to_string(), "203.0.113.9:51234");
+        assert_eq!(client, Arrival { address: "203.0.113.9:51234".parse().unwrap(), may_forward: true });
         let mut socket = header;
-        assert_eq!(protocol.read(&mut socket, other).await.unwrap(), other);
+        let itself = protocol.read(&mut socket, other).await.unwrap();
+        assert_eq!(itself, Arrival { address: other, may_forward: true });
         assert_eq!(socket.len(), header.len(), "it is not ours to read");
         let (mut near, _far) = tokio::io::duplex(64);
         assert_eq!(protocol.read(&mut near, proxy).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    /// A header that names nobody left the trusted proxy's address in place of the client's, and with it the trust in
+    /// what comes next: whoever was behind could choose his address by `X-Forwarded-For`.
+    #[tokio::test]
+    async fn regression_a_proxy_that_names_nobody_is_itself_and_speaks_for_nobody() {
+        let proxy = "10.0.0.1:1".parse().unwrap();
+        let protocol = ProxyProtocol { trusted: vec!["10.0.0.0/8".parse().unwrap()], deadline: Duration::from_secs(5) };
+        for header in
+            [b"PROXY UNKNOWN\r\n".to_vec(), binary(0x20, 0x00, &[]), binary(0x20, 0x11, &FOUR), binary(0x21, 0x00, &[])]
+        {
+            let arrival = protocol.read(&mut header.as_slice(), proxy).await.unwrap();
+            assert_eq!(arrival, Arrival { address: proxy, may_forward: false }, "{}", String::from_utf8_lossy(&header));
+        }
     }
 }

@@ -37,7 +37,6 @@ use moorline_protocol::{
         Arrival, ChannelWish, Ended, Rejection, Resumable, ServerEndpoint, ServerEvent, ServerInput, ServerOutput,
     },
     session::Outcome,
-    subject::Subject,
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -253,7 +252,8 @@ impl Driver {
             self.take_ready();
             self.drain_endpoint();
             if self.endpoint.is_closed() {
-                return self.finish().await;
+                // In a box: otherwise every session has room for its own end from the beginning, half of this future.
+                return Box::pin(self.finish()).await;
             }
             if let Some(wake) = self.wake() {
                 timer.as_mut().reset(self.shared.instant(wake));

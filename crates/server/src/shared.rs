@@ -122,7 +122,10 @@ impl Shared {
             true => Some(self.limits.attempt(address, Instant::now()).map_err(Outside::TooMuch)?),
             false => None,
         };
-        let judged = timeout(self.config.timeouts.decision, self.gate.decide(attempt, SystemTime::now())).await;
+        // In a box: what it may take to judge (a key set over HTTP, for one) is twice all else that a socket needs, and
+        // who is silent never gets so far.
+        let deciding = Box::pin(self.gate.decide(attempt, SystemTime::now()));
+        let judged = timeout(self.config.timeouts.decision, deciding).await;
         judged.unwrap_or_else(|_| Err(TurnedAway::new(Code::SERVER_FULL, "the decision took too long"))).map_err(
             |away| {
                 if away.is_guess {

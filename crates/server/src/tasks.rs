@@ -17,6 +17,8 @@ pub(crate) struct Tasks {
 impl Tasks {
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let aborted = self.aborted.clone();
+        // In a box, because a future that is handed on is kept once by each that has it: three times, here.
+        let task = Box::pin(task);
         self.tracker.spawn(async move { aborted.run_until_cancelled(task).await });
     }
 

@@ -49,8 +49,7 @@ impl ClientEndpoint {
         match self.phase {
             // Nobody has to say any more what is to be shown.
             Phase::Authorizing { key, .. } => self.open_socket(now, key),
-            // Where the server has said when to come back, it knows why.
-            Phase::Waiting { ref failure, .. } if failure.retry_after.is_none() => self.retry_now(now),
+            Phase::Waiting { .. } => self.retry_now(now),
             _ => {}
         }
         Ok(id)

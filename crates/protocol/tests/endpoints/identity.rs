@@ -5,13 +5,15 @@ use std::time::Duration;
 use moorline_protocol::{
     client::{AuthorizeReason, ClientEvent, Status},
     code::Code,
+    discovery::Discovery,
     entropy::Entropy,
     error::Refused,
     frame::{Admission, AuthenticateId, Credentials, Denial},
-    key::{SharedKey, SharedKeyId},
+    key::{Identity, SharedKey, SharedKeyId, StaticKey},
     limits::{MAX_GIVEN, MAX_IDENTITY},
     payload::Payload,
-    server::{Ended, HandshakeFailure, Rejection, ServerEvent},
+    record::Suite,
+    server::{Encryption, Ended, HandshakeFailure, Rejection, ServerEvent},
 };
 
 use crate::pair::{
@@ -507,18 +509,45 @@ fn hs1_and_hs2_are_the_same_under_two_keys_of_one_name() {
     assert_ne!(one.sent(Up)[1], other.sent(Up)[1]);
 }
 
-/// An impostor has the shared key, and not the server's own: the client that pins that one is not fooled.
+/// An impostor has the shared key, and not the server's own: the client that pins that one is not fooled, whether it sends
+/// the name of the key that it pins or the impostor says that it has that name. Who pins nothing and asks whoever answers
+/// is: to him the shared key is all that there is to know a server by.
 #[test]
 fn who_has_only_the_shared_key_cannot_pose_as_a_pinned_server() {
-    let mut setup = Setup::default();
-    setup.client.shared_key = Some(shared(1, 10));
-    setup.server.shared_keys = vec![shared(1, 10)];
-    let theirs = moorline_protocol::key::StaticKey::generate(&mut Entropy::new([66; 32]));
-    setup.server.encryption = moorline_protocol::server::Encryption::On {
-        identity: moorline_protocol::key::Identity::new(theirs).into(),
-        suites: moorline_protocol::record::Suite::ALL.to_vec(),
+    let impostor = |pinned: bool| {
+        let mut setup = Setup::default();
+        setup.client.shared_key = Some(shared(1, 10));
+        setup.server.shared_keys = vec![shared(1, 10)];
+        let theirs = StaticKey::generate(&mut Entropy::new([66; 32]));
+        let document = Discovery::document([theirs.public().to_string().as_str()], ["aes-256-gcm"], "on");
+        setup.server.encryption =
+            Encryption::On { identity: Identity::new(theirs).into(), suites: Suite::ALL.to_vec() };
+        if !pinned {
+            setup.client.server_keys.clear();
+        }
+        let mut pair = Pair::new(setup);
+        pair.discovery = document;
+        pair
     };
-    let pair = setup.start();
+    let pair = start(impostor(true));
     assert!(!pair.is_connected());
-    assert_eq!(pair.sent(Down).len(), 0);
+    assert_eq!((pair.sent(Down).len(), pair.sent(Up).len()), (0, 1), "no HS2, and no HS3 with what the client shows");
+
+    // He takes HS1 for one that was meant for him: what follows from it does not open.
+    let mut pair = impostor(true);
+    let kid = StaticKey::generate(&mut Entropy::new([66; 32])).public().kid();
+    pair.bend = Box::new(move |direction, number, record| {
+        let mut record = record.to_vec();
+        if (direction, number) == (Up, 0) {
+            record[4..8].copy_from_slice(&kid);
+        }
+        vec![record.into()]
+    });
+    let pair = start(pair);
+    assert!(!pair.is_connected() && !pair.arrived());
+    assert_eq!((pair.sent(Down).len(), pair.sent(Up).len()), (0, 1));
+
+    // Without the pin he is the server.
+    let pair = start(impostor(false));
+    assert!(pair.is_connected() && pair.arrived(), "it is not the pin that stopped him");
 }

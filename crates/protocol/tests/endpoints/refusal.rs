@@ -119,6 +119,57 @@ fn a_reject_to_come_again_is_tried_again_and_not_before_the_time_it_names() {
     }
 }
 
+/// The network's return or a page that was shown ended any wait: whoever switched between pages came to a full server, or
+/// to one that had parted from him for sending too fast, as often as he liked.
+#[test]
+fn regression_a_wait_that_the_server_asked_for_is_kept_whoever_wants_it_over() {
+    for by_reject in [true, false] {
+        let mut pair = if by_reject {
+            rejected(Setup::default(), Rejection { retry_after: 60 * SECOND, ..rejection(Code::SERVER_FULL) })
+        } else {
+            let mut pair = Setup::default().connect();
+            let now = pair.now;
+            pair.server().part(now, Code::RATE_LIMITED, "", 60 * SECOND);
+            pair.run();
+            pair
+        };
+        pair.admission = Admission::Admit;
+        assert_eq!(pair.retry_in(), Some(60 * SECOND));
+        let (sockets, heard) = (pair.sockets, pair.client_heard.len());
+        for second in 1..60 {
+            pair.advance(SECOND);
+            pair.client.retry_now(pair.now);
+            pair.run();
+            assert_eq!((pair.sockets, pair.client_heard.len()), (sockets, heard), "after {second} s");
+        }
+        pair.advance(SECOND);
+        assert!(pair.is_connected());
+    }
+}
+
+#[test]
+fn of_a_wait_that_is_longer_than_the_server_asked_for_the_rest_is_cut_off() {
+    let mut pair = Pair::new(Setup::default());
+    pair.admission = Admission::Reject(Rejection { retry_after: SECOND, ..rejection(Code::SERVER_FULL) });
+    pair.client.start(pair.now);
+    pair.run();
+    // Until the back-off is the longer one.
+    while pair.retry_in().expect("a wait") <= SECOND {
+        pair.now = pair.now + SECOND;
+        pair.wake();
+    }
+    let sockets = pair.sockets;
+    pair.admission = Admission::Admit;
+    pair.client.retry_now(pair.now);
+    pair.run();
+    assert_eq!((pair.retry_in(), pair.sockets), (Some(SECOND), sockets), "and the user is told so");
+    pair.client.retry_now(pair.now);
+    pair.advance(SECOND - Duration::from_millis(1));
+    assert_eq!(pair.sockets, sockets);
+    pair.advance(Duration::from_millis(1));
+    assert!(pair.is_connected());
+}
+
 /// A Reject comes after the handshake, and was counted as the loss of a connection: the number of the try stood still.
 #[test]
 fn regression_tries_that_are_rejected_are_counted() {

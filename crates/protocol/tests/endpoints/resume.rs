@@ -9,6 +9,7 @@ use moorline_protocol::{
     frame::ResetReason,
     server::{Ended, ServerEvent},
     session::Outcome,
+    subject::{Subject, Tenant},
     time::UnixMillis,
 };
 
@@ -77,13 +78,19 @@ fn without_its_secret_nobody_gets_a_plain_session() {
         assert_eq!(pair.resets()[0].reason, ResetReason::Unknown);
         assert_eq!(ended(&pair), [], "the session still waits for its client");
         assert_eq!(pair.sessions(), (1, 1));
+
+        // From a server that does not look at it, he has it.
+        let mut pair = Setup::plain().connect();
+        pair.careless = Some(Careless::Proof);
+        alter_resume(&mut pair, alter);
+        pair.reconnect();
+        assert_eq!((pair.resets().len(), pair.sessions()), (0, (1, 0)), "it is not the secret that stopped him");
     }
 }
 
-#[test]
-fn a_session_of_another_key_is_not_given() {
-    // Another client, with a session of the same name at a server of the same randomness.
-    let mut pair = Setup::default().connect();
+/// Another client, which knows the name of the session of the first: it has one of the same name, at a server of the same
+/// randomness. It comes back to the server of the first.
+fn thief_of(pair: &mut Pair) {
     let mut other = Pair::new(Setup::default());
     other.client = ClientEndpoint::new(Setup::default().client, seed_of(2, 0));
     other.client.start(other.now);
@@ -94,8 +101,8 @@ fn a_session_of_another_key_is_not_given() {
             _ => None,
         })
     };
-    assert!(id(&pair).is_some());
-    assert_eq!(id(&pair), id(&other));
+    assert!(id(pair).is_some());
+    assert_eq!(id(pair), id(&other));
     let socket = other.socket_id();
     pair.cut();
     pair.run();
@@ -104,9 +111,44 @@ fn a_session_of_another_key_is_not_given() {
     pair.client.retry_now(pair.now);
     pair.run();
     assert!(pair.is_connected());
+}
+
+#[test]
+fn a_session_of_another_key_is_not_given() {
+    let mut pair = Setup::default().connect();
+    thief_of(&mut pair);
     let reasons: Vec<_> = pair.resets().iter().map(|reset| reset.reason).collect();
     assert_eq!(reasons, [ResetReason::Unknown]);
     assert_eq!(pair.sessions(), (1, 1));
+
+    // From a server that does not look at the key, he has it.
+    let mut pair = Setup::default().connect();
+    pair.careless = Some(Careless::Proof);
+    thief_of(&mut pair);
+    assert_eq!((pair.resets().len(), pair.sessions()), (0, (1, 0)), "it is not the key that stopped him");
+}
+
+#[test]
+fn a_session_is_not_given_to_another_subject_though_the_key_is_the_same() {
+    let subject = |name: &str| Subject::new(Tenant::default(), name).expect("the name of a test");
+    let come_back_as_bob = |careless| {
+        let mut pair = Pair::new(Setup::default());
+        pair.careless = careless;
+        pair.subject = subject("ann");
+        pair.client.start(pair.now);
+        pair.run();
+        pair.subject = subject("bob");
+        pair.reconnect();
+        assert!(pair.is_connected());
+        pair
+    };
+    let pair = come_back_as_bob(None);
+    assert_eq!(pair.resets().iter().map(|reset| reset.reason).collect::<Vec<_>>(), [ResetReason::Unknown]);
+    assert_eq!(pair.sessions(), (1, 1));
+
+    // From a server that does not look at who he is, he has hers.
+    let pair = come_back_as_bob(Some(Careless::Subject));
+    assert_eq!((pair.resets().len(), pair.sessions()), (0, (1, 0)), "it is not the subject that stopped him");
 }
 
 #[test]

@@ -13,14 +13,14 @@ use std::{
 
 use axum::http::{HeaderMap, HeaderName, header};
 
-use crate::config::Network;
+use crate::{config::Network, proxy_protocol::Arrival};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Finds out where requests come from, and says once what is odd about it.
 pub(crate) struct Callers {
     trusted: Vec<Network>,
-    told: [AtomicBool; 2],
+    told: [AtomicBool; 3],
 }
 
 /// Who asks, and what is odd about what is said of him.
@@ -37,6 +37,8 @@ enum Odd {
     /// The two headers name different addresses: one of them a proxy wrote, the other its client, and nothing tells
     /// which.
     Contradiction,
+    /// A trusted proxy that only passes bytes on does not know for whom; so the header is whoever's.
+    Unnamed,
 }
 
 /// What a proxy says of its other side.
@@ -58,8 +60,9 @@ impl Callers {
     }
 
     /// The client's address, for limits, logs and audit. The port is 0 where no proxy told it.
-    pub(crate) fn address(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
-        let Caller { address, odd } = caller(peer, headers, &self.trusted);
+    pub(crate) fn address(&self, arrival: Arrival, headers: &HeaderMap) -> SocketAddr {
+        let Caller { address, odd } = caller(arrival, headers, &self.trusted);
+        let peer = arrival.address;
         match odd {
             Some(Odd::Untrusted) if self.is_first(Odd::Untrusted) => tracing::warn!(
                 %peer,
@@ -71,6 +74,11 @@ impl Callers {
                 "X-Forwarded-For and Forwarded name different clients, so the proxy's own address is taken; let the proxy \
                  remove the one that it does not write (this is said once)"
             ),
+            Some(Odd::Unnamed) if self.is_first(Odd::Unnamed) => tracing::warn!(
+                %peer,
+                "a forwarded header comes by a proxy whose PROXY header names nobody (UNKNOWN, LOCAL), and is ignored; let \
+                 the proxy name its clients (this is said once)"
+            ),
             Some(_) | None => {}
         }
         address
@@ -81,8 +89,8 @@ impl Callers {
     }
 }
 
-fn caller(peer: SocketAddr, headers: &HeaderMap, trusted: &[Network]) -> Caller {
-    let peer = canonical(peer);
+fn caller(arrival: Arrival, headers: &HeaderMap, trusted: &[Network]) -> Caller {
+    let peer = canonical(arrival.address);
     let is_trusted = |address: SocketAddr| trusted.iter().any(|network| network.contains(address.ip()));
     let said = [(X_FORWARDED_FOR, x_forwarded_for as fn(&str) -> Vec<Hop>), (header::FORWARDED, forwarded)];
     let said = said.map(|(name, read)| hops(headers, name, read));
@@ -91,6 +99,9 @@ fn caller(peer: SocketAddr, headers: &HeaderMap, trusted: &[Network]) -> Caller 
     }
     if !is_trusted(peer) {
         return Caller { address: peer, odd: Some(Odd::Untrusted) };
+    }
+    if !arrival.may_forward {
+        return Caller { address: peer, odd: Some(Odd::Unnamed) };
     }
     let found = said.map(|hops| {
         hops.map(|hops| {
@@ -204,10 +215,14 @@ mod tests {
     const PEER: &str = "10.0.0.1:4000";
 
     fn ask(peer: &str, headers: &[(HeaderName, &str)]) -> Caller {
+        ask_by(Arrival { address: peer.parse().unwrap(), may_forward: true }, headers)
+    }
+
+    fn ask_by(arrival: Arrival, headers: &[(HeaderName, &str)]) -> Caller {
         let trusted: Vec<Network> =
             ["10.0.0.0/8", "2001:db8:aaaa::/48", "::1"].map(|network| network.parse().unwrap()).to_vec();
         let headers = headers.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
-        caller(peer.parse().unwrap(), &headers, &trusted)
+        caller(arrival, &headers, &trusted)
     }
 
     fn address(headers: &[(HeaderName, &str)]) -> String {
@@ -309,6 +324,16 @@ mod tests {
     }
 
     #[test]
+    fn regression_what_comes_by_a_proxy_that_names_nobody_is_not_believed() {
+        let arrival = Arrival { address: PEER.parse().unwrap(), may_forward: false };
+        for header in [(X_FORWARDED_FOR, "203.0.113.9"), (header::FORWARDED, "for=203.0.113.9")] {
+            let expected = Caller { address: arrival.address, odd: Some(Odd::Unnamed) };
+            assert_eq!(ask_by(arrival, &[header]), expected);
+        }
+        assert_eq!(ask_by(arrival, &[]).odd, None);
+    }
+
+    #[test]
     fn of_two_headers_that_disagree_neither_is_believed() {
         let both = |one, other| ask(PEER, &[(X_FORWARDED_FOR, one), (header::FORWARDED, other)]);
         let agree = both("203.0.113.9:1", "for=203.0.113.9");
@@ -330,7 +355,8 @@ mod tests {
     #[test]
     fn what_is_odd_is_said_once() {
         let callers = Callers::new(Vec::new());
-        assert!(callers.is_first(Odd::Untrusted) && callers.is_first(Odd::Contradiction));
-        assert!(!callers.is_first(Odd::Untrusted) && !callers.is_first(Odd::Contradiction));
+        for odd in [Odd::Untrusted, Odd::Contradiction, Odd::Unnamed] {
+            assert!(callers.is_first(odd) && !callers.is_first(odd), "{odd:?}");
+        }
     }
 }

@@ -17,7 +17,7 @@ use moorline_protocol::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::jwt::{MAX_TOKEN, SigningKey, TokenSettingError, Verified};
+use super::jwt::{MAX_TOKEN, SigningKey, TokenSettingError, Verified, check_claim_names};
 use crate::config::{self, Config};
 
 /// The scope of those who may have tokens made for others.
@@ -123,8 +123,9 @@ pub(crate) struct Issuer {
 impl Issuer {
     /// With the key that is configured; `None` when there is none that signs.
     pub(crate) fn new(config: &Config) -> Result<Option<Self>, TokenSettingError> {
-        let Some(key) = SigningKey::configured(config)? else { return Ok(None) };
         let jwt = &config.auth.jwt;
+        check_claim_names(jwt)?;
+        let Some(key) = SigningKey::configured(config)? else { return Ok(None) };
         Ok(Some(Self {
             key,
             max_ttl: config.auth.issue.max_ttl.min(jwt.max_lifetime),
@@ -425,6 +426,29 @@ mod tests {
             assert!(error.contains("has no private key of P-256 or Ed25519"), "{pem}: {error}");
             assert!(TokenVerifier::new(&config).is_err());
         }
+    }
+
+    /// With `tenant_claim = "meta"` whoever might have tokens made chose the tenant, for `meta` was written last and is
+    /// the asker's. With `sub`, `exp` or `scope` the settings of the tenant and the role wrote over them.
+    #[test]
+    fn regression_a_claim_that_has_a_meaning_is_neither_tenant_nor_role() {
+        let refused = |change: &dyn Fn(&mut crate::config::JwtSection)| {
+            let mut config = config();
+            change(&mut config.auth.jwt);
+            let judges = TokenVerifier::new(&config).err().map(|error| error.to_string());
+            let makes = Issuer::new(&config).err().map(|error| error.to_string());
+            assert_eq!(judges, makes);
+            judges.unwrap_or_default()
+        };
+        for claim in ["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "cnf", "scope", "scopes", "meta"] {
+            let tenant = refused(&|jwt| jwt.tenant_claim = Some(claim.into()));
+            let role = refused(&|jwt| jwt.role_claim = claim.into());
+            assert!(tenant.contains("tenant_claim = \"org\"") && tenant.contains(&format!("{claim:?}")), "{tenant}");
+            assert!(role.contains("role_claim = \"role\"") && role.contains(&format!("{claim:?}")), "{role}");
+        }
+        let same = refused(&|jwt| jwt.role_claim = "org".into());
+        assert!(same.contains("a claim for each"), "{same}");
+        assert_eq!(refused(&|jwt| (jwt.tenant_claim, jwt.role_claim) = (Some("role".into()), "kind".into())), "");
     }
 
     fn own(scopes: &str) -> Verified {

@@ -49,7 +49,7 @@ use self::{
 use super::{Principal, revocation::Revocations};
 use crate::config::{Config, JwtAlgorithm, JwtSection};
 
-/// Keys that are tried on a token that does not say which is meant.
+/// Keys that are tried on a token that does not say, or not well enough, which is meant.
 const MOST_TRIED: usize = 4;
 
 /// Members of `aud`.
@@ -57,6 +57,12 @@ const MOST_AUDIENCES: usize = 32;
 
 /// Longest `jti`, in bytes.
 pub(crate) const MAX_ID: usize = 256;
+
+/// Claims that say something by themselves: of RFC 7519 § 4.1, RFC 7800, and ours. One that were the tenant or the role
+/// as well could be chosen by whoever may choose it, and what is issued would say one over the other.
+const RESERVED: [&str; 11] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "cnf", "scope", "scopes", "meta"];
+
+const TENANT_CLAIM: &str = "tenant_claim";
 
 /// What is kept of revocations is kept a day longer than tokens last; so much may clocks differ.
 const MOST_LEEWAY: Duration = Duration::from_secs(3_600);
@@ -146,6 +152,7 @@ impl TokenVerifier {
     /// A key set is not got yet: [`Self::start`] does.
     pub(crate) fn new(config: &Config) -> Result<Option<Self>, TokenSettingError> {
         let settings = &config.auth.jwt;
+        check_claim_names(settings)?;
         let source = one_source(settings)?;
         let own = signing::public(config)?;
         if source.is_none() && own.is_none() {
@@ -261,7 +268,7 @@ impl TokenVerifier {
             return Err(if none { Reason::NoKeys } else { Reason::UnknownKey });
         }
         if keys.len() > MOST_TRIED {
-            return Err(Reason::KeyIdMissing);
+            return Err(if id.is_some() { Reason::KeyIdAmbiguous } else { Reason::KeyIdMissing });
         }
         let named = parts.header.get("alg").and_then(Value::as_str);
         let mut refused = None;
@@ -307,10 +314,9 @@ impl TokenVerifier {
         let id = text(&claims, "jti", MAX_ID)?.map(str::to_owned);
         self.check_binding(&claims, shown)?;
         if let (Some(fits), Shown::Connection(_)) = (self.fits, shown)
-            && let Err(error) = fits(&claims)
+            && let Err(misfit) = fits(&claims)
         {
-            // The error may repeat what the token says, which no line at a usual level does.
-            tracing::debug!(%error, "the claims of a token do not fit the program's type");
+            tracing::debug!(%misfit, "the claims of a token do not fit the program's type");
             return Err(Reason::Unfit.into());
         }
         let issued = issued.map(|issued| UNIX_EPOCH + issued);
@@ -423,6 +429,20 @@ impl TokenVerifier {
     #[cfg(test)]
     fn has(&self, defence: Defence) -> bool {
         self.without != Some(defence)
+    }
+}
+
+/// That the tenant and the role have claims of their own.
+pub(crate) fn check_claim_names(settings: &JwtSection) -> Result<(), TokenSettingError> {
+    let role = Some(&settings.role_claim);
+    for (setting, claim) in [(TENANT_CLAIM, settings.tenant_claim.as_ref()), ("role_claim", role)] {
+        if let Some(claim) = claim.filter(|claim| RESERVED.contains(&claim.as_str())) {
+            return Err(TokenSettingError::ReservedClaim { setting, claim: claim.clone() });
+        }
+    }
+    match &settings.tenant_claim {
+        Some(claim) if Some(claim) == role => Err(TokenSettingError::SameClaim { claim: claim.clone() }),
+        _ => Ok(()),
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
     jwt::Verified,
     revocation::{Revocation, Revocations},
 };
-use crate::once::Key;
+use crate::{limits::Caller, once::Key};
 
 /// Operations of each kind that is in memory, and of the one that waits for the disk.
 const OPERATIONS: usize = 100_000;
@@ -103,7 +103,8 @@ fn a_hundred_thousand_operations_of_two_tenants_never_cross() {
             assert_eq!(whose, subject, "somebody else's session");
         }
         let handler: Arc<str> = "pay".into();
-        let key = Key { subject: subject.clone(), client: None, handler, key: draw.name() };
+        let caller = Caller { subject: subject.clone(), client: None };
+        let key = Key { caller, handler, key: draw.name() };
         let first = answers.entry(key).or_insert_with(|| subject.clone());
         assert_eq!(*first, subject, "somebody else's answer");
     }

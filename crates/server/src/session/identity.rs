@@ -88,11 +88,11 @@ impl Driver {
     }
 
     /// Whose something is: the subject's; where everybody is anonymous, that of one client among them.
-    pub(super) fn whose(&self) -> (Subject, Option<[u8; 32]>) {
+    pub(super) fn caller(&self) -> Caller {
         let subject = self.entry.principal.subject.clone();
         let session = || self.peer.as_ref().map(|(peer, _)| padded(peer.id()));
         let client = subject.is_anonymous().then(|| self.arrival.client().or_else(session)).flatten();
-        (subject, client)
+        Caller { subject, client }
     }
 
     /// Warns both sides where they are of versions that may differ in what they can do: before 1.0 those of another minor

@@ -49,10 +49,7 @@ impl Driver {
     /// Takes a turn of the client at a handler that has a rate.
     pub(super) fn has_turn(&self, turns: Option<&Turns>) -> Result<(), Duration> {
         let Some(turns) = turns else { return Ok(()) };
-        let (subject, client) = self.whose();
-        turns
-            .take(&Caller { subject, client }, Instant::now())
-            .inspect_err(|_| self.shared.metrics.limit(Limited::Handler))
+        turns.take(&self.caller(), Instant::now()).inspect_err(|_| self.shared.metrics.limit(Limited::Handler))
     }
 
     /// Whether the client may have this done, is not too early for it, and has sent what it takes; asked in this order,
@@ -93,8 +90,7 @@ impl Driver {
             return;
         }
         // Everybody is anonymous, so that one must not get the answer of another.
-        let (subject, client) = self.whose();
-        let key = Key { subject, client, handler: name.clone(), key: key.as_str().to_owned() };
+        let key = Key { caller: self.caller(), handler: name.clone(), key: key.as_str().to_owned() };
         let context = context(&self.shared, peer, name, payload);
         let running = self.keyed.clone();
         let run = || {

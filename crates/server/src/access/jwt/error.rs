@@ -5,7 +5,7 @@ use std::{fmt, io, path::PathBuf};
 use moorline_protocol::scope::InvalidScopes;
 
 use crate::{
-    access::revocation::RevocationError,
+    access::{jwt::TENANT_CLAIM, revocation::RevocationError},
     config::{JwtAlgorithm, Place},
 };
 
@@ -44,6 +44,8 @@ pub enum Reason {
     UnknownKey,
     /// It has no `kid`, and too many keys could be meant.
     KeyIdMissing,
+    /// Its `kid` leaves too many keys that could be meant: they have that name, or none.
+    KeyIdAmbiguous,
     /// The signature is not that of the key.
     Signature,
     /// A claim is missing.
@@ -93,7 +95,7 @@ impl TokenError {
                 | Reason::Critical
                 | Reason::Algorithm { .. }
                 | Reason::Signature => true,
-                Reason::NoKeys | Reason::UnknownKey | Reason::KeyIdMissing => false,
+                Reason::NoKeys | Reason::UnknownKey | Reason::KeyIdMissing | Reason::KeyIdAmbiguous => false,
                 // Whoever has the key has signed these.
                 Reason::Missing(_)
                 | Reason::Malformed(_)
@@ -138,6 +140,9 @@ impl fmt::Display for Reason {
             Self::NoKeys => "there are no keys yet to judge it by",
             Self::UnknownKey => "no key has its kid",
             Self::KeyIdMissing => "it has no kid, and there are too many keys to try them all",
+            Self::KeyIdAmbiguous => {
+                "too many keys have its kid, or none at all, to try them all; let every key have a kid of its own"
+            }
             Self::Signature => "its signature is not that of the key",
             Self::Missing(claim) => return write!(formatter, "it has no claim {claim:?}"),
             Self::Malformed(claim) => {
@@ -224,6 +229,18 @@ pub enum TokenSettingError {
     PreviousForGood,
     /// There is a list of tenants and no claim that names one.
     TenantClaimMissing,
+    /// A claim that has a meaning already is to be the tenant or the role as well.
+    ReservedClaim {
+        /// The setting.
+        setting: &'static str,
+        /// The claim.
+        claim: String,
+    },
+    /// One claim is to be the tenant and the role.
+    SameClaim {
+        /// The claim.
+        claim: String,
+    },
     /// Clocks may not differ by so much.
     Leeway,
     /// The revocations do not read.
@@ -271,6 +288,16 @@ impl fmt::Display for TokenSettingError {
             Self::TenantClaimMissing => {
                 formatter.write_str("[auth.jwt] tenants needs tenant_claim: the claim that names a token's tenant")
             }
+            Self::ReservedClaim { setting, claim } => write!(
+                formatter,
+                "[auth.jwt] {setting} cannot be {claim:?}, which says something else in every token; let your issuer use a \
+                 claim of its own, for example {setting} = {example:?}",
+                example = if *setting == TENANT_CLAIM { "org" } else { "role" },
+            ),
+            Self::SameClaim { claim } => write!(
+                formatter,
+                "[auth.jwt] tenant_claim and role_claim are both {claim:?}; let your issuer use a claim for each"
+            ),
             Self::Leeway => formatter.write_str("[auth.jwt] leeway is at most 1h: set the clocks right instead"),
             Self::Revocations(error) => error.fmt(formatter),
             Self::NoTls => formatter.write_str(
@@ -300,6 +327,8 @@ impl std::error::Error for TokenSettingError {
             | Self::InvalidKey { .. }
             | Self::PreviousForGood
             | Self::TenantClaimMissing
+            | Self::ReservedClaim { .. }
+            | Self::SameClaim { .. }
             | Self::Leeway
             | Self::NoTls
             | Self::NoRoots => None,

@@ -1,12 +1,12 @@
 //! What a program says of tokens, beside its configuration.
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::Object;
+use crate::access::claims::{self, Misfit};
 
 /// Whether claims are what a program takes.
-pub(crate) type Fits = fn(&Object) -> Result<(), serde_json::Error>;
+pub(crate) type Fits = fn(&Object) -> Result<(), Misfit>;
 
 /// Tokens as a way in, for [`ServerBuilder::auth`](crate::ServerBuilder::auth): judged by `[auth.jwt]` of the
 /// configuration, which a server that is given this does not start without.
@@ -53,7 +53,7 @@ impl Jwt {
     /// Handlers then take it as [`Auth<T>`](crate::Auth). The last one counts.
     #[must_use]
     pub fn claims<T: DeserializeOwned>(self) -> Self {
-        Self { claims: Some(|claims| serde_json::from_value::<T>(Value::Object(claims.clone())).map(drop)) }
+        Self { claims: Some(|claims| claims::read::<T>(claims.clone()).map(drop)) }
     }
 
     pub(crate) fn fits(&self) -> Option<Fits> {

@@ -195,3 +195,17 @@ async fn a_token_without_a_name_is_tried_on_few_keys_only() -> TestResult {
     assert_eq!(refused(&verifier(&config), &unnamed).await, Reason::KeyIdMissing.into());
     Ok(())
 }
+
+/// It was said to have no `kid`, and whoever looked into it saw one.
+#[tokio::test]
+async fn regression_a_name_that_too_many_keys_have_is_not_said_to_be_missing() -> TestResult {
+    let file = tempfile::NamedTempFile::new()?;
+    let mut config = settings(EdDsa);
+    let jwt = &mut config.auth.jwt;
+    (jwt.public_key_file, jwt.jwks_file) = (None, Some(file.path().to_owned()));
+    fs::write(file.path(), set(&["a"; MOST_TRIED + 1]))?;
+    let error = refused(&verifier(&config), &token_named("a")).await;
+    assert_eq!(error, Reason::KeyIdAmbiguous.into());
+    assert!(!error.to_string().contains("has no kid"), "{error}");
+    Ok(())
+}
