@@ -15,12 +15,14 @@ use futures_util::{
 };
 use moorline_protocol::{
     PeerEvent,
+    channel::Kind,
     client::{
-        ClientConfig, ClientEndpoint, ClientEvent, ClientInput, ClientOutput, Reset, SocketId, SocketInput, Status,
+        ChannelEvent, ClientConfig, ClientEndpoint, ClientEvent, ClientInput, ClientOutput, Follow, Reset, SocketId,
+        SocketInput, Status, Subscription,
     },
     discovery::Discovery,
     error::Refused,
-    frame::{Admission, AuthenticateId, CallId, Credentials, Denial, Failure},
+    frame::{Admission, AuthenticateId, CallId, Credentials, Denial, Failure, WriteKind},
     payload::{Name, Payload},
     session::{CallOptions, Outcome, Receipt},
     time::Timestamp,
@@ -67,6 +69,20 @@ pub(crate) enum Command {
         payload: Payload,
         confirmed: oneshot::Sender<Result<bool, Refused>>,
     },
+    Follow {
+        follow: Box<Follow>,
+        events: mpsc::Sender<ChannelEvent>,
+        /// Ready when nobody reads them any more.
+        gone: oneshot::Receiver<()>,
+        followed: oneshot::Sender<Result<(), Refused>>,
+    },
+    Write {
+        channel: (WriteKind, Kind),
+        name: Name,
+        payload: Payload,
+        options: CallOptions,
+        settled: oneshot::Sender<Result<Outcome, Refused>>,
+    },
     Authenticate {
         credentials: Credentials,
         settled: oneshot::Sender<Judgement>,
@@ -89,6 +105,7 @@ pub(crate) enum Item {
 enum Done {
     Answer(CallId, Result<Payload, Failure>),
     CallerGone(CallId),
+    FollowerGone(Subscription),
     Nothing,
 }
 
@@ -120,6 +137,8 @@ struct Driver {
     confirming: HashMap<Receipt, oneshot::Sender<Result<bool, Refused>>>,
     /// Who reads which stream. Credit bounds the queues.
     streams: HashMap<CallId, mpsc::UnboundedSender<Item>>,
+    /// Who reads which channel.
+    followers: HashMap<Subscription, mpsc::Sender<ChannelEvent>>,
     /// Who waits for what comes of what was shown.
     authenticating: HashMap<AuthenticateId, oneshot::Sender<Judgement>>,
     parts: Parts,
@@ -155,6 +174,7 @@ impl Driver {
             asked: HashMap::new(),
             confirming: HashMap::new(),
             streams: HashMap::new(),
+            followers: HashMap::new(),
             authenticating: HashMap::new(),
             parts,
             origin: Instant::now(),
@@ -248,6 +268,20 @@ impl Driver {
                 }
                 let _ = begun.send(id);
             }
+            Step::Command(Some(Command::Follow { follow, events, gone, followed })) => {
+                let followed_as = self.endpoint.follow(*follow);
+                if let Ok(subscription) = followed_as {
+                    self.followers.insert(subscription, events);
+                    self.readers.push(gone.map(move |_| Done::FollowerGone(subscription)).boxed());
+                }
+                let _ = followed.send(followed_as.map(drop));
+            }
+            Step::Command(Some(Command::Write { channel, name, payload, options, settled })) => {
+                match self.endpoint.write(now, channel, name, payload, options) {
+                    Ok(id) => self.await_outcome(id, settled),
+                    Err(refused) => drop(settled.send(Err(refused))),
+                }
+            }
             Step::Command(Some(Command::Grant { id, more })) => self.endpoint.grant(id, more),
             Step::Command(Some(Command::Authenticate { credentials, settled })) => {
                 match self.endpoint.authenticate(now, credentials) {
@@ -276,6 +310,10 @@ impl Driver {
                 self.asked.remove(&id);
                 self.streams.remove(&id);
                 self.endpoint.cancel(id);
+            }
+            Step::Done(Done::FollowerGone(subscription)) => {
+                self.followers.remove(&subscription);
+                self.endpoint.unfollow(subscription);
             }
             Step::Done(Done::Nothing) => {}
             Step::Socket(socket, input) => self.handle_socket(socket, input),
@@ -378,8 +416,15 @@ impl Driver {
                 // Nobody has to listen.
                 let _ = self.parts.resets.send(reset);
             }
-            // It follows none.
-            ClientEvent::Channel(..) => {}
+            ClientEvent::Channel(subscription, event) => {
+                let Some(events) = self.followers.get(&subscription) else { return };
+                let ends = matches!(*event, ChannelEvent::Closed(..));
+                // Who reads too slowly follows again when it has read what there is, from there.
+                if events.try_send(*event).is_err() || ends {
+                    self.followers.remove(&subscription);
+                    self.endpoint.unfollow(subscription);
+                }
+            }
             ClientEvent::Refused(receipt, refused) => {
                 if let Some(confirmed) = self.confirming.remove(&receipt) {
                     let _ = confirmed.send(Err(refused));

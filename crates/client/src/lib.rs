@@ -25,6 +25,7 @@ mod driver;
 mod handlers;
 mod socket;
 mod stream;
+mod topic;
 
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
@@ -32,6 +33,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 pub use moorline_protocol as protocol;
 use moorline_protocol::{
     client::{AuthorizeReason, ClientConfig, ConnectFailure, Reset, SessionInfo, Status},
+    code::Code,
     error::Refused,
     frame::{Admission, Credentials, Failure},
     key::{InvalidKey, InvalidSharedKey, ServerKey},
@@ -44,6 +46,7 @@ use moorline_protocol::{
 use serde::{Serialize, de::DeserializeOwned};
 pub use stream::Items;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+pub use topic::{Topic, TopicEvent, TopicMessage, TopicOptions};
 
 use crate::{driver::Command, handlers::Handlers};
 
@@ -82,6 +85,8 @@ pub enum Error {
     TimedOut,
     /// The session was lost before the answer came: the handler may have run, the message may have arrived.
     Unknown,
+    /// The server does not tell of the channel, or no longer: its code and its text.
+    ChannelClosed(Code, String),
     /// The client has stopped, for this reason when there is one.
     Closed(Option<ConnectFailure>),
 }
@@ -100,6 +105,7 @@ impl fmt::Display for Error {
             Self::Failed(failure) => write!(formatter, "{failure:?}"),
             Self::TimedOut => formatter.write_str("no answer came in time"),
             Self::Unknown => formatter.write_str("the connection ended before the answer came"),
+            Self::ChannelClosed(code, message) => write!(formatter, "{code}: {message}"),
             Self::Closed(None) => formatter.write_str("the client is closed"),
             Self::Closed(Some(failure)) => {
                 let remedy = failure.code.entry().map_or("", |entry| entry.remedy);
@@ -453,7 +459,7 @@ impl Client {
         }
     }
 
-    async fn command(&self, command: Command) -> Result<(), Error> {
+    pub(crate) async fn command(&self, command: Command) -> Result<(), Error> {
         self.commands.send(command).await.map_err(|_| match &self.view.borrow().status {
             Status::Closed(failure) => Error::Closed(failure.clone()),
             Status::Connecting { .. } | Status::Connected => Error::Closed(None),

@@ -284,7 +284,7 @@ impl Scene {
     /// What was heard since the last time, in short.
     fn heard(&mut self) -> Vec<String> {
         let heard = std::mem::take(&mut self.heard).into_iter().map(|(_, event)| match event {
-            ChannelEvent::Opened { start, snapshot } => {
+            ChannelEvent::Opened { start, snapshot, .. } => {
                 let with = if snapshot { " with snapshot" } else { "" };
                 match start {
                     Start::New => format!("new{with}"),

@@ -4,11 +4,13 @@
 //! its log is not known here.
 
 mod attachment;
+mod authored;
 mod log;
 mod position;
 mod replica;
 
 pub use attachment::*;
+pub use authored::*;
 pub use log::*;
 pub use position::*;
 pub use replica::*;

@@ -4,14 +4,17 @@ use std::{
     net::SocketAddr,
     num::NonZeroU64,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
+use moorline_engine::{Engine, MemoryEngine, SqliteEngine};
 use moorline_protocol::{
     entropy::Entropy,
     frame::Epoch,
     heartbeat::HeartbeatConfig,
     key::Identity,
     limits::{Deadlines, Limits, Pace},
+    pattern::{InvalidPattern, Pattern},
     scope::Scopes,
     server::{Encryption, ServerConfig},
     session::Registry,
@@ -33,6 +36,7 @@ use crate::{
         shared_key,
     },
     audit::Audit,
+    channels::Channels,
     config::Config,
     data_dir::check_not_served,
     handler::{BoxedHandler, Running, States},
@@ -50,6 +54,7 @@ use crate::{
     status::{Callback, Life, ServerStatus},
     stream::{BoxedStream, StreamHandler},
     tasks::{Owner, Tasks},
+    topic::{Declarations, TopicPolicy},
 };
 
 /// Collects what a server is made of: configuration, state, handlers.
@@ -63,6 +68,9 @@ pub struct ServerBuilder {
     control: bool,
     states: States,
     router: Router,
+    topics: Declarations,
+    /// The first topic that was declared wrong.
+    wrong_topic: Option<(String, InvalidPattern)>,
     auth: Option<Arc<dyn AuthHandler>>,
     jwt: Option<Jwt>,
     callbacks: Vec<Callback>,
@@ -162,6 +170,17 @@ impl ServerBuilder {
         self
     }
 
+    /// Has topics of this pattern: `room:{id}` is about `room:1` and `room:2`. Where several patterns are about one name,
+    /// the one that says most of it counts.
+    #[must_use]
+    pub fn topic(mut self, pattern: &str, policy: TopicPolicy) -> Self {
+        match Pattern::parse(pattern) {
+            Ok(pattern) => self.topics.insert(pattern, policy),
+            Err(error) => _ = self.wrong_topic.get_or_insert_with(|| (pattern.to_owned(), error)),
+        }
+        self
+    }
+
     /// Hears notifications of this name. What it returns is passed over; an error goes to the log.
     #[must_use]
     pub fn listener<Args>(mut self, name: &str, listener: impl Handler<Args, Future = Running>) -> Self {
@@ -241,10 +260,16 @@ impl ServerBuilder {
 
     async fn put_together(self, life: Life) -> Result<Server, Error> {
         let ends_tls = self.ends_tls();
-        let Self { config, identity, internal, control, states, router, auth, jwt, metrics, .. } = self;
+        let Self { config, identity, internal, control, states, router, topics, auth, jwt, metrics, .. } = self;
         #[cfg(feature = "tls")]
         let tls = self.tls;
         router.check(&states)?;
+        if let Some((pattern, error)) = self.wrong_topic {
+            return Err(Error::InvalidTopic { pattern, error: error.to_string() });
+        }
+        if let Some((pattern, error)) = topics.error() {
+            return Err(Error::InvalidTopic { pattern: pattern.to_owned(), error: error.to_owned() });
+        }
         let address = config.server.listen;
         let tokens = match (TokenVerifier::new(&config)?, &jwt) {
             (Some(tokens), Some(jwt)) => Some(Arc::new(tokens.for_program(jwt))),
@@ -277,7 +302,7 @@ impl ServerBuilder {
         }
         let needed = config.server.encryption && identity.is_none() && own;
         let mut unavailable = None;
-        let needed = needed || config.tls.self_signed;
+        let needed = needed || config.tls.self_signed || topics.any_is_durable();
         if let Some(public) = &config.server.public {
             check_not_served(&config.server.data_dir, public)?;
         }
@@ -329,6 +354,16 @@ impl ServerBuilder {
         }
         let mut epoch = [0; 8];
         getrandom::fill(&mut epoch).map_err(|_| Error::NoEntropy)?;
+        let durable = match (topics.any_is_durable(), &data_dir) {
+            (true, Some(directory)) => {
+                let path = directory.path().join("channels.sqlite");
+                let opened = SqliteEngine::open(&path, seed()?);
+                Some(Arc::new(opened.map_err(|error| Error::Engine { path, error })?) as Arc<dyn Engine>)
+            }
+            (true, None) | (false, _) => None,
+        };
+        let channels = Arc::new(Channels::new(Arc::new(MemoryEngine::new(seed()?)), durable));
+        tasks.spawn(sweep(channels.clone(), tasks.clone()));
         let mut endpoint = endpoint_config(&config, encryption, Epoch(epoch));
         (endpoint.shared_keys, endpoint.requires_shared_key) = (keys, config.auth.shared_key.required);
         let published = Published::new(&endpoint);
@@ -345,6 +380,8 @@ impl ServerBuilder {
             published,
             endpoint: Arc::new(endpoint),
             router,
+            channels,
+            topics: Arc::new(topics),
             states: Arc::new(states),
             peers: Peers::default(),
             sessions: Mutex::new(Registry::new(Epoch(epoch), config.limits.parked_sessions)),
@@ -399,6 +436,25 @@ impl ServerBuilder {
         Ok(server)
     }
 }
+
+fn seed() -> Result<[u8; 32], Error> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|_| Error::NoEntropy)?;
+    Ok(seed)
+}
+
+/// Drops from time to time what channels keep no longer.
+async fn sweep(channels: Arc<Channels>, tasks: Tasks) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(SWEEP) => channels.sweep().await,
+            () = tasks.stopping() => return,
+        }
+    }
+}
+
+/// How often what is too old is dropped.
+const SWEEP: Duration = Duration::from_secs(10);
 
 /// Begins to listen, and gives the address that it really is.
 fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {

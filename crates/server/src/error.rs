@@ -1,7 +1,8 @@
 //! Why a server does not start or ends.
 
-use std::{fmt, io, net::SocketAddr};
+use std::{fmt, io, net::SocketAddr, path::PathBuf};
 
+use moorline_engine::OpenError;
 use moorline_protocol::scope::InvalidScopes;
 
 use crate::{
@@ -60,6 +61,20 @@ pub enum Error {
     DuplicateName(String),
     /// A name that no handler can have.
     InvalidName(String),
+    /// A topic was declared wrong.
+    InvalidTopic {
+        /// Its pattern.
+        pattern: String,
+        /// What is wrong.
+        error: String,
+    },
+    /// The file that has the channels could not be opened.
+    Engine {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        error: OpenError,
+    },
     /// A handler takes a state that `with_state` was not given.
     MissingState {
         /// The handler.
@@ -130,6 +145,8 @@ impl fmt::Display for Error {
             Self::InvalidName(name) => {
                 write!(formatter, "{name:?} is no name for a handler: 1 to 200 bytes without control characters")
             }
+            Self::InvalidTopic { pattern, error } => write!(formatter, "the topic {pattern:?}: {error}"),
+            Self::Engine { path, error } => write!(formatter, "the channels in {}: {error}", path.display()),
             Self::MissingState { handler, state } => {
                 write!(formatter, "the handler {handler:?} takes State<{state}>, which with_state was not given")
             }
@@ -148,6 +165,7 @@ impl std::error::Error for Error {
             #[cfg(feature = "tls")]
             Self::Tls(error) => error.source(),
             Self::Listen { source, .. } => Some(source),
+            Self::Engine { error, .. } => error.source(),
             Self::ListenTwice(_)
             | Self::OpenToOthers { .. }
             | Self::TlsNotBuilt
@@ -158,6 +176,7 @@ impl std::error::Error for Error {
             | Self::InvalidName(_)
             | Self::AnonymousScopes(_)
             | Self::InvalidGuard { .. }
+            | Self::InvalidTopic { .. }
             | Self::MissingState { .. } => None,
         }
     }

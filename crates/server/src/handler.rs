@@ -24,8 +24,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     Fail, Guard, Peer, Peers, Principal,
     access::{claims, gate::Entry},
+    channels::Channels,
     limits::Turns,
     metrics::{CallResult, Meter},
+    topic::Declarations,
 };
 
 /// One call, notification or change of a connection, as extractors see it.
@@ -36,6 +38,8 @@ pub struct Context {
     pub(crate) peers: Peers,
     pub(crate) states: Arc<States>,
     pub(crate) entry: Entry,
+    pub(crate) channels: Arc<Channels>,
+    pub(crate) topics: Arc<Declarations>,
 }
 
 /// The states that `with_state` was given, by type.

@@ -47,6 +47,7 @@
 mod access;
 mod audit;
 mod builder;
+mod channels;
 pub mod config;
 mod connection;
 pub mod control;
@@ -80,6 +81,7 @@ pub mod testing;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod token;
+mod topic;
 
 pub use access::{Admit, Attempt, AuthHandler, Guard, Jwt, Principal, SharedKeyError, WayIn};
 pub use builder::ServerBuilder;
@@ -99,6 +101,7 @@ pub use status::ServerStatus;
 pub use stream::StreamHandler;
 #[cfg(feature = "tls")]
 pub use tokio_rustls::rustls;
+pub use topic::{TopicPolicy, Topics};
 
 /// The examples of the guide, compiled.
 #[cfg(doctest)]
@@ -111,6 +114,6 @@ pub mod prelude {
 
     pub use crate::{
         Attempt, Auth, Config, Fail, Json, Jwt, Peer, Peers, Principal, Restrict, Server, ServerBuilder, State,
-        per_minute, per_second,
+        TopicPolicy, Topics, per_minute, per_second,
     };
 }

@@ -4,6 +4,7 @@
 //! It holds no protocol decision. Its own business is the write policy: handle every message of one read, run what can
 //! run at once, then write everything in one go.
 
+mod channels;
 mod commands;
 mod events;
 mod identity;
@@ -26,6 +27,7 @@ use futures_util::{
     stream::FuturesUnordered,
     task::noop_waker_ref,
 };
+use moorline_engine::EngineError;
 use moorline_protocol::{
     PeerEvent,
     code::Code,
@@ -33,9 +35,7 @@ use moorline_protocol::{
     frame::{Authenticate, AuthenticateId, CallId, Failure, ResetReason, SessionId},
     payload::{Name, Payload},
     scope::Operation,
-    server::{
-        Arrival, ChannelWish, Ended, Rejection, Resumable, ServerEndpoint, ServerEvent, ServerInput, ServerOutput,
-    },
+    server::{Arrival, Ended, Rejection, Resumable, ServerEndpoint, ServerEvent, ServerInput, ServerOutput},
     session::Outcome,
     time::Timestamp,
 };
@@ -54,6 +54,7 @@ use crate::{
     Attempt, Fail, Guard, Peer,
     access::gate::{Entry, Outside, TurnedAway},
     audit::About,
+    channels::Word,
     connection::{Attachment, Io, Place, close, input_of, owner, wall_clock},
     handler::{BoxedHandler, Context},
     limits::{Caller, Pace, TooMuch, Turns, Verdict},
@@ -149,6 +150,8 @@ enum Done {
     Answer(CallId, Result<Payload, Failure>),
     /// The next item of a stream, or its end.
     Item(CallId, Option<Result<Payload, Failure>>, Streaming),
+    /// What was read for a channel.
+    Found(channels::Reader, Result<channels::Found, EngineError>),
     /// What the client showed on its open connection makes it this, or nothing.
     Judged(AuthenticateId, Result<Entry, Outside>),
     /// A listener or hook has ended.
@@ -159,6 +162,8 @@ enum Done {
 enum Step {
     Input(ServerInput),
     Command(Command),
+    /// Something has happened in a channel that the client follows.
+    Word(Word),
     Closing(Closing),
     Adopt(Box<Attachment>),
     Done(Done),
@@ -193,6 +198,8 @@ struct Driver {
     done: Option<Done>,
     /// Held by every call with a key that runs, which goes on when its caller gives it up.
     keyed: Arc<()>,
+    /// The channels that the client has open.
+    opened: channels::Opened,
     /// Streams with an item that the client does not take yet.
     held: HashMap<CallId, (Payload, Streaming)>,
     aborts: HashMap<CallId, AbortHandle>,
@@ -233,6 +240,7 @@ impl Driver {
             running: FuturesUnordered::new(),
             done: None,
             keyed: Arc::default(),
+            opened: channels::Opened::default(),
             held: HashMap::new(),
             aborts: HashMap::new(),
             asked: HashMap::new(),
@@ -306,6 +314,9 @@ impl Driver {
                 if let Poll::Ready(Some(command)) = mailbox.commands.poll_recv(cx) {
                     return Poll::Ready(Step::Command(command));
                 }
+                if let Poll::Ready(word) = self.opened.inbox.poll(cx) {
+                    return Poll::Ready(Step::Word(word));
+                }
                 if let Poll::Ready(closing) = mailbox.closing.poll_unpin(cx) {
                     return Poll::Ready(Step::Closing(closing));
                 }
@@ -355,6 +366,7 @@ impl Driver {
                 }
             }
             Step::Command(command) => self.handle_command(now, command),
+            Step::Word(word) => self.handle_word(word),
             Step::Closing(closing) => self.handle_closing(now, closing),
             Step::Adopt(attachment) => self.adopt(now, *attachment),
             Step::Done(Done::Answer(id, result)) => {
@@ -369,6 +381,7 @@ impl Driver {
             }
             Step::Done(Done::Item(id, item, stream)) => self.send_item(id, item, stream),
             Step::Done(Done::Judged(id, judged)) => self.judged(now, id, judged),
+            Step::Done(Done::Found(reader, found)) => self.found(&reader, found),
             Step::Done(Done::Heard) => {}
             Step::Flushed(Ok(())) => {
                 if let Some(line) = &mut self.line {

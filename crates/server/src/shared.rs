@@ -25,6 +25,7 @@ use crate::{
         gate::{Entry, Gate, Outside, TurnedAway},
     },
     audit::{About, Audit},
+    channels::Channels,
     config::Config,
     handler::States,
     http::{Issuing, Warnings},
@@ -36,6 +37,7 @@ use crate::{
     router::Router,
     session::SessionHandle,
     tasks::Tasks,
+    topic::Declarations,
 };
 
 /// What every connection of a server shares.
@@ -43,6 +45,9 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) endpoint: Arc<ServerConfig>,
     pub(crate) router: Router,
+    pub(crate) channels: Arc<Channels>,
+    /// Which topics there are.
+    pub(crate) topics: Arc<Declarations>,
     pub(crate) states: Arc<States>,
     pub(crate) peers: Peers,
     /// Who may have which session back.

@@ -35,6 +35,7 @@ const STATEMENTS: usize = 64;
 
 /// How SQLite is to do its work. Tests of the disk have reasons for another way; nobody else has.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "only those tests see it"))]
 pub struct Tuning {
     /// Its pragma. With FULL the log is synced with every commit; with NORMAL it would not be, and a commit could be lost
     /// with the power.

@@ -43,6 +43,8 @@ pub enum ChannelEvent {
         start: Start,
         /// Whether a snapshot comes first.
         snapshot: bool,
+        /// From where, where that is known before the first entry.
+        seen: Option<Position>,
     },
     /// Everything up to a position.
     Snapshot {
@@ -179,9 +181,10 @@ impl ClientEndpoint {
         let Some(subscription) = self.channels.by_handle.get(&handle).copied() else { return };
         let Some(Followed { replica, .. }) = self.channels.followed.get_mut(&subscription) else { return };
         let event = match frame {
-            ChannelFrame::Opened(_, opened) => replica
-                .handle_opened(&opened)
-                .map(|()| Some(ChannelEvent::Opened { start: opened.start, snapshot: opened.snapshot })),
+            ChannelFrame::Opened(_, opened) => replica.handle_opened(&opened).map(|()| {
+                let seen = replica.seen();
+                Some(ChannelEvent::Opened { start: opened.start, snapshot: opened.snapshot, seen })
+            }),
             ChannelFrame::Snapshot(_, at, content) => {
                 replica.handle_snapshot().map(|position| Some(ChannelEvent::Snapshot { position, at, content }))
             }

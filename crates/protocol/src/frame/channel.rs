@@ -130,13 +130,11 @@ impl Position {
 pub enum WriteKind {
     /// Adds an entry at the end.
     Append = 1,
-    /// Tells it to whoever is there, once or not at all, without an entry.
-    Pass = 2,
 }
 
 impl WriteKind {
     fn from_number(number: u8) -> Option<Self> {
-        [Self::Append, Self::Pass].into_iter().find(|kind| *kind as u8 == number)
+        [Self::Append].into_iter().find(|kind| *kind as u8 == number)
     }
 }
 

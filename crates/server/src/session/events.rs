@@ -21,6 +21,7 @@ impl Driver {
                 self.start_hooks(&shared.router.on_return, "on_return");
             }
             ServerEvent::Parked(because) => {
+                self.leave_channels();
                 let Some((peer, _)) = &self.peer else { return };
                 match because {
                     Ended::Closed(Code::TOKEN_EXPIRED) => self.shared.audit.expire(self.about()),
@@ -83,21 +84,17 @@ impl Driver {
                     let _ = items.send(Item::Next(payload));
                 }
             }
-            // No channel is declared.
-            ServerEvent::Channel(wish) => {
-                if let ChannelWish::Open(open) = *wish {
-                    self.endpoint.close_channel(open.handle, Code::NO_SUCH_CHANNEL, "");
-                }
-            }
+            ServerEvent::Channel(wish) => self.handle_wish(*wish),
             ServerEvent::Write(write) => {
                 self.count_message();
-                let failure = Failure::of(Code::NO_SUCH_CHANNEL);
-                // A failure is never too large.
-                let _ = self.endpoint.answer(write.id, Err(failure));
+                self.handle_write(*write);
             }
             // Nobody here asks for receipts.
             ServerEvent::Peer(PeerEvent::Confirmed(_)) => {}
-            ServerEvent::Ended(ended, undelivered) => self.ended(ended, undelivered),
+            ServerEvent::Ended(ended, undelivered) => {
+                self.leave_channels();
+                self.ended(ended, undelivered);
+            }
             // Both belong to the handshake, which is over.
             ServerEvent::Arrived(_) | ServerEvent::HandshakeFailed(_) => {}
         }

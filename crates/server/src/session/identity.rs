@@ -36,6 +36,7 @@ impl Driver {
                     return;
                 }
                 self.becomes(entry);
+                self.check_channels();
                 if let (Some(held), Some(line)) = (held, &mut self.line) {
                     line.place.of_subject = held;
                 }

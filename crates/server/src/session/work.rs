@@ -64,11 +64,7 @@ impl Driver {
         if !self.permits(guard, name) {
             return Err(Failure::of(Code::FORBIDDEN));
         }
-        self.has_turn(turns).map_err(|wait| {
-            // Rounded up, so that who waits so long has one.
-            let data = serde_json::json!({ "retryAfterMs": wait.as_millis() as u64 + 1 });
-            Fail::of(Code::TOO_MANY_REQUESTS).data(&data).into_failure(name)
-        })?;
+        self.has_turn(turns).map_err(|wait| too_early(wait, name))?;
         guard.check(payload)
     }
 
@@ -156,11 +152,19 @@ impl Driver {
     }
 }
 
+/// Who comes again after so long has a turn.
+pub(super) fn too_early(wait: Duration, name: &Arc<str>) -> Failure {
+    // Rounded up, so that it has.
+    let data = serde_json::json!({ "retryAfterMs": wait.as_millis() as u64 + 1 });
+    Fail::of(Code::TOO_MANY_REQUESTS).data(&data).into_failure(name)
+}
+
 pub(super) fn null() -> Payload {
     Payload::json(Bytes::from_static(b"null"))
 }
 
 pub(super) fn context(shared: &Shared, peer: &Peer, name: Arc<str>, payload: Payload) -> Context {
     let (peers, states) = (shared.peers.clone(), shared.states.clone());
-    Context { name, payload, entry: peer.entry(), peer: peer.clone(), peers, states }
+    let (channels, topics) = (shared.channels.clone(), shared.topics.clone());
+    Context { name, payload, entry: peer.entry(), peer: peer.clone(), peers, states, channels, topics }
 }
