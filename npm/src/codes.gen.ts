@@ -92,6 +92,18 @@ export const codes = {
     text: "This was asked for too often in too short a time.",
     remedy: "Wait for as long as the error's data says, then ask again.",
   },
+  too_many_channels: {
+    number: 2000,
+    retryable: false,
+    text: "As many channels are open on this connection as may be.",
+    remedy: "Close channels that nobody looks at any more.",
+  },
+  no_such_channel: {
+    number: 2001,
+    retryable: false,
+    text: "There is no channel of this name.",
+    remedy: "Check the name, and that the server declares channels like it.",
+  },
   server_unreachable: {
     number: 3000,
     retryable: true,

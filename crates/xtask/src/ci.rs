@@ -66,7 +66,9 @@ fn lint() -> Result<()> {
     clippy(&["--package", test::SIM, "--all-targets"])?;
     clippy(&["--package", "xtask", "--all-targets"])?;
     let browser = ["--package", "moorline-client-wasm", "--package", "moorline-protocol"];
-    clippy(&[&browser[..], &["--target", wasm::TARGET]].concat())
+    clippy(&[&browser[..], &["--target", wasm::TARGET]].concat())?;
+    // Without SQLite it is as pure as what the simulation is made of.
+    clippy(&["--package", "moorline-engine", "--no-default-features", "--target", wasm::TARGET])
 }
 
 fn docs() -> Result<()> {

@@ -2,7 +2,7 @@
 //!
 //! Implements `docs/PROTOCOL.md` § Following a channel.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::*;
 use crate::{
@@ -72,6 +72,7 @@ pub enum ChannelEvent {
 
 #[derive(Debug)]
 struct Followed {
+    subscription: Subscription,
     follow: Follow,
     replica: Replica,
     /// On this connection.
@@ -80,8 +81,10 @@ struct Followed {
 
 #[derive(Debug, Default)]
 pub(super) struct Channels {
-    followed: BTreeMap<Subscription, Followed>,
-    by_handle: BTreeMap<Handle, Subscription>,
+    /// By their numbers, which ascend, as do handles. Few, so that a search through a list is as good as a tree, and
+    /// smaller.
+    followed: Vec<Followed>,
+    by_handle: Vec<(Handle, Subscription)>,
     to_open: VecDeque<Subscription>,
     last: u64,
     last_handle: u64,
@@ -91,14 +94,35 @@ impl Channels {
     /// There is a connection.
     pub(super) fn connected(&mut self) {
         self.last_handle = 0;
-        self.to_open = self.followed.keys().copied().collect();
+        self.to_open = self.followed.iter().map(|followed| followed.subscription).collect();
     }
 
     /// There is none any more.
     pub(super) fn disconnected(&mut self) {
         self.by_handle.clear();
         self.to_open.clear();
-        self.followed.values_mut().for_each(|followed| followed.handle = None);
+        self.followed.iter_mut().for_each(|followed| followed.handle = None);
+    }
+
+    fn place(&self, subscription: Subscription) -> Option<usize> {
+        self.followed.binary_search_by_key(&subscription, |followed| followed.subscription).ok()
+    }
+
+    fn remove(&mut self, subscription: Subscription) -> Option<Followed> {
+        let followed = self.followed.remove(self.place(subscription)?);
+        self.forget(followed.handle);
+        Some(followed)
+    }
+
+    /// The handle is of no use any more.
+    fn forget(&mut self, handle: Option<Handle>) {
+        self.by_handle.retain(|(known, _)| Some(*known) != handle);
+    }
+
+    fn by_handle(&mut self, handle: Handle) -> Option<&mut Followed> {
+        let found = self.by_handle.binary_search_by_key(&handle, |(known, _)| *known).ok()?;
+        let place = self.place(self.by_handle.get(found)?.1)?;
+        self.followed.get_mut(place)
     }
 
     /// Moves into `updates` what is to be opened, about a record of it.
@@ -106,11 +130,13 @@ impl Channels {
         while updates.has_room()
             && let Some(subscription) = self.to_open.pop_front()
         {
-            let Some(followed) = self.followed.get_mut(&subscription) else { continue };
+            let Some(followed) = self.place(subscription).and_then(|place| self.followed.get_mut(place)) else {
+                continue;
+            };
             self.last_handle += 1;
             let handle = Handle(self.last_handle);
             followed.handle = Some(handle);
-            self.by_handle.insert(handle, subscription);
+            self.by_handle.push((handle, subscription));
             let Follow { kind, ref name, quiet, history, ref data, .. } = followed.follow;
             let (name, data) = (name.clone(), data.clone());
             let open = Open { handle, kind, name, quiet, since: followed.replica.open(), history, data };
@@ -133,7 +159,7 @@ impl ClientEndpoint {
         channels.last += 1;
         let subscription = Subscription(channels.last);
         let replica = Replica::new(follow.since);
-        channels.followed.insert(subscription, Followed { follow, replica, handle: None });
+        channels.followed.push(Followed { subscription, follow, replica, handle: None });
         if matches!(self.phase, Phase::Connected { .. }) {
             channels.to_open.push_back(subscription);
         }
@@ -142,8 +168,7 @@ impl ClientEndpoint {
 
     /// Follows a channel no longer. Nothing more is told of it.
     pub fn unfollow(&mut self, subscription: Subscription) {
-        let Some(Followed { handle: Some(handle), .. }) = self.channels.followed.remove(&subscription) else { return };
-        self.channels.by_handle.remove(&handle);
+        let Some(Followed { handle: Some(handle), .. }) = self.channels.remove(subscription) else { return };
         if let Phase::Connected { connection, .. } = &mut self.phase {
             connection.updates.push(Piece { head: ClientFrame::Close(handle).encode(), content: Bytes::new() });
         }
@@ -151,7 +176,7 @@ impl ClientEndpoint {
 
     /// Up to where a channel has been seen.
     pub fn seen(&self, subscription: Subscription) -> Option<Position> {
-        self.channels.followed.get(&subscription).and_then(|followed| followed.replica.seen())
+        self.channels.followed.get(self.channels.place(subscription)?)?.replica.seen()
     }
 
     /// Has something done in a channel. It settles like a call; with a key it is done once however often it is sent.
@@ -178,8 +203,8 @@ impl ClientEndpoint {
         | ChannelFrame::Advance(handle, _)
         | ChannelFrame::Closed(handle, ..)) = &frame;
         let handle = *handle;
-        let Some(subscription) = self.channels.by_handle.get(&handle).copied() else { return };
-        let Some(Followed { replica, .. }) = self.channels.followed.get_mut(&subscription) else { return };
+        let Some(Followed { subscription, replica, .. }) = self.channels.by_handle(handle) else { return };
+        let subscription = *subscription;
         let event = match frame {
             ChannelFrame::Opened(_, opened) => replica.handle_opened(&opened).map(|()| {
                 let seen = replica.seen();
@@ -195,8 +220,7 @@ impl ClientEndpoint {
             }
             ChannelFrame::Advance(_, mark) => replica.handle_advance(mark).map(|()| None),
             ChannelFrame::Closed(_, code, message) => {
-                self.channels.by_handle.remove(&handle);
-                self.channels.followed.remove(&subscription);
+                self.channels.remove(subscription);
                 Ok(Some(ChannelEvent::Closed(code, message)))
             }
         };
@@ -208,7 +232,7 @@ impl ClientEndpoint {
             }
             // Nothing must be told that has a hole: the server finds out what is missing when it is asked again.
             Err(OutOfOrder) => {
-                self.channels.by_handle.remove(&handle);
+                self.channels.forget(Some(handle));
                 updates.push(Piece { head: ClientFrame::Close(handle).encode(), content: Bytes::new() });
                 self.channels.to_open.push_back(subscription);
             }

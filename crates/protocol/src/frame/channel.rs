@@ -446,3 +446,6 @@ impl Assembly {
         Ok(whole.map(|Partial { kind, body, .. }| RawFrame { kind, flags: 0, body: body.freeze() }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,6 +48,8 @@ impl Driver {
     pub(super) fn handle_wish(&mut self, wish: ChannelWish) {
         match wish {
             ChannelWish::Open(open) => {
+                // It makes the server read, as a call does.
+                self.count_message();
                 if let Err(failure) = self.open_channel(&open) {
                     self.endpoint.close_channel(open.handle, failure.code, &failure.message);
                 }

@@ -1,0 +1,202 @@
+//! Every frame of channels as it stands on the wire, and what is no frame.
+
+use super::*;
+use crate::frame::{ClientFrame, ServerFrame, next_frame};
+
+const MARK: Mark = Mark { offset: Offset(300), tag: Tag(*b"\x11\x12\x13\x14\x15\x16\x17\x18") };
+const EPOCH: LogEpoch = LogEpoch([0xe0; 8]);
+
+fn name() -> Name {
+    Name::new("room:1").expect("a name")
+}
+
+fn raw(bytes: &[u8]) -> RawFrame {
+    let mut plaintext = Bytes::copy_from_slice(bytes);
+    let frame = next_frame(&mut plaintext).expect("it parses").expect("there is one");
+    assert!(plaintext.is_empty());
+    frame
+}
+
+/// The bytes of a snapshot: hexadecimal, with a comment behind each `#`.
+fn hex(text: &str) -> Vec<u8> {
+    let digits: String = text.lines().filter_map(|line| line.split('#').next()).collect();
+    let digits: Vec<u8> = digits.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let digit = |byte: u8| char::from(byte).to_digit(16).expect("hexadecimal") as u8;
+    digits.chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+}
+
+fn client_frame(frame: &ClientFrame, snapshot: &str) {
+    assert_eq!(frame.encode()[..], hex(snapshot), "{frame:?}");
+    assert_eq!(ClientFrame::read(&raw(&hex(snapshot))).as_ref(), Ok(frame));
+}
+
+fn server_frame(frame: ChannelFrame, snapshot: &str) {
+    let frame = ServerFrame::Channel(frame);
+    assert_eq!(frame.encode()[..], hex(snapshot), "{frame:?}");
+    assert_eq!(ServerFrame::read(&raw(&hex(snapshot))).as_ref(), Ok(&frame));
+}
+
+#[test]
+fn a_client_opens_closes_and_writes() {
+    client_frame(
+        &ClientFrame::Open(Open {
+            handle: Handle(1),
+            kind: Kind::Topic,
+            name: name(),
+            quiet: true,
+            since: Some(Position { epoch: EPOCH, mark: MARK }),
+            history: 50,
+            data: Some(Payload::json("{}")),
+        }),
+        "20 08 25               # Open, QUIET, 37 bytes
+         01 01 06 726f6f6d3a31  # handle 1, topic, 'room:1'
+         01 12                  # since, 18 bytes
+           e0e0e0e0e0e0e0e0     #   epoch
+           ac02 1112131415161718 #  offset 300, tag
+         02 01 32               # history 50
+         03 03 01 7b7d          # data: JSON {}",
+    );
+    client_frame(
+        &ClientFrame::Open(Open {
+            handle: Handle(2),
+            kind: Kind::Store,
+            name: name(),
+            quiet: false,
+            since: None,
+            history: 0,
+            data: None,
+        }),
+        "20 00 09 02 04 06 726f6f6d3a31 # handle 2, store, nothing seen",
+    );
+    client_frame(&ClientFrame::Close(Handle(300)), "26 00 02 ac02");
+    client_frame(
+        &ClientFrame::Write(Write {
+            id: CallId(7),
+            what: WriteKind::Append,
+            kind: Kind::Topic,
+            name: name(),
+            key: Some(Name::new("k").expect("a name")),
+            payload: Payload::json("1"),
+        }),
+        "25 02 0e               # Write, KEYED, 14 bytes
+         07 01 01 06 726f6f6d3a31 # id 7, append, topic, 'room:1'
+         01 6b                  # key 'k'
+         01 31                  # JSON 1",
+    );
+}
+
+#[test]
+fn a_server_tells() {
+    server_frame(
+        ChannelFrame::Opened(
+            Handle(1),
+            Opened {
+                start: Start::Gap(Gap::Trimmed),
+                epoch: EPOCH,
+                from: Offset(3),
+                tag: Some(MARK.tag),
+                head: Offset(300),
+                snapshot: true,
+            },
+        ),
+        "21 00 19               # Opened, 25 bytes
+         01 04 e0e0e0e0e0e0e0e0 # handle 1, trimmed, epoch
+         03 ac02                # from 3, head 300
+         01 08 1112131415161718 # tag of 3
+         02 00                  # a snapshot comes first",
+    );
+    server_frame(
+        ChannelFrame::Update(
+            Handle(1),
+            Entry { prev: Offset(298), mark: MARK, at: UnixMillis(1_700_000_000_000), content: Bytes::from("hi") },
+        ),
+        "22 00 14               # Update, 20 bytes
+         01 ac02 1112131415161718 # handle 1, offset 300, tag
+         02                     # two after the one before it
+         80d095ffbc31           # time
+         6869                   # content",
+    );
+    server_frame(ChannelFrame::Advance(Handle(1), MARK), "23 00 0b 01 ac02 1112131415161718");
+    server_frame(
+        ChannelFrame::Snapshot(Handle(1), UnixMillis(5), Bytes::from("all")),
+        "28 00 05 01 05 616c6c   # handle 1, time, content",
+    );
+    server_frame(
+        ChannelFrame::Closed(Handle(1), Code::FORBIDDEN, "no".to_owned()),
+        "27 00 06 01 d908 02 6e6f # handle 1, 1113, 'no'",
+    );
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    for (what, bytes) in [
+        ("an entry after itself", "22 00 0d 01 ac02 1112131415161718 00 05"),
+        ("an entry before the beginning", "22 00 0e 01 ac02 1112131415161718 ad02 05"),
+        ("a start that is none", "21 00 0c 01 05 e0e0e0e0e0e0e0e0 03 04"),
+        ("more behind an Advance", "23 00 0c 01 ac02 1112131415161718 00"),
+    ] {
+        assert!(ServerFrame::read(&raw(&hex(bytes))).is_err(), "{what}");
+    }
+    for (what, bytes) in [
+        ("a kind that is none", "20 00 09 02 05 06 726f6f6d3a31"),
+        ("a channel without a name", "20 00 03 02 04 00"),
+        ("a position that is too short", "20 00 0c 02 04 06 726f6f6d3a31 01 01 e0"),
+        ("a write of no kind", "25 00 0c 07 02 01 06 726f6f6d3a31 01 31"),
+        ("a frame of the server's", "23 00 0b 01 ac02 1112131415161718"),
+    ] {
+        assert!(ClientFrame::read(&raw(&hex(bytes))).is_err(), "{what}");
+    }
+    for length in 0..18 {
+        let position = Position { epoch: EPOCH, mark: MARK }.to_bytes();
+        assert_eq!(Position::from_bytes(&position[..length]), None);
+        assert_eq!(Position::from_bytes(&position), Some(Position { epoch: EPOCH, mark: MARK }));
+    }
+}
+
+fn put_together(kind: u8, head: &[u8], content: &Bytes, most: usize) -> Result<Vec<RawFrame>, Violation> {
+    let mut assembly = Assembly::default();
+    let mut whole = Vec::new();
+    for piece in pieces(kind, head, content) {
+        let mut record = BytesMut::new();
+        piece.put(&mut record);
+        assert_eq!(record.len(), piece.len());
+        assert!(piece.content.len() <= PART);
+        whole.extend(assembly.take(raw(&record), most)?);
+    }
+    Ok(whole)
+}
+
+#[test]
+fn a_frame_in_parts_is_the_same_frame() {
+    let head = [1, 2, 3];
+    for size in [0, 1, PART - 1, PART, PART + 1, 2 * PART, 2 * PART + 1, 10 * PART] {
+        let content = Bytes::from(vec![7; size]);
+        let whole = put_together(kind::UPDATE, &head, &content, size + 3).expect("it fits");
+        let [frame] = &whole[..] else { panic!("{} frames of {size} bytes", whole.len()) };
+        assert_eq!((frame.kind, &frame.body[..3], &frame.body[3..]), (kind::UPDATE, &head[..], &content[..]));
+        let parts = pieces(kind::UPDATE, &head, &content).count();
+        assert_eq!(parts, size.div_ceil(PART).max(1));
+        if parts > 1 {
+            let refused = put_together(kind::UPDATE, &head, &content, size + 2);
+            assert_eq!(refused.err(), Some(Violation::PayloadTooLarge), "before anything of it is kept");
+        }
+    }
+}
+
+#[test]
+fn parts_that_do_not_fit_are_refused() {
+    let take = |frames: &[&str]| {
+        let mut assembly = Assembly::default();
+        frames.iter().try_for_each(|bytes| assembly.take(raw(&hex(bytes)), 100).map(drop))
+    };
+    assert_eq!(take(&["29 00 04 22 05 aabb", "2a 00 03 ccddee"]), Ok(()));
+    for (what, frames) in [
+        ("one that continues nothing", &["2a 00 01 aa"][..]),
+        ("a second one", &["29 00 04 22 05 aabb", "29 00 04 22 05 aabb"]),
+        ("more than was announced", &["29 00 04 22 05 aabb", "2a 00 04 ccddeeff"]),
+        ("nothing", &["29 00 04 22 05 aabb", "2a 00 00"]),
+        ("another kind", &["29 00 04 10 05 aabb"]),
+    ] {
+        assert!(take(frames).is_err(), "{what}");
+    }
+}
