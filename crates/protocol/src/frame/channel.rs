@@ -10,7 +10,7 @@ use crate::{
     channel::{Entry, Gap, Kind, LogEpoch, Mark, Offset, Opened, Position, Start, Tag},
     code::Code,
     error::{Malformed, Violation},
-    limits::{MAX_TEXT, PART},
+    limits::{MAX_CHANNEL_DATA, MAX_TEXT, PART},
     payload::{Name, Payload},
     time::UnixMillis,
     wire::{self, Length, Reader, Sink},
@@ -82,7 +82,13 @@ impl Open {
                     value.finish()?;
                 }
                 HISTORY => open.history = value.only_varint()?,
-                DATA => open.data = Some(super::admission::read_payload(value)?),
+                DATA => {
+                    let data = super::admission::read_payload(value)?;
+                    if data.bytes.len() > MAX_CHANNEL_DATA {
+                        return Err(Malformed::TooLong);
+                    }
+                    open.data = Some(data);
+                }
                 _ => {}
             }
         }
