@@ -286,7 +286,7 @@ impl Driver {
             },
             ClientEvent::Warned(code, message) => host.on_warning(report::thrown(code, &message)),
             // It follows none.
-            ClientEvent::Channel(..) => Ok(()),
+            ClientEvent::Channel(..) | ClientEvent::Direct(_) => Ok(()),
             ClientEvent::Refused(receipt, refusal) => host.on_refused(receipt.0 as f64, refused(refusal)),
             // The key is for a server, which sees the same call in several sessions.
             ClientEvent::Peer(PeerEvent::Call { id, name, credit, payload, key: _ }) => {
