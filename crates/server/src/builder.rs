@@ -37,7 +37,8 @@ use crate::{
     },
     audit::Audit,
     channels::Channels,
-    config::Config,
+    config::{Config, Place},
+    configured,
     data_dir::check_not_served,
     handler::{BoxedHandler, Running, States},
     headers,
@@ -49,12 +50,13 @@ use crate::{
     once::Once,
     published::Published,
     router::{Router, Served},
-    server::Summary,
+    server::{Summary, TopicCounts},
     shared::Shared,
     status::{Callback, Life, ServerStatus},
     stream::{BoxedStream, StreamHandler},
     tasks::{Owner, Tasks},
     topic::{Declarations, TopicPolicy},
+    undeclared::Undeclared,
 };
 
 /// Collects what a server is made of: configuration, state, handlers.
@@ -66,6 +68,7 @@ pub struct ServerBuilder {
     identity: Option<Identity>,
     internal: Option<SocketAddr>,
     control: bool,
+    dev: bool,
     states: States,
     router: Router,
     topics: Declarations,
@@ -112,6 +115,15 @@ impl ServerBuilder {
     #[must_use]
     pub fn control(mut self) -> Self {
         self.control = true;
+        self
+    }
+
+    /// Helps while a program is being written: in open mode, so for this machine alone, a topic that nobody has declared is
+    /// made when it is asked for, with presence and without history, and the log says what to add to the configuration.
+    /// Elsewhere such a topic does not exist, whether this is set or not.
+    #[must_use]
+    pub fn dev(mut self) -> Self {
+        self.dev = true;
         self
     }
 
@@ -171,11 +183,12 @@ impl ServerBuilder {
     }
 
     /// Has topics of this pattern: `room:{id}` is about `room:1` and `room:2`. Where several patterns are about one name,
-    /// the one that says most of it counts.
+    /// the one that says most of it counts; two that are about the same names are an error, also where one of them stands
+    /// in the configuration.
     #[must_use]
     pub fn topic(mut self, pattern: &str, policy: TopicPolicy) -> Self {
         match Pattern::parse(pattern) {
-            Ok(pattern) => self.topics.insert(pattern, policy),
+            Ok(pattern) => self.topics.insert(pattern, policy, Place::Program),
             Err(error) => _ = self.wrong_topic.get_or_insert_with(|| (pattern.to_owned(), error)),
         }
         self
@@ -260,16 +273,17 @@ impl ServerBuilder {
 
     async fn put_together(self, life: Life) -> Result<Server, Error> {
         let ends_tls = self.ends_tls();
-        let Self { config, identity, internal, control, states, router, topics, auth, jwt, metrics, .. } = self;
+        let Self { config, identity, internal, control, states, router, mut topics, auth, jwt, metrics, .. } = self;
         #[cfg(feature = "tls")]
         let tls = self.tls;
         router.check(&states)?;
         if let Some((pattern, error)) = self.wrong_topic {
             return Err(Error::InvalidTopic { pattern, error: error.to_string() });
         }
-        if let Some((pattern, error)) = topics.error() {
-            return Err(Error::InvalidTopic { pattern: pattern.to_owned(), error: error.to_owned() });
+        for section in &config.topics {
+            topics.insert(section.pattern.clone(), configured::topic(section)?, section.place.clone());
         }
+        topics.check()?;
         let address = config.server.listen;
         let tokens = match (TokenVerifier::new(&config)?, &jwt) {
             (Some(tokens), Some(jwt)) => Some(Arc::new(tokens.for_program(jwt))),
@@ -281,6 +295,10 @@ impl ServerBuilder {
         let access = Access::new(&config, address, asks)?;
         if config.server.proxy_protocol && config.server.trusted_proxies.is_empty() {
             return Err(Error::NoTrustedProxies);
+        }
+        let is_closed = self.dev && !access.is_open();
+        if self.dev && access.is_open() {
+            topics.make_undeclared(Undeclared::new(config.source.file.clone()));
         }
         let everybody = match (access.is_open(), config.auth.anonymous) {
             (true, _) => Some(Scopes::All),
@@ -358,10 +376,12 @@ impl ServerBuilder {
             (true, Some(directory)) => {
                 let path = directory.path().join("channels.sqlite");
                 let opened = SqliteEngine::open(&path, seed()?);
-                Some(Arc::new(opened.map_err(|error| Error::Engine { path, error })?) as Arc<dyn Engine>)
+                let engine = opened.map_err(|error| Error::Engine { path: path.clone(), error })?;
+                Some((path, Arc::new(engine) as Arc<dyn Engine>))
             }
             (true, None) | (false, _) => None,
         };
+        let (channels_file, durable) = durable.unzip();
         let channels = Arc::new(Channels::new(Arc::new(MemoryEngine::new(seed()?)), durable));
         tasks.spawn(sweep(channels.clone(), tasks.clone()));
         let mut endpoint = endpoint_config(&config, encryption, Epoch(epoch));
@@ -370,6 +390,10 @@ impl ServerBuilder {
         let mut summary = summary(&config, &published, &access, (address, internal_address), identity_origin);
         summary.auth = gate.ways();
         summary.tls = ends_tls;
+        (summary.topics, summary.channels) = (topics.counts(), channels_file);
+        if is_closed {
+            summary.warnings.push(CLOSED_DEV.into());
+        }
         #[cfg(feature = "tls")]
         if let Some(tls) = &certificate {
             summary.certificate = Some(tls.certificate());
@@ -452,6 +476,9 @@ async fn sweep(channels: Arc<Channels>, tasks: Tasks) {
         }
     }
 }
+
+/// Of development without open mode.
+const CLOSED_DEV: &str = "topics that are not declared do not exist in spite of --dev: it makes them only while this machine alone is let in";
 
 /// How often what is too old is dropped.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -537,6 +564,8 @@ fn summary(
         identity_origin,
         origins: access.origins(),
         auth: String::new(),
+        topics: TopicCounts::default(),
+        channels: None,
         warnings,
     }
 }

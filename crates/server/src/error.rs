@@ -3,10 +3,14 @@
 use std::{fmt, io, net::SocketAddr, path::PathBuf};
 
 use moorline_engine::OpenError;
-use moorline_protocol::scope::InvalidScopes;
+use moorline_protocol::{pattern::Pattern, scope::InvalidScopes};
 
 use crate::{
-    DataDirError, access::SharedKeyError, config::ConfigError, identity::IdentityError, token::TokenSettingError,
+    DataDirError,
+    access::SharedKeyError,
+    config::{ConfigError, Place},
+    identity::IdentityError,
+    token::TokenSettingError,
 };
 
 /// Why a server does not start or ends.
@@ -68,6 +72,17 @@ pub enum Error {
         /// What is wrong.
         error: String,
     },
+    /// Two declarations are about the same topics: what they say, and where they stand.
+    TopicTwice(Box<[(Pattern, Place); 2]>),
+    /// The file with the schema of a topic's messages does not do.
+    Schema {
+        /// Where the topic is declared.
+        place: Place,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: SchemaProblem,
+    },
     /// The file that has the channels could not be opened.
     Engine {
         /// Which file.
@@ -82,6 +97,18 @@ pub enum Error {
         /// The type of the state.
         state: &'static str,
     },
+}
+
+/// What is wrong with the file of a schema.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SchemaProblem {
+    /// It cannot be read.
+    Unreadable(io::Error),
+    /// It is not JSON.
+    NotJson(serde_json::Error),
+    /// It is no JSON Schema, for this reason.
+    NotASchema(Box<str>),
 }
 
 /// What would let others than this machine into an open server.
@@ -146,10 +173,38 @@ impl fmt::Display for Error {
                 write!(formatter, "{name:?} is no name for a handler: 1 to 200 bytes without control characters")
             }
             Self::InvalidTopic { pattern, error } => write!(formatter, "the topic {pattern:?}: {error}"),
+            Self::TopicTwice(twice) => {
+                let [(one, first), (other, second)] = &**twice;
+                match one == other {
+                    true => write!(formatter, "the topic {one} is declared twice")?,
+                    false => write!(formatter, "the topics {one} and {other} are about the same names")?,
+                }
+                write!(formatter, ": {} and {}; leave one out", Declared(first), Declared(second))
+            }
+            Self::Schema { place, path, problem } => {
+                write!(formatter, "{place}: publish.schema_file: {} ", path.display())?;
+                match problem {
+                    SchemaProblem::Unreadable(_) => formatter.write_str("cannot be read"),
+                    SchemaProblem::NotJson(error) => write!(formatter, "is not JSON: {error}"),
+                    SchemaProblem::NotASchema(error) => write!(formatter, "is no JSON Schema: {error}"),
+                }
+            }
             Self::Engine { path, error } => write!(formatter, "the channels in {}: {error}", path.display()),
             Self::MissingState { handler, state } => {
                 write!(formatter, "the handler {handler:?} takes State<{state}>, which with_state was not given")
             }
+        }
+    }
+}
+
+/// Where something is declared.
+struct Declared<'a>(&'a Place);
+
+impl fmt::Display for Declared<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Place::Program => formatter.write_str("by the program"),
+            place => write!(formatter, "at {place}"),
         }
     }
 }
@@ -166,6 +221,7 @@ impl std::error::Error for Error {
             Self::Tls(error) => error.source(),
             Self::Listen { source, .. } => Some(source),
             Self::Engine { error, .. } => error.source(),
+            Self::Schema { problem: SchemaProblem::Unreadable(error), .. } => Some(error),
             Self::ListenTwice(_)
             | Self::OpenToOthers { .. }
             | Self::TlsNotBuilt
@@ -177,6 +233,8 @@ impl std::error::Error for Error {
             | Self::AnonymousScopes(_)
             | Self::InvalidGuard { .. }
             | Self::InvalidTopic { .. }
+            | Self::TopicTwice(_)
+            | Self::Schema { .. }
             | Self::MissingState { .. } => None,
         }
     }

@@ -72,8 +72,26 @@ pub struct Summary {
     /// The ways in: `jwt`, `auth handler`, `shared key`; `open` (this machine, everybody), `anonymous` (everybody) or `guests`
     /// (who may use what skips all this).
     pub auth: String,
+    /// The topics.
+    pub topics: TopicCounts,
+    /// The file with everything of channels that is kept, where anything is.
+    pub channels: Option<PathBuf>,
     /// What an operator should look at.
     pub warnings: Vec<String>,
+}
+
+/// How many declarations of topics there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TopicCounts {
+    /// All of them, by the program and by the configuration.
+    pub declared: usize,
+    /// Those whose messages are kept over restarts.
+    pub with_history: usize,
+    /// Those that tell who is there.
+    pub with_presence: usize,
+    /// Whether any other topic is made when it is asked for: see [`ServerBuilder::dev`].
+    pub undeclared: bool,
 }
 
 impl Server {

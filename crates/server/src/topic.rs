@@ -20,10 +20,13 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Fail, Guard, Principal,
+    Error, Fail, Guard, Principal,
     channels::Channels,
+    config::Place,
     handler::{Context, FromCall},
     limits::Turns,
+    server::TopicCounts,
+    undeclared::Undeclared,
 };
 
 /// What topics of a pattern are like. Declaring them lets whoever has signed in subscribe and publish, as scopes permit.
@@ -32,7 +35,11 @@ pub struct TopicPolicy {
     pub(crate) subscribe: Guard,
     pub(crate) publish: Guard,
     history: Option<Retention>,
+    presence: bool,
 }
+
+/// Bytes of messages that a history has unless it says otherwise.
+const HISTORY_BYTES: u64 = 64 << 20;
 
 impl TopicPolicy {
     /// No history beyond what who was away for a moment needs: 120 s and 1 MiB, in memory.
@@ -43,8 +50,20 @@ impl TopicPolicy {
     /// Keeps so many messages, no longer than `age`, and no more than 64 MiB of them, over restarts too: what is
     /// published is on the disk before its publisher is told so.
     #[must_use]
-    pub fn history(mut self, count: u64, age: Duration) -> Self {
-        self.history = Some(Retention { entries: count, bytes: 64 << 20, age });
+    pub fn history(self, count: u64, age: Duration) -> Self {
+        self.keep(Retention { entries: count, bytes: HISTORY_BYTES, age })
+    }
+
+    /// Keeps as much as this says.
+    pub(crate) fn keep(mut self, retention: Retention) -> Self {
+        self.history = Some(retention);
+        self
+    }
+
+    /// Tells whoever asks for it who is there.
+    #[must_use]
+    pub fn presence(mut self) -> Self {
+        self.presence = true;
         self
     }
 
@@ -66,6 +85,10 @@ impl TopicPolicy {
         self.history.is_some()
     }
 
+    pub(crate) fn has_presence(&self) -> bool {
+        self.presence
+    }
+
     pub(crate) fn guard(&self, verb: Verb) -> &Guard {
         if verb == Verb::TopicPublish { &self.publish } else { &self.subscribe }
     }
@@ -74,8 +97,16 @@ impl TopicPolicy {
 /// Topics of one pattern.
 pub(crate) struct Declared {
     pub(crate) policy: TopicPolicy,
+    /// Where it is declared: the configuration, otherwise the program.
+    place: Place,
     /// How often one may publish.
     pub(crate) turns: Option<Turns>,
+}
+
+impl Declared {
+    pub(crate) fn new(policy: TopicPolicy) -> Self {
+        Self { turns: policy.publish.turns(), policy, place: Place::Program }
+    }
 }
 
 /// The topics of the caller's tenant, as handlers take them.
@@ -88,29 +119,62 @@ pub struct Topics {
 
 /// Which topics there are.
 #[derive(Default)]
-pub(crate) struct Declarations(Vec<(Pattern, Arc<Declared>)>);
+pub(crate) struct Declarations {
+    by_pattern: Vec<(Pattern, Arc<Declared>)>,
+    /// The first two that are about the same names, where they stand.
+    twice: Option<[(Pattern, Place); 2]>,
+    /// What makes those that nobody has declared.
+    undeclared: Option<Undeclared>,
+}
 
 impl Declarations {
-    pub(crate) fn insert(&mut self, pattern: Pattern, policy: TopicPolicy) {
-        let turns = policy.publish.turns();
-        self.0.push((pattern, Arc::new(Declared { policy, turns })));
+    pub(crate) fn insert(&mut self, pattern: Pattern, policy: TopicPolicy, place: Place) {
+        let same = self.by_pattern.iter().find(|(other, _)| other.covers(&pattern) && pattern.covers(other));
+        if let Some((other, declared)) = same {
+            let other = (other.clone(), declared.place.clone());
+            self.twice.get_or_insert_with(|| [other, (pattern.clone(), place.clone())]);
+        }
+        self.by_pattern.push((pattern, Arc::new(Declared { place, ..Declared::new(policy) })));
         // The more a pattern says of a name, the earlier it is asked.
-        self.0.sort_by(|(one, _), (other, _)| other.specificity(one));
+        self.by_pattern.sort_by(|(one, _), (other, _)| other.specificity(one));
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<&Arc<Declared>> {
-        self.0.iter().find(|(pattern, _)| pattern.matches(name)).map(|(_, declared)| declared)
+        let declared = self.by_pattern.iter().find(|(pattern, _)| pattern.matches(name)).map(|(_, declared)| declared);
+        declared.or_else(|| self.undeclared.as_ref()?.find(name))
+    }
+
+    /// Has topics that are not declared made when they are asked for.
+    pub(crate) fn make_undeclared(&mut self, undeclared: Undeclared) {
+        self.undeclared = Some(undeclared);
+    }
+
+    /// How many there are, for the banner.
+    pub(crate) fn counts(&self) -> TopicCounts {
+        let count = |is: fn(&TopicPolicy) -> bool| self.by_pattern.iter().filter(|(_, one)| is(&one.policy)).count();
+        TopicCounts {
+            declared: self.by_pattern.len(),
+            with_history: count(TopicPolicy::is_durable),
+            with_presence: count(TopicPolicy::has_presence),
+            undeclared: self.undeclared.is_some(),
+        }
     }
 
     pub(crate) fn any_is_durable(&self) -> bool {
-        self.0.iter().any(|(_, declared)| declared.policy.is_durable())
+        self.by_pattern.iter().any(|(_, declared)| declared.policy.is_durable())
     }
 
-    pub(crate) fn error(&self) -> Option<(&str, &str)> {
-        self.0.iter().find_map(|(pattern, declared)| {
+    /// Finds at the start what was declared wrong.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if let Some(twice) = &self.twice {
+            return Err(Error::TopicTwice(Box::new(twice.clone())));
+        }
+        self.by_pattern.iter().try_for_each(|(pattern, declared)| {
             let Declared { policy, .. } = &**declared;
-            let error = policy.subscribe.error().or_else(|| policy.publish.error())?;
-            Some((pattern.as_str(), error))
+            match policy.subscribe.error().or_else(|| policy.publish.error()) {
+                Some(error) => Err(Error::InvalidTopic { pattern: pattern.to_string(), error: error.to_owned() }),
+                None => Ok(()),
+            }
         })
     }
 }

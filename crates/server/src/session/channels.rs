@@ -60,7 +60,7 @@ impl Driver {
     }
 
     fn topic(&self, kind: Kind, name: &Name, verb: Verb) -> Result<Arc<Declared>, Failure> {
-        let found = self.shared.topics.find(name.as_str()).filter(|_| kind == Kind::Topic);
+        let found = if kind == Kind::Topic { self.shared.topics.find(name.as_str()) } else { None };
         let declared = found.cloned().ok_or_else(|| Failure::of(Code::NO_SUCH_CHANNEL))?;
         match declared.policy.guard(verb).permits(&self.entry.principal, Operation::new(verb, name.as_str())) {
             true => Ok(declared),
