@@ -45,6 +45,7 @@ use crate::{
     http::{Issuing, Warnings},
     identity,
     internal::{self, Internal},
+    key_value::Namespaces,
     limits,
     metrics::{Meter, Metrics},
     once::Once,
@@ -72,6 +73,7 @@ pub struct ServerBuilder {
     states: States,
     router: Router,
     topics: Declarations,
+    namespaces: Namespaces,
     /// The first topic that was declared wrong.
     wrong_topic: Option<(String, InvalidPattern)>,
     auth: Option<Arc<dyn AuthHandler>>,
@@ -162,6 +164,15 @@ impl ServerBuilder {
     #[must_use]
     pub fn with_state<T: Clone + Send + Sync + 'static>(mut self, state: T) -> Self {
         self.states.insert(state);
+        self
+    }
+
+    /// Keeps values of the application's in a namespace, which handlers take as
+    /// [`KeyValue<N>`](crate::KeyValue): see [`crate::key_value`]. They are in the data directory under the namespace, so
+    /// that `N` may be called otherwise later.
+    #[must_use]
+    pub fn key_value<N: 'static>(mut self, namespace: &str) -> Self {
+        self.namespaces.declare::<N>(namespace, &mut self.states);
         self
     }
 
@@ -273,9 +284,25 @@ impl ServerBuilder {
 
     async fn put_together(self, life: Life) -> Result<Server, Error> {
         let ends_tls = self.ends_tls();
-        let Self { config, identity, internal, control, states, router, mut topics, auth, jwt, metrics, .. } = self;
+        let Self {
+            config,
+            identity,
+            internal,
+            control,
+            states,
+            router,
+            mut topics,
+            namespaces,
+            auth,
+            jwt,
+            metrics,
+            ..
+        } = self;
         #[cfg(feature = "tls")]
         let tls = self.tls;
+        if let Some(error) = namespaces.error() {
+            return Err(Error::Namespace(error.clone()));
+        }
         router.check(&states)?;
         if let Some((pattern, error)) = self.wrong_topic {
             return Err(Error::InvalidTopic { pattern, error: error.to_string() });
@@ -320,7 +347,8 @@ impl ServerBuilder {
         }
         let needed = config.server.encryption && identity.is_none() && own;
         let mut unavailable = None;
-        let needed = needed || config.tls.self_signed || topics.any_is_durable();
+        let keeps = topics.any_is_durable() || !namespaces.is_empty();
+        let needed = needed || config.tls.self_signed || keeps;
         if let Some(public) = &config.server.public {
             check_not_served(&config.server.data_dir, public)?;
         }
@@ -372,7 +400,7 @@ impl ServerBuilder {
         }
         let mut epoch = [0; 8];
         getrandom::fill(&mut epoch).map_err(|_| Error::NoEntropy)?;
-        let durable = match (topics.any_is_durable(), &data_dir) {
+        let durable = match (keeps, &data_dir) {
             (true, Some(directory)) => {
                 let path = directory.path().join("channels.sqlite");
                 let opened = SqliteEngine::open(&path, seed()?);

@@ -10,6 +10,7 @@ use crate::{
     access::SharedKeyError,
     config::{ConfigError, Place},
     identity::IdentityError,
+    key_value::NamespaceError,
     token::TokenSettingError,
 };
 
@@ -97,6 +98,15 @@ pub enum Error {
         /// The type of the state.
         state: &'static str,
     },
+    /// A handler takes values of a namespace that was not declared.
+    MissingNamespace {
+        /// The handler.
+        handler: String,
+        /// The type of the namespace.
+        namespace: &'static str,
+    },
+    /// A namespace was declared wrong.
+    Namespace(NamespaceError),
 }
 
 /// What is wrong with the file of a schema.
@@ -190,6 +200,12 @@ impl fmt::Display for Error {
                 }
             }
             Self::Engine { path, error } => write!(formatter, "the channels in {}: {error}", path.display()),
+            Self::MissingNamespace { handler, namespace } => write!(
+                formatter,
+                "the handler {handler:?} takes KeyValue<{namespace}>, which is not declared: \
+                 ServerBuilder::key_value::<{namespace}>(\"…\")"
+            ),
+            Self::Namespace(error) => error.fmt(formatter),
             Self::MissingState { handler, state } => {
                 write!(formatter, "the handler {handler:?} takes State<{state}>, which with_state was not given")
             }
@@ -235,6 +251,8 @@ impl std::error::Error for Error {
             | Self::InvalidTopic { .. }
             | Self::TopicTwice(_)
             | Self::Schema { .. }
+            | Self::Namespace(_)
+            | Self::MissingNamespace { .. }
             | Self::MissingState { .. } => None,
         }
     }

@@ -60,6 +60,7 @@ mod headers;
 mod http;
 pub mod identity;
 mod internal;
+pub mod key_value;
 mod limits;
 mod listener;
 mod metrics;
@@ -92,6 +93,7 @@ pub use data_dir::{DataDir, DataDirError};
 pub use error::{Error, OpenTo, SchemaProblem};
 pub use fail::Fail;
 pub use handler::{Auth, CallName, Handler, Json, State};
+pub use key_value::{KeyValue, KeyValueError};
 pub use limits::{Rate, per_minute, per_second};
 pub use moorline_protocol as protocol;
 pub use peer::{Items, Peer, SendError};
@@ -115,7 +117,7 @@ pub mod prelude {
     pub use bytes::Bytes;
 
     pub use crate::{
-        Attempt, Auth, Config, Fail, Json, Jwt, Peer, Peers, Principal, Restrict, Server, ServerBuilder, State,
-        TopicPolicy, Topics, per_minute, per_second,
+        Attempt, Auth, Config, Fail, Json, Jwt, KeyValue, Peer, Peers, Principal, Restrict, Server, ServerBuilder,
+        State, TopicPolicy, Topics, per_minute, per_second,
     };
 }

@@ -2,11 +2,14 @@
 
 use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use moorline_protocol::key::{KeyRole, ServerKey};
+use moorline_protocol::{
+    key::{KeyRole, ServerKey},
+    subject::Tenant,
+};
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
-    DataDir, Error, Peers, ServerBuilder, http, identity,
+    DataDir, Error, KeyValue, Peers, ServerBuilder, http, identity,
     internal::Internal,
     listener,
     shared::Shared,
@@ -118,6 +121,11 @@ impl Server {
     /// Everybody who is connected, for code outside of handlers.
     pub fn peers(&self) -> Peers {
         self.shared.peers.clone()
+    }
+
+    /// The values of a tenant in a namespace, for code outside of handlers; `None` where it is not declared.
+    pub fn key_value<N: 'static>(&self, tenant: Tenant) -> Option<KeyValue<N>> {
+        KeyValue::of(&self.shared.states, self.shared.channels.engine(true), &tenant)
     }
 
     /// Where it is in its life, for whoever watches it.
