@@ -391,7 +391,12 @@ impl ServerEndpoint {
     /// How full its queues are.
     #[cfg(feature = "testing")]
     pub fn inspect(&self) -> crate::testing::Inspection {
-        self.session.inspect()
+        let mut inspection = self.session.inspect();
+        if let Phase::Connected(connection) = &self.phase {
+            connection.inspect(&mut inspection);
+        }
+        inspection.channel_waiting = self.channels.waiting();
+        inspection
     }
 
     /// Makes it say at the next resumption that it has received no more than this.

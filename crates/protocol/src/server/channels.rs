@@ -66,6 +66,16 @@ impl Channels {
         attachment.poll_want()
     }
 
+    /// What waits in the fullest of them: entries and bytes.
+    #[cfg(feature = "testing")]
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        let waiting = self.open.values().filter_map(|channel| match channel {
+            Channel::Attached(attachment, _) => Some(attachment.waiting()),
+            Channel::Asked(_) => None,
+        });
+        waiting.fold((0, 0), |most, one| (most.0.max(one.0), most.1.max(one.1)))
+    }
+
     /// The channel whose turn it is, and what it tells.
     fn next(&mut self) -> Option<(Handle, Told)> {
         loop {

@@ -5,6 +5,7 @@ use moorline_protocol::{
     client::{ClientEndpoint, ClientEvent, ClientInput, ClientOutput, SocketInput, Status},
     code::Code,
     frame::{ResetReason, Seq},
+    session::PeerEvent,
     testing::{self, Inspection},
 };
 
@@ -146,6 +147,7 @@ impl World<'_> {
         if inspection.kept_frames == 0 {
             self.clients[number].app.answers = 0;
         }
+        self.look_at_channels(number);
         self.arm_client(number);
         Ok(())
     }
@@ -255,7 +257,10 @@ impl World<'_> {
                     ResetReason::Unknown => Counter::Unknown,
                 });
                 let mut ctx = lend!(self, Who::Client(number), session, connection, None);
-                client.app.reset(&mut ctx, &reset.unconfirmed)?;
+                let ours = &client.channels;
+                let unconfirmed = reset.unconfirmed.iter();
+                let unconfirmed = unconfirmed.filter(|one| !one.call.is_some_and(|call| ours.is_write(call)));
+                client.app.reset(&mut ctx, &unconfirmed.cloned().collect::<Vec<_>>())?;
             }
             ClientEvent::Session(info) => {
                 client.app.session_begins(self.precise)?;
@@ -287,10 +292,7 @@ impl World<'_> {
                     Err(denial) => hold!(denial.code == Code::TOKEN_EXPIRED, "S16", "client {number}: {denial:?}"),
                 }
             }
-            ClientEvent::Channel(subscription, event) => {
-                let detail = format!("client {number} follows nothing and hears {event:?} of {subscription:?}");
-                return Err(Broken { invariant: "S12", detail, at: 0 });
-            }
+            ClientEvent::Channel(subscription, event) => self.channel_event(number, subscription, *event)?,
             ClientEvent::Warned(code, _) => {
                 let detail = format!("client {number} is warned of {code:?}");
                 return Err(Broken { invariant: "S12", detail, at: 0 });
@@ -299,6 +301,9 @@ impl World<'_> {
                 // Nothing here is larger than what every server takes.
                 let detail = format!("client {number}: {receipt:?} is refused, {refused:?}");
                 return Err(Broken { invariant: "S3", detail, at: 0 });
+            }
+            ClientEvent::Peer(PeerEvent::Settled { id, outcome }) if client.channels.is_write(id) => {
+                self.write_settled(number, id, &outcome)?;
             }
             ClientEvent::Peer(event) => {
                 let Some(book) = client.book else {
