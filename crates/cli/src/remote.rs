@@ -57,24 +57,30 @@ impl Remote {
         Ok(builder.connect()?)
     }
 
-    /// Waits for the first connection.
+    /// Waits for the first connection, as long as that may help.
     pub(crate) async fn ready(&self, client: &Client) -> anyhow::Result<()> {
-        match timeout(self.timeout, client.ready()).await {
-            Ok(ready) => ready.map(drop).map_err(|error| explain(&error)),
-            Err(_) => {
-                let waited = within(self.timeout);
-                Err(match client.status() {
-                    Status::Connecting { error: Some(failure), .. } => {
-                        explain(&Error::Closed(Some(failure))).context(format!("not connected {waited}"))
-                    }
-                    Status::Connecting { error: None, .. } | Status::Connected | Status::Closed(_) => {
-                        anyhow!("not connected {waited}: the server does not answer")
-                    }
-                })
+        let is_settled = |status: &Status| match status {
+            Status::Connected | Status::Closed(_) => true,
+            Status::Connecting { error, .. } => error.as_ref().is_some_and(|failure| HOPELESS.contains(&failure.code)),
+        };
+        let settled = timeout(self.timeout, client.wait_for(is_settled)).await;
+        let late = |error: anyhow::Error| match settled {
+            Ok(_) => error,
+            Err(_) => error.context(format!("not connected {}", within(self.timeout))),
+        };
+        match client.status() {
+            Status::Connected => Ok(()),
+            Status::Closed(failure) | Status::Connecting { error: failure @ Some(_), .. } => {
+                Err(late(explain(&Error::Closed(failure))))
             }
+            Status::Connecting { error: None, .. } => Err(late(anyhow!("the server does not answer"))),
         }
     }
 }
+
+/// What stays as it is, however long somebody waits who gave a URL, a key and a token once.
+const HOPELESS: [Code; 5] =
+    [Code::TOKEN_EXPIRED, Code::SERVER_KEY_CHANGED, Code::ENCRYPTION_MISMATCH, Code::NOT_MOORLINE, Code::HOST_REFUSED];
 
 pub(crate) fn within(time: Duration) -> String {
     format!("within {time:?}")
@@ -87,7 +93,11 @@ pub(crate) fn runtime() -> anyhow::Result<runtime::Runtime> {
 /// The server of this configuration, which runs on this machine. Its key is pinned, unless another is given.
 fn here(config: &Config, has_key: bool) -> anyhow::Result<ClientBuilder> {
     let server = &config.server;
-    if config.tls.cert_file.is_some() || config.tls.self_signed {
+    let running = control::Client::connect(&server.data_dir)
+        .and_then(|mut server| server.ask::<control::Status>(&Request::Status))
+        .ok();
+    let ends_tls = running.as_ref().is_some_and(|status| status.certificate.is_some());
+    if ends_tls || config.tls.cert_file.is_some() || config.tls.self_signed {
         bail!(
             "the configured server ends TLS itself, and this command has no TLS yet; let a proxy end it, which leaves the \
              server's own port to this machine"
@@ -99,7 +109,7 @@ fn here(config: &Config, has_key: bool) -> anyhow::Result<ClientBuilder> {
              not; name another way in with --url"
         );
     }
-    let address = address(config)?;
+    let address = address(config, running.as_ref())?;
     let url = match server.public_urls.first() {
         // Who dials another is refused.
         Some(url) => url.to_string(),
@@ -122,10 +132,8 @@ fn here(config: &Config, has_key: bool) -> anyhow::Result<ClientBuilder> {
 
 /// Where the configured server is reached from this machine: as it says itself, for a flag may have changed it; otherwise
 /// as it is configured.
-fn address(config: &Config) -> anyhow::Result<SocketAddr> {
-    let asked = control::Client::connect(&config.server.data_dir)
-        .and_then(|mut server| server.ask::<control::Status>(&Request::Status));
-    let told = asked.ok().and_then(|status| status.listen.first()?.parse().ok());
+fn address(config: &Config, running: Option<&control::Status>) -> anyhow::Result<SocketAddr> {
+    let told = running.and_then(|status| status.listen.first()?.parse().ok());
     let mut address: SocketAddr = told.unwrap_or(config.server.listen);
     if address.port() == 0 {
         bail!(

@@ -13,6 +13,7 @@ use moorline_client::{
     protocol::{
         channel::{Gap, Start},
         client::Status,
+        code::Code,
     },
 };
 use tokio::{
@@ -71,6 +72,10 @@ async fn follow(client: &Client, flags: &WatchFlags, lines: &mpsc::Sender<String
         let event = tokio::select! {
             event = topic.next() => event,
             now = standing.changes(client) => {
+                if now == Standing::Failing(Code::TOKEN_EXPIRED.to_string()) {
+                    // There is only this one.
+                    bail!("the token has expired; watch again with a fresh one");
+                }
                 now.tell(&standing);
                 standing = now;
                 continue;

@@ -250,7 +250,7 @@ fn another_server_is_named_with_its_url_and_its_key() -> TestResult {
     let pinned = ["publish", "room:1", "1", "--url", &url, "--server-key", &other, "--timeout", "5s"];
     let (code, _, errors) = finished(&mut moorline(elsewhere.path(), &pinned))?;
     assert_eq!(code, Some(1));
-    assert!(errors.contains("because: server_key_changed: "), "{errors}");
+    assert!(errors.starts_with("error: server_key_changed: "), "{errors}");
     let (code, _, errors) =
         finished(&mut moorline(elsewhere.path(), &["publish", "room:1", "1", "--url", "wss://a/m"]))?;
     assert!(code == Some(1) && errors.contains("wss:// is not supported"), "{errors}");
@@ -300,6 +300,32 @@ fn who_must_sign_in_shows_a_token() -> TestResult {
     let mut command = moorline(dir.path(), &["watch", "a", "--history", "1"]);
     let watching = Watching::start(command.env("MOORLINE_TOKEN", &reader))?;
     assert!(watching.said.recv_timeout(PATIENCE)?.ends_with(" ann 1"));
+    Ok(())
+}
+
+/// A token that was given once is never another one, so there is nothing to wait for.
+#[test]
+fn a_token_that_has_expired_ends_it() -> TestResult {
+    let jwt =
+        "[auth.jwt]\nalgorithm = 'HS256'\nsecret = 'a secret of tests, 32 bytes or more'\nleeway = '1ms'\n[topics.a]\n";
+    let dir = directory(jwt)?;
+    let _server = Running::start(&mut moorline(dir.path(), SERVE))?;
+    let issued = ["token", "issue", "--subject", "ann", "--exp", "3s"];
+    let token = finished(&mut moorline(dir.path(), &issued))?.1.trim_end().to_owned();
+    publish(dir.path(), &["a", "1", "--token", &token])?;
+    let (code, _, errors) = finished(&mut moorline(dir.path(), &["watch", "a", "--token", &token]))?;
+    assert!(code == Some(1) && errors.contains("expired"), "{errors}");
+    let (code, _, errors) = finished(&mut moorline(dir.path(), &["publish", "a", "1", "--token", &token]))?;
+    assert!(code == Some(1) && errors.starts_with("error: token_expired: "), "{errors}");
+    Ok(())
+}
+
+#[test]
+fn what_ends_tls_itself_is_not_spoken_to_yet() -> TestResult {
+    let dir = directory(ROOMS)?;
+    let _server = Running::start(&mut moorline(dir.path(), &[SERVE, &["--tls", "self-signed"]].concat()))?;
+    let (code, _, errors) = finished(&mut moorline(dir.path(), &["publish", "room:1", "1"]))?;
+    assert!(code == Some(1) && errors.starts_with("error: the configured server ends TLS itself"), "{errors}");
     Ok(())
 }
 
