@@ -16,6 +16,8 @@ pub enum EngineError {
     UnknownPosition,
     /// There is a snapshot that covers as much.
     Superseded,
+    /// With it, the channel would need more than it may.
+    TooMuch,
     /// There is no room left where the engine keeps things. What is there can still be read.
     Full,
     /// What the engine keeps things on failed: the system's own word for it.
@@ -41,6 +43,7 @@ impl fmt::Display for EngineError {
             Self::Changed => formatter.write_str("somebody else has changed the value"),
             Self::UnknownPosition => formatter.write_str("the log has no such entry"),
             Self::Superseded => formatter.write_str("there is a snapshot that covers as much"),
+            Self::TooMuch => formatter.write_str("the channel would need more than it may"),
             Self::Full => formatter.write_str("there is no room left on the disk"),
             Self::Storage(fault) => write!(formatter, "the storage failed: {fault}"),
             Self::Closed => formatter.write_str("the engine is closed"),

@@ -97,7 +97,8 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// Adds an entry at the end.
     ///
     /// # Errors
-    /// [`EngineError::Conflict`] when the log does not end where [`Append::expected`] says; [`EngineError::Full`] and
+    /// [`EngineError::Conflict`] when the log does not end where [`Append::expected`] says; [`EngineError::TooMuch`] when
+    /// the channel would need more than [`Append::most`]; [`EngineError::Full`] and
     /// [`EngineError::Storage`] when the entry could not be kept.
     fn append<'a>(&'a self, channel: &'a ChannelId, append: Append) -> Answer<'a, Appended>;
 
@@ -119,8 +120,17 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     fn keep_snapshot<'a>(&'a self, channel: &'a ChannelId, snapshot: Snapshot) -> Answer<'a, ()>;
 
     /// Keeps a value beside the log, under its hash. That the hash is its own is the caller's to check. One that is
-    /// there already stays.
-    fn keep_value<'a>(&'a self, channel: &'a ChannelId, hash: ValueHash, value: Bytes) -> Answer<'a, ()>;
+    /// there already stays. With it, more bytes than `most` must not be needed of the channel.
+    ///
+    /// # Errors
+    /// [`EngineError::TooMuch`]; [`EngineError::Full`] and [`EngineError::Storage`].
+    fn keep_value<'a>(
+        &'a self,
+        channel: &'a ChannelId,
+        hash: ValueHash,
+        value: Bytes,
+        most: Option<u64>,
+    ) -> Answer<'a, ()>;
 
     /// A value.
     fn value<'a>(&'a self, channel: &'a ChannelId, hash: ValueHash) -> Answer<'a, Option<Bytes>>;

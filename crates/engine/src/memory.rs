@@ -44,6 +44,8 @@ struct Log {
     bounds: Bounds,
     entries: VecDeque<Arc<Entry>>,
     bytes: u64,
+    /// Bytes of the newest snapshot, the entries that are not in it, and the values.
+    needed: u64,
     retention: Retention,
     operations: BTreeMap<OpId, Mark>,
     /// The same, as they came.
@@ -115,10 +117,12 @@ impl State {
         if append.expected.is_some_and(|expected| expected != prev) {
             return Err(EngineError::Conflict(log.bounds.head));
         }
+        log.has_room(append.content.len(), append.most)?;
         let mark = Mark { offset: Offset(prev.0 + 1), tag };
         let entry = Arc::new(Entry { prev, mark, at: append.at, content: append.content });
         log.bounds.head = mark;
         log.bytes += entry.content.len() as u64;
+        log.needed += entry.content.len() as u64;
         log.entries.push_back(Arc::clone(&entry));
         log.retention = append.retention;
         if let Some(op) = append.op {
@@ -148,6 +152,7 @@ impl State {
             let gone = log.entries.partition_point(|entry| entry.mark.offset <= upto.offset);
             log.drop_oldest(gone);
         }
+        log.needed = log.count_needed();
         Ok(())
     }
 }
@@ -158,6 +163,7 @@ impl Log {
             bounds: Bounds::new(epoch),
             entries: VecDeque::new(),
             bytes: 0,
+            needed: 0,
             retention: Retention::default(),
             operations: BTreeMap::new(),
             operations_in_order: VecDeque::new(),
@@ -181,9 +187,26 @@ impl Log {
         }
     }
 
+    fn has_room(&self, bytes: usize, most: Option<u64>) -> Result<(), EngineError> {
+        let fits = most.is_none_or(|most| self.needed.saturating_add(bytes as u64) <= most);
+        if fits { Ok(()) } else { Err(EngineError::TooMuch) }
+    }
+
+    fn count_needed(&self) -> u64 {
+        let newest = self.snapshots.last();
+        let covered = newest.map_or(Offset(0), |newest| newest.covers.mark.offset);
+        let entries = self.entries.iter().filter(|entry| entry.mark.offset > covered).map(|entry| entry.content.len());
+        let values = self.values.values().map(Bytes::len);
+        entries.chain(values).chain(newest.map(|newest| newest.content.len())).map(|size| size as u64).sum()
+    }
+
     fn drop_oldest(&mut self, count: usize) {
+        let covered = self.snapshots.last().map_or(Offset(0), |newest| newest.covers.mark.offset);
         for entry in self.entries.drain(..count) {
             self.bytes -= entry.content.len() as u64;
+            if entry.mark.offset > covered {
+                self.needed -= entry.content.len() as u64;
+            }
             self.bounds.trimmed = entry.mark;
         }
     }
@@ -221,7 +244,7 @@ impl Log {
     }
 
     fn usage(&self) -> Usage {
-        let sum = |sizes: &mut dyn Iterator<Item = usize>| sizes.map(|size| size as u64).sum();
+        let sum = |sizes: &mut dyn Iterator<Item = usize>| sizes.map(|size| size as u64).sum::<u64>();
         Usage {
             entries: self.entries.len() as u64,
             entry_bytes: self.bytes,
@@ -229,6 +252,7 @@ impl Log {
             snapshot_bytes: sum(&mut self.snapshots.iter().map(|snapshot| snapshot.content.len())),
             values: self.values.len() as u64,
             value_bytes: sum(&mut self.values.values().map(Bytes::len)),
+            needed_bytes: self.needed,
         }
     }
 }
@@ -261,9 +285,20 @@ impl Engine for MemoryEngine {
         self.answer(|state| state.keep_snapshot(channel, snapshot))
     }
 
-    fn keep_value<'a>(&'a self, channel: &'a ChannelId, hash: ValueHash, value: Bytes) -> Answer<'a, ()> {
+    fn keep_value<'a>(
+        &'a self,
+        channel: &'a ChannelId,
+        hash: ValueHash,
+        value: Bytes,
+        most: Option<u64>,
+    ) -> Answer<'a, ()> {
         self.answer(|state| {
-            state.log(channel).values.entry(hash).or_insert(value);
+            let log = state.log(channel);
+            if !log.values.contains_key(&hash) {
+                log.has_room(value.len(), most)?;
+                log.needed += value.len() as u64;
+                log.values.insert(hash, value);
+            }
             Ok(())
         })
     }

@@ -93,12 +93,14 @@ pub struct Append {
     pub expected: Option<Offset>,
     /// How much of the log is kept from now on.
     pub retention: Retention,
+    /// With it, more bytes than this must not be needed of the channel: see [`Usage::needed_bytes`].
+    pub most: Option<u64>,
 }
 
 impl Append {
     /// An entry at the end, wherever that is.
     pub fn new(content: Bytes, at: UnixMillis, retention: Retention) -> Self {
-        Self { content, at, op: None, expected: None, retention }
+        Self { content, at, op: None, expected: None, retention, most: None }
     }
 }
 
@@ -159,6 +161,9 @@ pub struct Usage {
     pub snapshot_bytes: u64,
     pub values: u64,
     pub value_bytes: u64,
+    /// Of these the newest snapshot, the entries that are not in it, and the values: what is needed. The rest is kept to go
+    /// back to.
+    pub needed_bytes: u64,
 }
 
 /// When to remove a channel.

@@ -189,13 +189,17 @@ impl Engine for SqliteEngine {
         }))
     }
 
-    fn keep_value<'a>(&'a self, channel: &'a ChannelId, hash: ValueHash, value: Bytes) -> Answer<'a, ()> {
+    fn keep_value<'a>(
+        &'a self,
+        channel: &'a ChannelId,
+        hash: ValueHash,
+        value: Bytes,
+        most: Option<u64>,
+    ) -> Answer<'a, ()> {
         let channel = channel.clone();
         Box::pin(self.workers.write(move |connection, entropy| {
-            let log = Log::find_or_make(connection, &channel, entropy)?;
-            let sql = "INSERT OR IGNORE INTO channel_values (log, hash, content) VALUES (?, ?, ?)";
-            connection.prepare_cached(sql)?.execute((log.id, hash.0, &value[..]))?;
-            Ok(((), None))
+            let mut log = Log::find_or_make(connection, &channel, entropy)?;
+            log.keep_value(connection, hash, &value, most).map(|()| ((), None))
         }))
     }
 

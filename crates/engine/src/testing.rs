@@ -24,6 +24,7 @@ macro_rules! engine_claims {
             a_snapshot_is_kept_with_the_one_before_it_and_what_came_since,
             a_snapshot_of_what_is_not_there_is_refused,
             values_are_kept_beside_the_log,
+            more_is_not_needed_of_a_channel_than_may_be,
             a_removed_channel_comes_back_as_another,
             channels_are_listed_in_their_order_and_apart,
             names_never_reach_into_another_channel,

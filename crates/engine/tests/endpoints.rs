@@ -276,7 +276,7 @@ impl Scene {
             }
             ChannelWish::Read(handle, Want::Page { range, entries, bytes }) => {
                 let page = now(self.engine.read(&self.open[&handle], range, Limit { entries, bytes }));
-                server.give_page(handle, page, |_| true);
+                server.give_page(handle, page, |_, _| true);
             }
             ChannelWish::Read(handle, Want::Snapshot) => {
                 let (bounds, snapshot) = now(self.engine.snapshot(&self.open[&handle]));

@@ -41,7 +41,7 @@ async fn everything_is_there_when_the_file_is_opened_again() {
     let second = engine.append(&log(), entry("b")).await.unwrap().position;
     let snapshot = Snapshot { covers: first.position, at: NOW, content: Bytes::from("a") };
     engine.keep_snapshot(&log(), snapshot.clone()).await.unwrap();
-    engine.keep_value(&log(), ValueHash([2; 32]), Bytes::from("value")).await.unwrap();
+    engine.keep_value(&log(), ValueHash([2; 32]), Bytes::from("value"), None).await.unwrap();
     let version = engine.put(&key, Bytes::from("1"), Expected::Anything).await.unwrap();
     let page = engine.read(&log(), Range::Oldest, Limit::default()).await.unwrap();
     drop(engine);

@@ -77,8 +77,9 @@ impl StorePolicy {
         self
     }
 
-    /// Takes no more than so many bytes of entries, snapshots and values in one store; from there on writing fails with
-    /// `store_full` until a snapshot makes room.
+    /// Takes no more than so many bytes in one store: of the newest snapshot, the entries that are not in it, and values.
+    /// From there on writing fails with `store_full` until a snapshot makes room. On the disk it may be about twice as much,
+    /// since what there was before a snapshot is kept until the next.
     #[must_use]
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.0.most = Some(bytes);
@@ -162,23 +163,15 @@ impl Store {
         match error {
             EngineError::UnknownPosition => Failure::of(Code::UNKNOWN_POSITION),
             EngineError::Superseded => Failure::of(Code::SUPERSEDED_SNAPSHOT),
+            EngineError::TooMuch => Failure::of(Code::STORE_FULL),
             error => failure(&self.channel, error),
         }
     }
 
     pub(crate) async fn append(&self, author: Author, patch: Payload, op: Option<OpId>) -> Result<Position, Failure> {
-        self.has_room(patch.bytes.len()).await?;
-        let append = Append { op, ..Append::new(author.says(patch), now(), Retention::ALL) };
+        let append = Append { op, most: self.most, ..Append::new(author.says(patch), now(), Retention::ALL) };
         let appended = self.engine().append(&self.channel, append).await;
         appended.map(|appended| appended.position).map_err(|error| self.fail(&error))
-    }
-
-    /// It may be over by what others write at the same moment.
-    async fn has_room(&self, bytes: usize) -> Result<(), Failure> {
-        let Some(most) = self.most else { return Ok(()) };
-        let used = self.engine().usage(&self.channel).await.map_err(|error| self.fail(&error))?;
-        let used = used.entry_bytes + used.snapshot_bytes + used.value_bytes;
-        if used.saturating_add(bytes as u64) > most { Err(Failure::of(Code::STORE_FULL)) } else { Ok(()) }
     }
 
     pub(crate) async fn keep_snapshot(&self, covers: Position, content: Bytes) -> Result<(), Failure> {
@@ -189,8 +182,7 @@ impl Store {
 
     pub(crate) async fn keep_value(&self, hash: ValueHash, value: Bytes) -> Result<(), Failure> {
         check_value(hash, &value).map_err(|why| Failure::with_message(Code::INVALID_PARAMS, why))?;
-        self.has_room(value.len()).await?;
-        self.engine().keep_value(&self.channel, hash, value).await.map_err(|error| self.fail(&error))
+        self.engine().keep_value(&self.channel, hash, value, self.most).await.map_err(|error| self.fail(&error))
     }
 
     pub(crate) async fn value(&self, hash: ValueHash) -> Result<Bytes, Failure> {

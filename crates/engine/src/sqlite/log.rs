@@ -9,7 +9,7 @@ use moorline_protocol::{
 };
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use crate::{Append, Appended, EngineError, Limit, OpId, Retention, Room, Usage};
+use crate::{Append, Appended, EngineError, Limit, OpId, Retention, Room, Usage, ValueHash};
 
 /// A channel's log as its row says.
 pub(super) struct Log {
@@ -17,11 +17,13 @@ pub(super) struct Log {
     pub(super) bounds: Bounds,
     entries: u64,
     bytes: u64,
+    /// Bytes of the newest snapshot, the entries that are not in it, and the values.
+    needed: u64,
     retention: Retention,
 }
 
 const COLUMNS: &str =
-    "id, epoch, head, head_tag, trimmed, trimmed_tag, entries, bytes, keep_entries, keep_bytes, keep_ms";
+    "id, epoch, head, head_tag, trimmed, trimmed_tag, entries, bytes, keep_entries, keep_bytes, keep_ms, needed";
 
 /// SQLite's integers have a sign; more than they hold is as good as no limit.
 fn signed(number: u64) -> i64 {
@@ -56,6 +58,7 @@ impl Log {
             bounds: Bounds { epoch: LogEpoch(row.get(1)?), head: mark(row, 2, 3)?, trimmed: mark(row, 4, 5)? },
             entries: row.get(6)?,
             bytes: row.get(7)?,
+            needed: row.get(11)?,
             retention: Retention { entries: unlimited(row.get(8)?), bytes: unlimited(row.get(9)?), age },
         })
     }
@@ -90,7 +93,7 @@ impl Log {
             keep_ms,
         ))?;
         let id = connection.last_insert_rowid();
-        Ok(Self { id, bounds: Bounds::new(epoch), entries: 0, bytes: 0, retention })
+        Ok(Self { id, bounds: Bounds::new(epoch), entries: 0, bytes: 0, needed: 0, retention })
     }
 
     pub(super) fn append(
@@ -109,6 +112,7 @@ impl Log {
         if append.expected.is_some_and(|expected| expected != prev) {
             return Err(EngineError::Conflict(self.bounds.head));
         }
+        self.has_room(append.content.len(), append.most)?;
         let mark = Mark { offset: Offset(prev.0 + 1), tag: Tag(entropy.array()) };
         let entry = Entry { prev, mark, at: append.at, content: append.content };
         let sql = "INSERT INTO entries (log, offset, prev, tag, at, content) VALUES (?, ?, ?, ?, ?, ?)";
@@ -122,10 +126,16 @@ impl Log {
         self.bounds.head = mark;
         self.entries += 1;
         self.bytes += entry.content.len() as u64;
+        self.needed += entry.content.len() as u64;
         self.retention = append.retention;
         self.trim(connection, entry.at)?;
         self.save(connection)?;
         Ok((Appended { position: Position { epoch, mark }, repeated: false }, Some(Arc::new(entry))))
+    }
+
+    fn has_room(&self, bytes: usize, most: Option<u64>) -> Result<(), EngineError> {
+        let fits = most.is_none_or(|most| self.needed.saturating_add(bytes as u64) <= most);
+        if fits { Ok(()) } else { Err(EngineError::TooMuch) }
     }
 
     fn done(&self, connection: &Connection, op: OpId) -> Result<Option<Mark>, EngineError> {
@@ -152,14 +162,19 @@ impl Log {
             connection
                 .prepare_cached("DELETE FROM entries WHERE log = ? AND offset <= ?")?
                 .execute((self.id, left.upto.offset.0))?;
+            let dropped = self.bytes - left.bytes;
             (self.bounds.trimmed, self.entries, self.bytes) = (left.upto, left.entries, left.bytes);
+            self.needed = match self.newest_snapshot(connection)? {
+                None => self.needed - dropped,
+                Some(covered) => self.count_needed(connection, covered)?,
+            };
         }
         Ok(())
     }
 
     fn save(&self, connection: &Connection) -> Result<(), EngineError> {
         let sql = "UPDATE logs SET head = ?, head_tag = ?, trimmed = ?, trimmed_tag = ?, entries = ?, bytes = ?,
-                   keep_entries = ?, keep_bytes = ?, keep_ms = ? WHERE id = ?";
+                   needed = ?, keep_entries = ?, keep_bytes = ?, keep_ms = ? WHERE id = ?";
         let Bounds { head, trimmed, .. } = self.bounds;
         let [keep_entries, keep_bytes, keep_ms] = kept(self.retention);
         connection.prepare_cached(sql)?.execute((
@@ -169,6 +184,7 @@ impl Log {
             trimmed.tag.0,
             self.entries,
             self.bytes,
+            self.needed,
             keep_entries,
             keep_bytes,
             keep_ms,
@@ -243,8 +259,7 @@ impl Log {
         if self.judge(connection, snapshot.covers)?.is_err() {
             return Err(EngineError::UnknownPosition);
         }
-        let sql = "SELECT covers, tag FROM snapshots WHERE log = ? ORDER BY covers DESC LIMIT 1";
-        let newest = connection.prepare_cached(sql)?.query_row((self.id,), |row| mark(row, 0, 1)).optional()?;
+        let newest = self.newest_snapshot(connection)?;
         if newest.is_some_and(|newest| newest.offset >= covers.offset) {
             return Err(EngineError::Superseded);
         }
@@ -252,7 +267,8 @@ impl Log {
         let row = (self.id, covers.offset.0, covers.tag.0, snapshot.at.0, &snapshot.content[..]);
         connection.prepare_cached(sql)?.execute(row)?;
         // What the one before covers is in it, and it stays.
-        let Some(before) = newest else { return Ok(()) };
+        self.needed = self.count_needed(connection, covers)?;
+        let Some(before) = newest else { return self.save(connection) };
         connection
             .prepare_cached("DELETE FROM snapshots WHERE log = ? AND covers < ?")?
             .execute((self.id, before.offset.0))?;
@@ -267,9 +283,41 @@ impl Log {
             self.bounds.trimmed = before;
             self.entries -= entries;
             self.bytes -= bytes;
-            self.save(connection)?;
         }
-        Ok(())
+        self.save(connection)
+    }
+
+    /// What the newest snapshot covers.
+    fn newest_snapshot(&self, connection: &Connection) -> Result<Option<Mark>, EngineError> {
+        let sql = "SELECT covers, tag FROM snapshots WHERE log = ? ORDER BY covers DESC LIMIT 1";
+        Ok(connection.prepare_cached(sql)?.query_row((self.id,), |row| mark(row, 0, 1)).optional()?)
+    }
+
+    fn count_needed(&self, connection: &Connection, covered: Mark) -> Result<u64, EngineError> {
+        let count = |table: &str, condition: &str| {
+            let sql = format!("SELECT coalesce(sum(length(content)), 0) FROM {table} WHERE log = ? AND {condition}");
+            connection.prepare_cached(&sql)?.query_row((self.id, covered.offset.0), |row| row.get::<_, u64>(0))
+        };
+        let snapshot = count("snapshots", "covers = ?")?;
+        Ok(snapshot + count("entries", "offset > ?")? + count("channel_values", "? IS NOT NULL")?)
+    }
+
+    pub(super) fn keep_value(
+        &mut self,
+        connection: &Connection,
+        hash: ValueHash,
+        value: &[u8],
+        most: Option<u64>,
+    ) -> Result<(), EngineError> {
+        let sql = "SELECT 1 FROM channel_values WHERE log = ? AND hash = ?";
+        if connection.prepare_cached(sql)?.exists((self.id, hash.0))? {
+            return Ok(());
+        }
+        self.has_room(value.len(), most)?;
+        let sql = "INSERT INTO channel_values (log, hash, content) VALUES (?, ?, ?)";
+        connection.prepare_cached(sql)?.execute((self.id, hash.0, value))?;
+        self.needed += value.len() as u64;
+        self.save(connection)
     }
 
     pub(super) fn usage(&self, connection: &Connection) -> Result<Usage, EngineError> {
@@ -280,7 +328,7 @@ impl Log {
         let (snapshots, snapshot_bytes) = count("snapshots")?;
         let (values, value_bytes) = count("channel_values")?;
         let (entries, entry_bytes) = (self.entries, self.bytes);
-        Ok(Usage { entries, entry_bytes, snapshots, snapshot_bytes, values, value_bytes })
+        Ok(Usage { entries, entry_bytes, snapshots, snapshot_bytes, values, value_bytes, needed_bytes: self.needed })
     }
 
     pub(super) fn remove(self, connection: &Connection) -> Result<(), EngineError> {

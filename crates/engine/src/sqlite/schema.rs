@@ -68,6 +68,15 @@ const MIGRATIONS: &[&str] = &[
     CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
     INSERT INTO counters VALUES ('version', 0);
     ",
+    // 2
+    "
+    ALTER TABLE logs ADD COLUMN needed INTEGER NOT NULL DEFAULT 0;
+    UPDATE logs SET needed =
+        (SELECT coalesce(sum(length(content)), 0) FROM channel_values WHERE log = id)
+        + (SELECT coalesce(sum(length(content)), 0) FROM entries WHERE log = id
+           AND offset > (SELECT coalesce(max(covers), 0) FROM snapshots WHERE log = id))
+        + coalesce((SELECT length(content) FROM snapshots WHERE log = id ORDER BY covers DESC LIMIT 1), 0);
+    ",
 ];
 
 /// Brings the file to the present version, each step whole or not at all.

@@ -173,7 +173,10 @@ pub async fn what_is_beyond_the_retention_is_dropped_and_its_mark_is_kept(engine
     engine.append(&log, keep(age, "g", 5_000)).await.unwrap();
     engine.append(&log, keep(age, "h", 10_001)).await.unwrap();
     assert_eq!(all(&*engine, &log).await, ["g", "h"]);
-    assert_eq!(engine.usage(&log).await.unwrap(), Usage { entries: 2, entry_bytes: 2, ..Usage::default() });
+    assert_eq!(
+        engine.usage(&log).await.unwrap(),
+        Usage { entries: 2, entry_bytes: 2, needed_bytes: 2, ..Usage::default() }
+    );
     let none = Retention { entries: 0, ..Retention::ALL };
     let last = engine.append(&log, keep(none, "i", 0)).await.unwrap().position;
     assert_eq!((all(&*engine, &log).await.len(), gap(last).await), (0, None));
@@ -241,10 +244,10 @@ pub async fn values_are_kept_beside_the_log(engine: Arc<dyn Engine>) {
     let (hash, value) = (ValueHash([1; 32]), Bytes::from(vec![7; 300_000]));
     assert_eq!(engine.value(&log, hash).await.unwrap(), None);
     for _ in 0..2 {
-        engine.keep_value(&log, hash, value.clone()).await.unwrap();
+        engine.keep_value(&log, hash, value.clone(), None).await.unwrap();
     }
     append(&*engine, &log, "a").await;
-    engine.keep_value(&log, ValueHash([2; 32]), Bytes::new()).await.unwrap();
+    engine.keep_value(&log, ValueHash([2; 32]), Bytes::new(), None).await.unwrap();
     assert_eq!(engine.value(&log, hash).await.unwrap(), Some(value));
     assert_eq!(engine.value(&log, ValueHash([2; 32])).await.unwrap(), Some(Bytes::new()));
     assert_eq!(engine.value(&other, hash).await.unwrap(), None, "each channel has its own");
@@ -253,12 +256,47 @@ pub async fn values_are_kept_beside_the_log(engine: Arc<dyn Engine>) {
     assert_eq!((usage.values, usage.value_bytes), (2, 300_000));
 }
 
+pub async fn more_is_not_needed_of_a_channel_than_may_be(engine: Arc<dyn Engine>) {
+    let log = channel("log");
+    let within = |content: &str, most| Append { most: Some(most), ..entry(content) };
+    let needed = async || engine.usage(&log).await.unwrap().needed_bytes;
+    engine.append(&log, within("12345", 10)).await.unwrap();
+    let op = Append { op: Some(OpId([1; 16])), ..within("12345", 10) };
+    let last = engine.append(&log, op.clone()).await.unwrap().position;
+    assert_eq!(engine.append(&log, within("1", 10)).await, Err(EngineError::TooMuch));
+    assert!(engine.append(&log, op).await.unwrap().repeated, "what is there already needs no room");
+    let value = async |number, most| engine.keep_value(&log, ValueHash([number; 32]), "123".into(), Some(most)).await;
+    assert_eq!(value(1, 12).await, Err(EngineError::TooMuch));
+    value(1, 13).await.unwrap();
+    value(1, 0).await.unwrap();
+    assert_eq!(needed().await, 13);
+    // A snapshot makes room, although what it covers is there until the next.
+    engine.keep_snapshot(&log, snapshot(last, "all")).await.unwrap();
+    assert_eq!((needed().await, all(&*engine, &log).await.len()), (6, 2));
+    let last = engine.append(&log, within("1234", 10)).await.unwrap().position;
+    assert_eq!(engine.append(&log, within("1", 10)).await, Err(EngineError::TooMuch));
+    engine.keep_snapshot(&log, snapshot(last, "everything")).await.unwrap();
+    assert_eq!(needed().await, 13);
+    // What is dropped for other reasons is not needed any more either.
+    let short = Retention { age: Duration::from_secs(10), ..Retention::ALL };
+    engine.append(&log, Append { retention: short, ..entry("1") }).await.unwrap();
+    assert_eq!(needed().await, 14);
+    engine.sweep(UnixMillis(NOW.0 + 10_001)).await.unwrap();
+    assert_eq!((needed().await, all(&*engine, &log).await.len()), (13, 0));
+    let other = channel("other");
+    let one = Retention { entries: 1, ..Retention::ALL };
+    for content in ["12345", "12", "123"] {
+        engine.append(&other, Append { retention: one, ..within(content, 10) }).await.unwrap();
+    }
+    assert_eq!(engine.usage(&other).await.unwrap().needed_bytes, 3);
+}
+
 pub async fn a_removed_channel_comes_back_as_another(engine: Arc<dyn Engine>) {
     let log = channel("log");
     assert!(!engine.remove(&log, Removal::Always).await.unwrap());
     let last = append(&*engine, &log, "a").await;
     engine.keep_snapshot(&log, snapshot(last, "a")).await.unwrap();
-    engine.keep_value(&log, ValueHash([1; 32]), Bytes::from("v")).await.unwrap();
+    engine.keep_value(&log, ValueHash([1; 32]), Bytes::from("v"), None).await.unwrap();
     let op = Append { op: Some(OpId([1; 16])), ..entry("b") };
     engine.append(&log, op.clone()).await.unwrap();
     assert!(!engine.remove(&log, Removal::IfEmpty).await.unwrap());
@@ -309,7 +347,7 @@ pub async fn names_never_reach_into_another_channel(engine: Arc<dyn Engine>) {
     for (number, id) in channels.iter().enumerate() {
         append(&*engine, id, &number.to_string()).await;
         let hash = ValueHash([1; 32]);
-        engine.keep_value(id, hash, Bytes::from(number.to_string())).await.unwrap();
+        engine.keep_value(id, hash, Bytes::from(number.to_string()), None).await.unwrap();
     }
     for (number, id) in channels.iter().enumerate() {
         assert_eq!(all(&*engine, id).await, [number.to_string()]);

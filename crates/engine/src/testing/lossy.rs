@@ -78,8 +78,14 @@ impl Engine for Lossy {
         self.engine.keep_snapshot(channel, snapshot)
     }
 
-    fn keep_value<'a>(&'a self, channel: &'a ChannelId, hash: ValueHash, value: Bytes) -> Answer<'a, ()> {
-        self.engine.keep_value(channel, hash, value)
+    fn keep_value<'a>(
+        &'a self,
+        channel: &'a ChannelId,
+        hash: ValueHash,
+        value: Bytes,
+        most: Option<u64>,
+    ) -> Answer<'a, ()> {
+        self.engine.keep_value(channel, hash, value, most)
     }
 
     fn value<'a>(&'a self, channel: &'a ChannelId, hash: ValueHash) -> Answer<'a, Option<Bytes>> {

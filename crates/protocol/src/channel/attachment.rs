@@ -123,6 +123,8 @@ pub struct Attachment {
     stage: Stage,
     /// The newest that was told or waits to be.
     at: Position,
+    /// What was there when it began: the subscriber has seen nothing of it, whoever wrote it.
+    past: Offset,
     waiting: VecDeque<Told>,
     waiting_bytes: usize,
 }
@@ -133,7 +135,14 @@ impl Attachment {
     pub fn new(since: Option<Position>, beginning: Beginning) -> Self {
         let next = since.map_or(Next::Beginning(Start::New), Next::Since);
         let nowhere = Position { epoch: LogEpoch([0; 8]), mark: Mark::START };
-        Self { beginning, stage: Stage::Behind(next), at: nowhere, waiting: VecDeque::new(), waiting_bytes: 0 }
+        Self {
+            beginning,
+            stage: Stage::Behind(next),
+            at: nowhere,
+            past: Offset(0),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+        }
     }
 
     /// Whether it must be given something.
@@ -167,8 +176,9 @@ impl Attachment {
         Some(want)
     }
 
-    /// The page that was wanted. `is_for` says which entries this subscriber may see.
-    pub fn handle_page(&mut self, page: Page, is_for: impl Fn(&Entry) -> bool) {
+    /// The page that was wanted. `is_for` says which entries this subscriber may see; it is `true` for those that were there
+    /// when the subscriber began, with nothing that it could go on from: what it has written itself it does not have then.
+    pub fn handle_page(&mut self, page: Page, is_for: impl Fn(&Entry, bool) -> bool) {
         let Stage::Reading { next, came, overflowed, .. } = mem::replace(&mut self.stage, Stage::Live) else {
             // It began anew since it wanted this.
             return;
@@ -193,12 +203,14 @@ impl Attachment {
                 self.tell(opened(Start::Recovered, since.mark, Some(since.mark.tag)));
             }
             (Next::Covered(start, snapshot), None) => {
+                self.past = bounds.head.offset;
                 self.at = snapshot.covers;
                 let Told::Opened(opened) = opened(start, self.at.mark, Some(self.at.mark.tag)) else { return };
                 self.tell(Told::Opened(Opened { snapshot: true, ..opened }));
                 self.tell(Told::Snapshot(snapshot));
             }
             (Next::Beginning(start) | Next::All(start, _), None) => {
+                self.past = bounds.head.offset;
                 if let Beginning::Newest(most) = self.beginning {
                     entries = &entries[entries.len().saturating_sub(most)..];
                 }
@@ -213,7 +225,7 @@ impl Attachment {
             }
         }
         for entry in entries {
-            self.tell_entry(entry, is_for(entry));
+            self.tell_entry(entry, is_for(entry, entry.mark.offset <= self.past));
         }
         let complete = self.at.mark.offset >= bounds.head.offset && !overflowed;
         let fits = complete && came.into_iter().all(|(epoch, entry, visible)| self.go_on(epoch, &entry, visible));

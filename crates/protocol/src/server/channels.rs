@@ -242,8 +242,9 @@ impl ServerEndpoint {
         });
     }
 
-    /// The page that was wanted for a channel; `is_for` says which of it this client may see.
-    pub fn give_page(&mut self, handle: Handle, page: Page, is_for: impl Fn(&Entry) -> bool) {
+    /// The page that was wanted for a channel; `is_for` says which of it this client may see, as in
+    /// [`Attachment::handle_page`].
+    pub fn give_page(&mut self, handle: Handle, page: Page, is_for: impl Fn(&Entry, bool) -> bool) {
         self.channels.has_read(handle);
         self.change(handle, |attachment| attachment.handle_page(page, is_for));
     }

@@ -249,8 +249,9 @@ impl Driver {
         match found {
             Ok(Found::Page(page)) => {
                 let me = self.me().filter(|_| channel.quiet);
-                self.endpoint
-                    .give_page(handle, page, |entry| me.is_none() || Authored::member_of(&entry.content) != me);
+                self.endpoint.give_page(handle, page, |entry, past| {
+                    past || me.is_none() || Authored::member_of(&entry.content) != me
+                });
             }
             Ok(Found::Snapshot(bounds, snapshot)) => self.endpoint.give_snapshot(handle, bounds, snapshot),
             Err(error) => {

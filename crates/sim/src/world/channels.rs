@@ -4,6 +4,7 @@
 //! time between any two steps.
 
 use std::{
+    cell::Cell,
     collections::VecDeque,
     sync::{Mutex, PoisonError},
     task::{Context, Poll, Waker},
@@ -371,11 +372,15 @@ impl World<'_> {
                 let newest = page.entries.last().map(|entry| Position { epoch: page.bounds.epoch, mark: entry.mark });
                 follower.read_to = newest.or(follower.read_to);
                 let filter = follower.filter;
-                let left_out = page.entries.iter().filter(|entry| !is_for(filter, entry)).count();
-                self.count_left_out(filter, left_out);
+                let left_out = Cell::new(0);
                 if let Some(served) = self.endpoints.get_mut(&socket) {
-                    served.endpoint.give_page(handle, page, |entry| is_for(filter, entry));
+                    served.endpoint.give_page(handle, page, |entry, past| {
+                        let shows = is_for(filter, entry, past);
+                        left_out.set(left_out.get() + usize::from(!shows));
+                        shows
+                    });
                 }
+                self.count_left_out(filter, left_out.get());
                 self.turn_server(socket)
             }
             Job::Snapshot(socket, handle, bounds, snapshot) => {
@@ -458,7 +463,7 @@ impl World<'_> {
             let Some(follower) = channels.followers.get(&(socket, handle)) else { continue };
             match word {
                 Word::Appended(epoch, entry) => {
-                    let shows = is_for(follower.filter, &entry);
+                    let shows = is_for(follower.filter, &entry, false);
                     if !shows {
                         left_out.push(follower.filter);
                     }
@@ -492,7 +497,8 @@ impl World<'_> {
     }
 }
 
-fn is_for(filter: Filter, entry: &Entry) -> bool {
+fn is_for(filter: Filter, entry: &Entry, past: bool) -> bool {
+    let filter = if past { Filter { quiet: None, ..filter } } else { filter };
     // Its own head, whatever else is in it.
     Head::peek(&entry.content).is_some_and(|head| filter.shows(head.number, head.work))
 }

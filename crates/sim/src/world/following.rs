@@ -1,5 +1,7 @@
 //! What the clients make of channels: what each has seen, and whether it may be told what it is told.
 
+use std::collections::BTreeSet;
+
 use moorline_protocol::{
     channel::{Gap, Kind, Mark, Position, Start},
     client::{ChannelEvent, Follow, Subscription},
@@ -11,7 +13,7 @@ use moorline_protocol::{
 
 use super::{
     channels::{Attached, data, name_of},
-    past::Filter,
+    past::{Fact, Filter},
     *,
 };
 use crate::script::{Act, Disk};
@@ -31,12 +33,28 @@ pub(super) struct Following {
     state: Vec<u64>,
     /// Entries since it began that had been there before, while such may come.
     before: Option<u64>,
+    /// When it was opened, the last time that it began with nothing: what it had written itself before that it was to be
+    /// told.
+    began: u64,
+    /// It began so on this connection.
+    begins: bool,
+    /// What had been there then, of what it was told.
+    own: BTreeSet<u64>,
     /// A snapshot is to come.
     awaits_snapshot: bool,
     /// The socket on which it was opened last.
     opened_on: Option<usize>,
     /// Whether there is no more of it, and why.
     over: bool,
+}
+
+impl Following {
+    /// Whether it was to be told of this.
+    fn expects(&self, fact: &Fact) -> bool {
+        let past = fact.order < self.began || self.own.contains(&fact.number);
+        let filter = if past { Filter { quiet: None, ..self.filter } } else { self.filter };
+        filter.shows_fact(fact)
+    }
 }
 
 /// Something that a client wrote.
@@ -141,6 +159,9 @@ impl World<'_> {
             told: None,
             state: Vec::new(),
             before: None,
+            began: 0,
+            begins: false,
+            own: BTreeSet::new(),
             awaits_snapshot: false,
             opened_on: None,
             over: false,
@@ -307,8 +328,10 @@ impl World<'_> {
                     following.state.clear();
                     following.told = seen.filter(|_| !snapshot);
                     following.before = (!channels.setting.snapshots).then_some(0);
+                    (following.began, following.begins) = (attached.map_or(0, |attached| attached.order), true);
+                    following.own.clear();
                 } else {
-                    following.before = None;
+                    (following.before, following.begins) = (None, false);
                 }
                 following.awaits_snapshot = snapshot;
                 following.seen = seen;
@@ -339,11 +362,14 @@ impl World<'_> {
                     return Err(Broken { invariant: "C3", detail, at: 0 });
                 };
                 hold!(fact.number == head.number, "C1", "{} is said to be {}", fact.number, head.number);
-                hold!(following.filter.shows_fact(fact), "C2", "client {client} hears {fact:?}, which is not for it");
+                if before && following.begins {
+                    following.own.insert(fact.number);
+                }
+                hold!(following.expects(fact), "C2", "client {client} hears {fact:?}, which is not for it");
                 if let Some(told) = told {
                     let between =
                         past.after(told.mark).iter().take_while(|other| other.mark.offset < position.mark.offset);
-                    let missed = between.clone().find(|fact| following.filter.shows_fact(fact));
+                    let missed = between.clone().find(|fact| following.expects(fact));
                     hold!(
                         missed.is_none(),
                         "C2",
@@ -424,7 +450,7 @@ impl World<'_> {
             for following in client.channels.following.iter().filter(|following| !following.over) {
                 let epoch = channels.bounds(following.channel)?.epoch;
                 let facts = channels.disk().past(epoch).map_or(&[][..], |past| &past.facts);
-                let shown = facts.iter().filter(|fact| following.filter.shows_fact(fact)).map(|fact| fact.number);
+                let shown = facts.iter().filter(|fact| following.expects(fact)).map(|fact| fact.number);
                 let shown: Vec<_> = shown.collect();
                 let whole = !channels.setting.snapshots || following.state == shown;
                 hold!(
@@ -433,8 +459,7 @@ impl World<'_> {
                     "client {number} has {following:?} of {shown:?}"
                 );
                 let told = following.told.filter(|told| told.epoch == epoch).map_or(Mark::START, |told| told.mark);
-                let missed =
-                    facts.iter().find(|fact| fact.mark.offset > told.offset && following.filter.shows_fact(fact));
+                let missed = facts.iter().find(|fact| fact.mark.offset > told.offset && following.expects(fact));
                 let begun = following.told.is_some();
                 hold!(!begun || missed.is_none(), "C8", "client {number} has {told:?} and missed {missed:?}");
             }
