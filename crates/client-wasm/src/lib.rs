@@ -42,10 +42,11 @@ use std::{rc::Rc, time::Duration};
 
 use js_sys::Uint8Array;
 use moorline_protocol::{
-    client::{ClientEndpoint, ClientInput, Ticket},
+    channel::{Kind, Position},
+    client::{ClientEndpoint, ClientInput, Follow, Subscription, Ticket},
     code::Code,
     error::Refused,
-    frame::{AuthenticateId, CallId, Credentials, Failure},
+    frame::{AuthenticateId, CallId, Credentials, Failure, WriteKind},
     payload::{Name, Payload},
     session::CallOptions,
 };
@@ -106,9 +107,7 @@ impl Core {
         credit: Option<f64>,
     ) -> Result<f64, JsValue> {
         let (name, payload) = message(name, encoding, body)?;
-        let timeout = timeout_ms.map_or(self.call_timeout, |ms| Duration::from_millis(ms as u64));
-        let mut options = CallOptions::within(timeout);
-        options.key = key.as_deref().map(Name::new).transpose().map_err(|_| refused(Refused::InvalidName))?;
+        let mut options = self.options(timeout_ms, key)?;
         options.credit = credit.map(|items| items as u64);
         self.driver.send(|endpoint, now| endpoint.call(now, name, payload, options)).map(|id| id.0 as f64)
     }
@@ -140,6 +139,47 @@ impl Core {
     pub fn notify_confirmed(&self, name: &str, encoding: u8, body: &Uint8Array) -> Result<f64, JsValue> {
         let (name, payload) = message(name, encoding, body)?;
         self.driver.send(|endpoint, _| endpoint.notify_confirmed(name, payload)).map(|receipt| receipt.0 as f64)
+    }
+
+    /// Follows a channel over every connection; what there is of it comes by `onChannelOpened`, `onUpdate` and
+    /// `onChannelClosed` with this number.
+    ///
+    /// # Errors
+    /// A `CoreFailure` when the name is none, `since` no position, or the client is closed.
+    pub fn follow(&self, name: &str, history: f64, quiet: bool, since: Option<Uint8Array>) -> Result<f64, JsValue> {
+        let name = Name::new(name).map_err(|_| refused(Refused::InvalidName))?;
+        let since = match since {
+            Some(bytes) => {
+                let position = Position::from_bytes(&bytes.to_vec());
+                Some(position.ok_or_else(|| report::thrown(Code::INVALID_OPTION, "since is no position"))?)
+            }
+            None => None,
+        };
+        let follow = Follow { kind: Kind::Topic, name, quiet, history: history as u64, since, data: None };
+        self.driver.send(|endpoint, _| endpoint.follow(follow)).map(|subscription| subscription.0 as f64)
+    }
+
+    /// Follows a channel no longer: nothing more is told of it.
+    pub fn unfollow(&self, id: f64) {
+        self.driver.command(|endpoint, _| endpoint.unfollow(Subscription(id as u64)));
+    }
+
+    /// Publishes to a topic; the outcome comes by `onSettled`, with the message's position as its body.
+    ///
+    /// # Errors
+    /// As `call`.
+    pub fn publish(
+        &self,
+        name: &str,
+        encoding: u8,
+        body: &Uint8Array,
+        timeout_ms: Option<f64>,
+        key: Option<String>,
+    ) -> Result<f64, JsValue> {
+        let (name, payload) = message(name, encoding, body)?;
+        let options = self.options(timeout_ms, key)?;
+        let channel = (WriteKind::Append, Kind::Topic);
+        self.driver.send(|endpoint, now| endpoint.write(now, channel, name, payload, options)).map(|id| id.0 as f64)
     }
 
     /// Sends an item of a stream that the server asked for.
@@ -255,6 +295,13 @@ impl Core {
     /// Says good-bye and closes; `onStatus` with "closed" follows.
     pub fn close(&self) {
         self.driver.command(|endpoint, _| endpoint.close());
+    }
+
+    fn options(&self, timeout_ms: Option<f64>, key: Option<String>) -> Result<CallOptions, JsValue> {
+        let timeout = timeout_ms.map_or(self.call_timeout, |ms| Duration::from_millis(ms as u64));
+        let mut options = CallOptions::within(timeout);
+        options.key = key.as_deref().map(Name::new).transpose().map_err(|_| refused(Refused::InvalidName))?;
+        Ok(options)
     }
 
     fn answer(&self, id: f64, result: Result<Payload, Failure>) -> Result<(), JsValue> {
