@@ -129,6 +129,19 @@ impl From<serde_json::Error> for Error {
     }
 }
 
+/// What a call, or what is answered like one, comes to.
+pub(crate) async fn reply(outcome: oneshot::Receiver<Result<Outcome, Refused>>) -> Result<Payload, Error> {
+    match outcome.await {
+        Ok(Ok(Outcome::Reply(payload))) => Ok(payload),
+        Ok(Ok(Outcome::Failed(failure))) => Err(Error::Failed(failure)),
+        Ok(Ok(Outcome::TimedOut)) => Err(Error::TimedOut),
+        Ok(Ok(Outcome::Unknown)) => Err(Error::Unknown),
+        // A stream ends so, and nothing here asks for one.
+        Ok(Ok(Outcome::End | Outcome::NotSent)) | Err(_) => Err(Error::Closed(None)),
+        Ok(Err(refused)) => Err(Error::Refused(refused)),
+    }
+}
+
 /// Gives what a client is to show for itself: at first, and fresh whenever it is asked again.
 pub(crate) type Provider = Arc<dyn Fn(AuthorizeReason) -> BoxFuture<'static, Option<Credentials>> + Send + Sync>;
 
@@ -352,15 +365,7 @@ impl Client {
         let name = Name::new(name).map_err(|_| Refused::InvalidName)?;
         let (settled, outcome) = oneshot::channel();
         self.command(Command::Call { name, payload, options, settled }).await?;
-        match outcome.await {
-            Ok(Ok(Outcome::Reply(payload))) => Ok(payload),
-            Ok(Ok(Outcome::Failed(failure))) => Err(Error::Failed(failure)),
-            Ok(Ok(Outcome::TimedOut)) => Err(Error::TimedOut),
-            Ok(Ok(Outcome::Unknown)) => Err(Error::Unknown),
-            // A stream ends so, and this asks for none.
-            Ok(Ok(Outcome::End | Outcome::NotSent)) | Err(_) => Err(Error::Closed(None)),
-            Ok(Err(refused)) => Err(Error::Refused(refused)),
-        }
+        reply(outcome).await
     }
 
     /// Sends a notification. It waits for the connection if there is none.

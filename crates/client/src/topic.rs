@@ -6,13 +6,13 @@ use moorline_protocol::{
     error::Refused,
     frame::WriteKind,
     payload::{Encoding, Name, Payload},
-    session::{CallOptions, Outcome},
+    session::CallOptions,
     time::UnixMillis,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{CALL_TIMEOUT, Client, Error, driver::Command};
+use crate::{CALL_TIMEOUT, Client, Error, driver::Command, reply};
 
 /// Events that wait for their reader. A slower one loses nothing: it reads on from where it was.
 const EVENTS: usize = 256;
@@ -210,15 +210,7 @@ impl Client {
         let (settled, outcome) = oneshot::channel();
         let channel = (WriteKind::Append, Kind::Topic);
         self.command(Command::Write { channel, name, payload, options, settled }).await?;
-        match outcome.await {
-            Ok(Ok(Outcome::Reply(payload))) => {
-                Position::from_bytes(&payload.bytes).ok_or_else(|| Error::Json(serde::de::Error::custom("no position")))
-            }
-            Ok(Ok(Outcome::Failed(failure))) => Err(Error::Failed(failure)),
-            Ok(Ok(Outcome::TimedOut)) => Err(Error::TimedOut),
-            Ok(Ok(Outcome::Unknown)) => Err(Error::Unknown),
-            Ok(Ok(Outcome::End | Outcome::NotSent)) | Err(_) => Err(Error::Closed(None)),
-            Ok(Err(refused)) => Err(Error::Refused(refused)),
-        }
+        let answer = reply(outcome).await?;
+        Position::from_bytes(&answer.bytes).ok_or_else(|| Error::Json(serde::de::Error::custom("no position")))
     }
 }

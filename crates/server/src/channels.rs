@@ -215,4 +215,24 @@ mod tests {
         append().await;
         assert!(poll(&inbox).is_none() && !channels.is_followed(&channel));
     }
+
+    /// Whoever opens names that nobody has heard of makes logs of them.
+    #[tokio::test]
+    async fn empty_channels_that_nobody_follows_are_swept_away() {
+        let channels = Channels::new(Arc::new(MemoryEngine::new([1; 32])), None);
+        let named = |number: usize| {
+            let name = Name::new(&format!("room:{number}")).expect("a name");
+            ChannelId::new(Tenant::default(), Kind::Topic, name)
+        };
+        let inbox = Arc::default();
+        channels.enter(&named(700), Handle(1), &inbox);
+        for number in 0..1_000 {
+            channels.engine(false).bounds(&named(number)).await.expect("it is made by being asked for");
+        }
+        let entry = Append::new(Bytes::from("x"), now(), Retention::default());
+        channels.engine(false).append(&named(300), entry).await.expect("there is room");
+        channels.sweep().await;
+        let left = channels.engine(false).channels(Kind::Topic, None, None, 10).await.expect("it lists");
+        assert_eq!(left, [named(300), named(700)]);
+    }
 }

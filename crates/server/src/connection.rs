@@ -44,7 +44,7 @@ use crate::{
 pub(crate) type Io = Either<TcpStream, TokioIo<Upgraded>>;
 
 /// A socket whose client has been let in, with everything that belongs to it.
-pub(crate) struct Attachment {
+pub(crate) struct Newcomer {
     pub(crate) websocket: WebSocketStream<Io>,
     pub(crate) endpoint: ServerEndpoint,
     pub(crate) arrival: Box<Arrival>,
@@ -99,7 +99,7 @@ pub(crate) async fn serve(socket: Io, read: Bytes, shared: Arc<Shared>, address:
     // Welcome has nothing to say, and what this side said before has been flushed, or there would be no HS3.
     let config = websocket_config(MAX_RECORD, 4 * shared.endpoint.limits.max_outgoing_bytes + MAX_RECORD);
     let websocket = WebSocketStream::from_raw_socket(websocket.into_inner(), Role::Server, Some(config)).await;
-    admit(claim, Attachment { websocket, endpoint, arrival, entry, address, place }, shared).await;
+    admit(claim, Newcomer { websocket, endpoint, arrival, entry, address, place }, shared).await;
 }
 
 /// Why somebody who has shaken hands is not let in.
@@ -162,13 +162,13 @@ async fn refuse(
 
 /// It is let in; the question is only with which session. A new one is a task of its own: this one, with all that a
 /// greeting needed, would stay as long as the session does.
-async fn admit(claim: Claim<session::SessionHandle>, attachment: Attachment, shared: Arc<Shared>) {
+async fn admit(claim: Claim<session::SessionHandle>, newcomer: Newcomer, shared: Arc<Shared>) {
     match claim {
-        Claim::New(reset) => shared.tasks.spawn(session::begin(attachment, reset, shared.clone())),
+        Claim::New(reset) => shared.tasks.spawn(session::begin(newcomer, reset, shared.clone())),
         Claim::Resume(handle) => {
-            if let Err(attachment) = handle.adopt(Box::new(attachment)).await {
+            if let Err(newcomer) = handle.adopt(Box::new(newcomer)).await {
                 // It ended in this very moment.
-                shared.tasks.spawn(session::begin(*attachment, Some(ResetReason::Unknown), shared.clone()));
+                shared.tasks.spawn(session::begin(*newcomer, Some(ResetReason::Unknown), shared.clone()));
             }
         }
     }

@@ -55,7 +55,7 @@ use crate::{
     access::gate::{Entry, Outside, TurnedAway},
     audit::About,
     channels::Word,
-    connection::{Attachment, Io, Place, close, input_of, owner, wall_clock},
+    connection::{Io, Newcomer, Place, close, input_of, owner, wall_clock},
     handler::{BoxedHandler, Context},
     limits::{Caller, Pace, TooMuch, Turns, Verdict},
     metrics::{Direction, Limited},
@@ -103,7 +103,7 @@ impl Departure {
 pub(crate) struct SessionHandle {
     peer: Peer,
     // In boxes: a channel has room for 32 from the beginning, in every session, and most sessions never adopt one.
-    sockets: mpsc::Sender<Box<Attachment>>,
+    sockets: mpsc::Sender<Box<Newcomer>>,
 }
 
 impl SessionHandle {
@@ -113,15 +113,15 @@ impl SessionHandle {
     }
 
     /// Hands over a newer socket of the session's client; gives it back when the session is over.
-    pub(crate) async fn adopt(&self, attachment: Box<Attachment>) -> Result<(), Box<Attachment>> {
-        self.sockets.send(attachment).await.map_err(|back| back.0)
+    pub(crate) async fn adopt(&self, newcomer: Box<Newcomer>) -> Result<(), Box<Newcomer>> {
+        self.sockets.send(newcomer).await.map_err(|back| back.0)
     }
 }
 
 /// Begins a new session with a client that has come in, and serves it until it is over. With `reset` it is not the
 /// session that the client asked for.
-pub(crate) fn begin(attachment: Attachment, reset: Option<ResetReason>, shared: Arc<Shared>) -> BoxFuture<'static, ()> {
-    let Attachment { websocket, mut endpoint, arrival, entry, address, place } = attachment;
+pub(crate) fn begin(newcomer: Newcomer, reset: Option<ResetReason>, shared: Arc<Shared>) -> BoxFuture<'static, ()> {
+    let Newcomer { websocket, mut endpoint, arrival, entry, address, place } = newcomer;
     if let Some(reason) = reset {
         shared.metrics.reset(reason);
     }
@@ -165,7 +165,7 @@ enum Step {
     /// Something has happened in a channel that the client follows.
     Word(Word),
     Closing(Closing),
-    Adopt(Box<Attachment>),
+    Adopt(Box<Newcomer>),
     Done(Done),
     Flushed(Result<(), WsError>),
     /// It is time to think of stopping again.
@@ -191,8 +191,8 @@ struct Driver {
     entry: Entry,
     /// There from `Connected` on.
     peer: Option<(Peer, Mailbox)>,
-    adoptions: mpsc::Receiver<Box<Attachment>>,
-    sockets: mpsc::Sender<Box<Attachment>>,
+    adoptions: mpsc::Receiver<Box<Newcomer>>,
+    sockets: mpsc::Sender<Box<Newcomer>>,
     running: FuturesUnordered<Abortable<BoxFuture<'static, Done>>>,
     /// What a handler came to, while it waits for what the handler had sent before.
     done: Option<Done>,
@@ -331,8 +331,8 @@ impl Driver {
                 Poll::Ready(None) | Poll::Pending => break,
             }
         }
-        if let Poll::Ready(Some(attachment)) = self.adoptions.poll_recv(cx) {
-            return Poll::Ready(Step::Adopt(attachment));
+        if let Poll::Ready(Some(newcomer)) = self.adoptions.poll_recv(cx) {
+            return Poll::Ready(Step::Adopt(newcomer));
         }
         // Too much running already: what more there is stays in the socket.
         if self.running.len() < 2 * self.shared.endpoint.limits.max_calls_in_flight
@@ -368,7 +368,7 @@ impl Driver {
             Step::Command(command) => self.handle_command(now, command),
             Step::Word(word) => self.handle_word(word),
             Step::Closing(closing) => self.handle_closing(now, closing),
-            Step::Adopt(attachment) => self.adopt(now, *attachment),
+            Step::Adopt(newcomer) => self.adopt(now, *newcomer),
             Step::Done(Done::Answer(id, result)) => {
                 // None: the call was cancelled, so that this is no answer any more.
                 if self.aborts.remove(&id).is_some() {
@@ -403,18 +403,18 @@ impl Driver {
     }
 
     /// A newer socket of the same client: the session goes on there, and the older one is fenced.
-    fn adopt(&mut self, now: Timestamp, attachment: Attachment) {
-        let asked = attachment.arrival.auth.resume.as_ref().map(|asked| self.endpoint.can_resume(asked));
+    fn adopt(&mut self, now: Timestamp, newcomer: Newcomer) {
+        let asked = newcomer.arrival.auth.resume.as_ref().map(|asked| self.endpoint.can_resume(asked));
         if asked == Some(Resumable::Stale) {
             // Its client has gone on without it.
-            return refuse(attachment, &self.shared);
+            return refuse(newcomer, &self.shared);
         }
         let Some(saved) = self.endpoint.take_session() else {
-            return self.shared.tasks.spawn(begin(attachment, Some(ResetReason::Unknown), self.shared.clone()));
+            return self.shared.tasks.spawn(begin(newcomer, Some(ResetReason::Unknown), self.shared.clone()));
         };
         // The older socket hears that it is superseded.
         self.drain_endpoint();
-        let Attachment { websocket, mut endpoint, arrival, entry, address, place } = attachment;
+        let Newcomer { websocket, mut endpoint, arrival, entry, address, place } = newcomer;
         match endpoint.resume(now, wall_clock(), saved, entry.admission(SystemTime::now())) {
             Ok(()) => {
                 self.endpoint = endpoint;
@@ -426,8 +426,8 @@ impl Driver {
             }
             Err(saved) => {
                 self.endpoint.lose_session(*saved);
-                let attachment = Attachment { websocket, endpoint, arrival, entry, address, place };
-                self.shared.tasks.spawn(begin(attachment, Some(ResetReason::Unknown), self.shared.clone()));
+                let newcomer = Newcomer { websocket, endpoint, arrival, entry, address, place };
+                self.shared.tasks.spawn(begin(newcomer, Some(ResetReason::Unknown), self.shared.clone()));
             }
         }
     }
@@ -486,8 +486,8 @@ impl Driver {
 }
 
 /// Closes a socket whose client has made a newer one.
-fn refuse(attachment: Attachment, shared: &Shared) {
-    let Attachment { mut websocket, mut endpoint, entry, address, place, .. } = attachment;
+fn refuse(newcomer: Newcomer, shared: &Shared) {
+    let Newcomer { mut websocket, mut endpoint, entry, address, place, .. } = newcomer;
     let reference = endpoint.reject(Rejection::of(Code::SUPERSEDED));
     let subject = Some(&entry.principal.subject);
     let about = About { reference, subject, way: Some(entry.way), ..About::address(address) };

@@ -16,6 +16,7 @@
 //! | `--jwt-secret SECRET` | believes tokens of HS256 by this secret, without leeway, so that tests need not wait for it |
 //! | `--shared-key KEY` | takes who has this key (`mlkey_…`), in the role `service`, and nobody without it |
 //! | `--auth doorman` | an auth handler that takes a name: not an empty one |
+//! | `--topics DIR` | topics `log:{id}` that are kept in this data directory |
 //! | `--guests on` | a handler that takes everybody, `lobby`: who shows nothing is a guest |
 
 use std::{
@@ -43,7 +44,7 @@ use tokio::{signal::unix, sync::oneshot};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let Arguments { config, identity, echo, doorman, guests } = arguments(std::env::args().skip(1))?;
+    let Arguments { config, identity, echo, doorman, guests, topics } = arguments(std::env::args().skip(1))?;
     let key = config.server.encryption.then(|| identity.public_keys().next().map(|key| key.to_string())).flatten();
     let mut terminate = unix::signal(unix::SignalKind::terminate())?;
     let mut builder = handlers(Server::builder()).config(config).identity(identity);
@@ -52,6 +53,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     if doorman {
         builder = builder.auth(door);
+    }
+    if topics {
+        let kept = TopicPolicy::new().history(1_000_000, Duration::from_secs(86_400));
+        builder = builder.topic("log:{id}", kept);
     }
     if guests {
         builder = builder.handler("lobby", lobby.skip_auth());
@@ -90,6 +95,7 @@ struct Arguments {
     echo: Option<Echo>,
     doorman: bool,
     guests: bool,
+    topics: bool,
 }
 
 fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, Box<dyn Error>> {
@@ -102,7 +108,7 @@ fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, B
     let mut config = toml.map_or_else(|| Ok(moorline_tests::unhurried()), |(_, text)| Config::parse(text, ""))?;
     config.server.listen = ([127, 0, 0, 1], 0).into();
     let (mut seed, mut echo) = (1, None);
-    let (mut doorman, mut guests) = (false, false);
+    let (mut doorman, mut guests, mut topics) = (false, false, false);
     for (flag, value) in flags {
         let server = &mut config.server;
         match flag.as_str() {
@@ -131,11 +137,15 @@ fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, B
             }
             "--auth" if value == "doorman" => doorman = true,
             "--guests" => guests = value == "on",
+            "--topics" => {
+                server.data_dir = value.into();
+                topics = true;
+            }
             unknown => return Err(format!("unknown flag {unknown}").into()),
         }
     }
     let identity = Identity::new(StaticKey::from_private([seed; 32]));
-    Ok(Arguments { config, identity, echo, doorman, guests })
+    Ok(Arguments { config, identity, echo, doorman, guests, topics })
 }
 
 fn handlers(builder: ServerBuilder) -> ServerBuilder {

@@ -140,8 +140,8 @@ impl Driver {
     /// Runs the hooks. A socket that was handed over in the last moment gets a session of its own.
     pub(super) async fn finish(mut self) {
         self.adoptions.close();
-        while let Ok(attachment) = self.adoptions.try_recv() {
-            self.shared.tasks.spawn(begin(*attachment, Some(ResetReason::Unknown), self.shared.clone()));
+        while let Ok(newcomer) = self.adoptions.try_recv() {
+            self.shared.tasks.spawn(begin(*newcomer, Some(ResetReason::Unknown), self.shared.clone()));
         }
         let (shared, Some((peer, _)), Some(departure)) = (self.shared.clone(), &self.peer, &self.departure) else {
             return;
