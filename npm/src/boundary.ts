@@ -125,7 +125,25 @@ export interface CoreHost {
   onCredit(id: number): void;
   onCancelled(id: number): void;
   onMessage(name: string, encoding: Encoding, body: Uint8Array, volatile: boolean): void;
+  /** How a channel goes on, on this connection. May be told of an id that was unfollowed; so may the other two. */
+  onChannelOpened(id: number, start: ChannelStart): void;
+  /** `before`: it had been written before the channel was opened on this connection. */
+  onUpdate(
+    id: number,
+    position: Uint8Array,
+    at: number,
+    before: boolean,
+    member: string,
+    subject: string,
+    encoding: Encoding,
+    body: Uint8Array,
+  ): void;
+  /** Nothing comes after it. */
+  onChannelClosed(id: number, failure: CoreFailure): void;
 }
+
+/** The last three are gaps. */
+export type ChannelStart = "new" | "recovered" | "recreated" | "diverged" | "trimmed";
 
 /** One client's protocol state, in wasm. Methods that say so throw a {@link CoreFailure}. */
 export interface Core {
@@ -140,6 +158,11 @@ export interface Core {
   notify(name: string, encoding: Encoding, body: Uint8Array, volatile: boolean): void;
   /** Throws. Gives a receipt, for `onConfirmed` or `onReset`. */
   notifyConfirmed(name: string, encoding: Encoding, body: Uint8Array): number;
+  /** Throws. Follows a topic over every connection, from `since` if that is there. */
+  follow(name: string, history: number, quiet: boolean, since?: Uint8Array): number;
+  unfollow(id: number): void;
+  /** Throws. Settles as a call does, with the position as its body. */
+  publish(name: string, encoding: Encoding, body: Uint8Array, timeoutMs?: number, key?: string): number;
   /** Throws; `backpressure` until `onCredit` or `onRoom`. */
   item(id: number, encoding: Encoding, body: Uint8Array): void;
   /** Ends a stream that the server asked for. */
