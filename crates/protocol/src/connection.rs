@@ -11,7 +11,7 @@ use crate::{
     error::Violation,
     frame::{Assembly, PeerFrame, Piece},
     heartbeat::{Due, Heartbeat, HeartbeatConfig},
-    limits::{MAX_PLAINTEXT, MAX_RECORD, TAG},
+    limits::{MAX_PLAINTEXT, MAX_RECORD, MAX_UPDATES, TAG},
     record::kind,
     session::{PeerEvent, Session},
     time::Timestamp,
@@ -108,6 +108,12 @@ impl Updates {
     /// Whether a record would not be full yet.
     pub(crate) fn has_room(&self) -> bool {
         self.bytes < MAX_PLAINTEXT
+    }
+
+    /// Whether more waits than one record's worth, the parts of one large frame and the answers to a client that reads
+    /// can ever be.
+    pub(crate) fn is_overfull(&self) -> bool {
+        self.pieces.len() > MAX_UPDATES
     }
 
     fn pack(&mut self, record: &mut BytesMut, end: usize) {

@@ -56,6 +56,9 @@ pub const DEFAULT_MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// Most that stands in a frame beside the payload, in bytes.
 pub(crate) const MAX_HEAD: usize = 1_024;
 
+/// Frames about channels that wait for one connection, and parts of them.
+pub(crate) const MAX_UPDATES: usize = 8_192;
+
 /// Most that a client says for itself to the others in a channel, in bytes.
 pub const MAX_CHANNEL_DATA: usize = 4 * 1024;
 

@@ -43,6 +43,12 @@ enum Channel {
 }
 
 impl Channels {
+    /// Gives whether it was open.
+    fn remove(&mut self, handle: Handle) -> bool {
+        self.ready.retain(|ready| *ready != handle);
+        self.open.remove(&handle).is_some()
+    }
+
     fn attachment(&mut self, handle: Handle) -> Option<&mut Attachment> {
         match self.open.get_mut(&handle)? {
             Channel::Attached(attachment, _) => Some(attachment),
@@ -90,7 +96,7 @@ impl ServerEndpoint {
 
     /// Ends a channel, or refuses it. The client is told why.
     pub fn close_channel(&mut self, handle: Handle, code: Code, message: &str) {
-        if self.channels.open.remove(&handle).is_some()
+        if self.channels.remove(handle)
             && let Phase::Connected(connection) = &mut self.phase
         {
             connection.updates.push(Piece { head: closed(handle, code, message), content: Bytes::new() });
@@ -143,6 +149,10 @@ impl ServerEndpoint {
             return Err(Violation::ChannelReused);
         }
         self.channels.newest = Some(handle);
+        // Whoever opens and never reads what comes of it.
+        if updates.is_overfull() {
+            return Err(Violation::UnexpectedFrame);
+        }
         if self.channels.open.len() >= self.config.limits.max_channels {
             updates.push(Piece { head: closed(handle, Code::TOO_MANY_CHANNELS, ""), content: Bytes::new() });
             return Ok(());
@@ -154,7 +164,7 @@ impl ServerEndpoint {
 
     /// One that is not open has been closed by the application, which the client may not know yet.
     pub(super) fn handle_close(&mut self, handle: Handle) {
-        if self.channels.open.remove(&handle).is_some() {
+        if self.channels.remove(handle) {
             self.event(ServerEvent::Channel(Box::new(ChannelWish::Closed(handle))));
         }
     }
@@ -197,7 +207,7 @@ impl ServerEndpoint {
 
     /// The client does not take messages of this size, and without it nothing after it is of use.
     fn close_too_large(&mut self, handle: Handle, updates: &mut Updates) {
-        self.channels.open.remove(&handle);
+        self.channels.remove(handle);
         updates.push(Piece { head: closed(handle, Code::TOO_LARGE, ""), content: Bytes::new() });
         self.event(ServerEvent::Channel(Box::new(ChannelWish::Closed(handle))));
     }

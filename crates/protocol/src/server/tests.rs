@@ -2,6 +2,7 @@ use super::*;
 use crate::{
     client::{ClientConfig, ClientEndpoint, ClientInput, ClientOutput, SocketId, SocketInput},
     frame::Epoch,
+    limits::Limits,
 };
 
 /// What a client in plain mode writes on its socket.
@@ -54,4 +55,30 @@ fn a_parked_session_keeps_nothing_that_belonged_to_its_connection() {
     server.handle_input(now, ServerInput::SocketClosed);
     assert!(server.is_parked());
     assert!(!server.session.has_output() && server.session.waiting_bytes() == 0);
+}
+
+/// What is answered to Open had no bound against a client that opens and never reads.
+#[test]
+fn regression_who_opens_channels_and_reads_nothing_is_ended() {
+    let now = Timestamp::from_millis(0);
+    let (_, mut server) = arrived(now);
+    server.admit(now, UnixMillis(0), None, Admission::default());
+    while !matches!(server.poll_output(), ServerOutput::Wait(_)) {}
+    server.handle_input(now, ServerInput::Congested(true));
+    let most = (1..20_000).find(|handle| {
+        let open = frame::Open {
+            handle: frame::Handle(*handle),
+            kind: crate::channel::Kind::Topic,
+            name: Name::new("n").expect("a name"),
+            quiet: false,
+            since: None,
+            history: 0,
+            data: None,
+        };
+        let record = [&[kind::PLAIN], &ClientFrame::Open(open).encode()[..]].concat();
+        server.handle_input(now, ServerInput::Record(record.into()));
+        server.is_closed()
+    });
+    let limits = Limits::default();
+    assert_eq!(most, Some((limits.max_channels + crate::limits::MAX_UPDATES + 2) as u64));
 }
