@@ -62,7 +62,7 @@ test("every entry has the same exports", () => {
     const entries = await Promise.all(["moorline", "moorline/inline", "moorline/slim"].map((name) => import(name)));
     export default entries.map((entry) => Object.keys(entry).sort());
   `);
-  const expected = ["AuthError", "CallError", "ConnectError", "Fail", "MoorlineError", "connect", "preload"];
+  const expected = ["AuthError", "CallError", "ChannelError", "ConnectError", "Fail", "MoorlineError", "connect", "preload"];
   assert.deepEqual(names, [expected, expected, expected]);
 });
 
@@ -176,7 +176,7 @@ test("the glue has what the boundary names", { skip: !isReal && "no npm/generate
   assert.equal(typeof initSync, "function");
   const methods = [
     "start", "call", "grant", "cancel", "notify", "notifyConfirmed", "item", "end", "reply", "fail", "discovered",
-    "retryNow", "ping", "stats", "close", "free",
+    "retryNow", "ping", "stats", "close", "free", "follow", "unfollow", "request", "volatile", "page",
   ];
   for (const method of methods) assert.equal(typeof Core.prototype[method], "function", method);
   assert.doesNotMatch(readFileSync(join(installed, "dist/glue.js"), "utf8"), /import\.meta\.url/);
