@@ -323,7 +323,10 @@ impl Driver {
     fn tell_channel(&self, id: f64, event: ChannelEvent) -> Result<(), JsValue> {
         let host = &self.host;
         match event {
-            ChannelEvent::Opened { start, .. } => host.on_channel_opened(id, start.name()),
+            ChannelEvent::Opened { start, snapshot, seen } => {
+                let position = seen.map(|position| array(&position.to_bytes()));
+                host.on_channel_opened(id, start.name(), snapshot, position)
+            }
             ChannelEvent::Update { position, at, content, before } => match Authored::decode(&content) {
                 Ok(Authored { member, subject, payload }) => {
                     let (encoding, body) = (payload.encoding as u8, array(&payload.bytes));
@@ -333,8 +336,9 @@ impl Driver {
                 // One that a later server has written, in a way that is not known here.
                 Err(_) => Ok(()),
             },
-            // Topics have none.
-            ChannelEvent::Snapshot { .. } => Ok(()),
+            ChannelEvent::Snapshot { position, at, content } => {
+                host.on_snapshot(id, array(&position.to_bytes()), at.0 as f64, array(&content))
+            }
             ChannelEvent::Closed(code, message) => host.on_channel_closed(id, report::thrown(code, &message)),
         }
     }

@@ -87,10 +87,24 @@ extern "C" {
     ) -> Result<(), JsValue>;
 
     #[wasm_bindgen(method, catch, js_name = onChannelOpened)]
-    pub(crate) fn on_channel_opened(this: &Host, id: f64, start: &str) -> Result<(), JsValue>;
+    pub(crate) fn on_channel_opened(
+        this: &Host,
+        id: f64,
+        start: &str,
+        snapshot: bool,
+        position: Option<Uint8Array>,
+    ) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = onSnapshot)]
+    pub(crate) fn on_snapshot(
+        this: &Host,
+        id: f64,
+        position: Uint8Array,
+        at: f64,
+        body: Uint8Array,
+    ) -> Result<(), JsValue>;
 
     #[wasm_bindgen(method, catch, js_name = onUpdate)]
-    #[expect(clippy::too_many_arguments, reason = "an object for each message would cost more than it says")]
     pub(crate) fn on_update(
         this: &Host,
         id: f64,

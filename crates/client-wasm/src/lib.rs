@@ -141,44 +141,58 @@ impl Core {
         self.driver.send(|endpoint, _| endpoint.notify_confirmed(name, payload)).map(|receipt| receipt.0 as f64)
     }
 
-    /// Follows a channel over every connection; what there is of it comes by `onChannelOpened`, `onUpdate` and
-    /// `onChannelClosed` with this number.
+    /// Follows a channel over every connection; what there is of it comes by `onChannelOpened` and the callbacks after it
+    /// with this number.
     ///
     /// # Errors
-    /// A `CoreFailure` when the name is none, `since` no position, or the client is closed.
-    pub fn follow(&self, name: &str, history: f64, quiet: bool, since: Option<Uint8Array>) -> Result<f64, JsValue> {
-        let name = Name::new(name).map_err(|_| refused(Refused::InvalidName))?;
-        let since = match since {
-            Some(bytes) => {
-                let position = Position::from_bytes(&bytes.to_vec());
-                Some(position.ok_or_else(|| report::thrown(Code::INVALID_OPTION, "since is no position"))?)
-            }
-            None => None,
-        };
-        let follow = Follow { kind: Kind::Topic, name, quiet, history: history as u64, since, data: None };
+    /// A `CoreFailure` when the name is none, `since` no position, the data too large, or the client closed.
+    #[expect(clippy::too_many_arguments, reason = "an object would cost more than it says")]
+    pub fn follow(
+        &self,
+        kind: u8,
+        name: &str,
+        history: f64,
+        quiet: bool,
+        _members: bool,
+        since: Option<Uint8Array>,
+        encoding: Option<u8>,
+        data: Option<Uint8Array>,
+    ) -> Result<f64, JsValue> {
+        let (kind, name) = channel(kind, name)?;
+        let since = since.as_ref().map(position).transpose()?;
+        let data = optional_payload(encoding, data)?;
+        let follow = Follow { kind, name, quiet, history: history as u64, since, data };
         self.driver.send(|endpoint, _| endpoint.follow(follow)).map(|subscription| subscription.0 as f64)
     }
 
-    /// Follows a channel no longer: nothing more is told of it.
+    /// Follows a channel no longer. What is on its way is still told.
     pub fn unfollow(&self, id: f64) {
         self.driver.command(|endpoint, _| endpoint.unfollow(Subscription(id as u64)));
     }
 
-    /// Publishes to a topic; the outcome comes by `onSettled`, with the message's position as its body.
+    /// Has something done in a channel; the outcome comes by `onSettled`.
     ///
     /// # Errors
-    /// As `call`.
-    pub fn publish(
+    /// As `call`; and when `target` is not what `what` needs.
+    #[expect(clippy::too_many_arguments, reason = "an object would cost more than it says")]
+    pub fn request(
         &self,
+        kind: u8,
+        what: u8,
         name: &str,
+        _target: Option<Uint8Array>,
+        _count: f64,
         encoding: u8,
         body: &Uint8Array,
         timeout_ms: Option<f64>,
         key: Option<String>,
     ) -> Result<f64, JsValue> {
-        let (name, payload) = message(name, encoding, body)?;
+        let ((kind, name), payload) = (channel(kind, name)?, payload(encoding, body)?);
         let options = self.options(timeout_ms, key)?;
-        let channel = (WriteKind::Append, Kind::Topic);
+        if what != 1 {
+            return Err(report::thrown(Code::INVALID_OPTION, "there is no such request"));
+        }
+        let channel = (WriteKind::Append, kind);
         self.driver.send(|endpoint, now| endpoint.write(now, channel, name, payload, options)).map(|id| id.0 as f64)
     }
 
@@ -316,11 +330,22 @@ impl Drop for Core {
 }
 
 fn credentials(token: Option<String>, encoding: Option<u8>, data: Option<Uint8Array>) -> Result<Credentials, JsValue> {
-    let data = match (encoding, data) {
-        (Some(encoding), Some(data)) => Some(payload(encoding, &data)?),
-        _ => None,
-    };
-    Ok(Credentials { token: token.map(Into::into), data })
+    Ok(Credentials { token: token.map(Into::into), data: optional_payload(encoding, data)? })
+}
+
+fn channel(kind: u8, name: &str) -> Result<(Kind, Name), JsValue> {
+    let kind =
+        Kind::from_number(kind.into()).ok_or_else(|| report::thrown(Code::INVALID_OPTION, "there is no such kind"))?;
+    Ok((kind, Name::new(name).map_err(|_| refused(Refused::InvalidName))?))
+}
+
+fn position(bytes: &Uint8Array) -> Result<Position, JsValue> {
+    let position = Position::from_bytes(&bytes.to_vec());
+    position.ok_or_else(|| report::thrown(Code::INVALID_OPTION, "it is no position"))
+}
+
+fn optional_payload(encoding: Option<u8>, data: Option<Uint8Array>) -> Result<Option<Payload>, JsValue> {
+    encoding.zip(data).map(|(encoding, data)| payload(encoding, &data)).transpose()
 }
 
 fn message(name: &str, encoding: u8, body: &Uint8Array) -> Result<(Name, Payload), JsValue> {
