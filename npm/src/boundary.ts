@@ -206,7 +206,7 @@ export interface Core {
   unfollow(id: number): void;
   /**
    * Throws. Settles by `onSettled` as a call does. `target` is what `what` is about: a member, a position or a hash; `count` is
-   * for history.
+   * for history. What a client shows of itself (`PRESENT`) it shows whenever the channel is opened again, too.
    */
   request(
     kind: ChannelKind,

@@ -96,7 +96,7 @@ export class Attachment<T extends Item> {
   #history = 0;
   #members = false;
   #presence: Payload | undefined;
-  /** What the core shows of this client when it opens the channel; it may be behind {@link #presence}. */
+  /** What the core shows of this client whenever it opens the channel. */
   #shown: Payload | undefined;
   /** Up to where it has been handed on, or from where it goes on. */
   #position: Uint8Array | undefined;
@@ -223,7 +223,10 @@ export class Attachment<T extends Item> {
     }
     try {
       const { kind, name } = this.type;
-      await this.host.request({ kind, what: PRESENT, name, payload: presence, options });
+      const answer = this.host.request({ kind, what: PRESENT, name, payload: presence, options });
+      // What has been asked for the core remembers.
+      this.#shown = presence;
+      await answer;
     } catch (error) {
       if (this.#presence === presence) this.#presence = before;
       throw error;
@@ -232,7 +235,7 @@ export class Attachment<T extends Item> {
 
   /** There is no connection any more; the core opens the channel again on the next one. */
   disconnected(): void {
-    // With what is shown by now. Nothing is open, so this costs nothing.
+    // Something was refused, and is not to be shown again. Nothing is open, so this costs nothing.
     if (this.#shown !== this.#presence) this.#followAgain();
     this.#become({ status: "opening" });
   }

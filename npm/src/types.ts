@@ -318,7 +318,10 @@ export interface PublishOptions extends WaitOptions, SendOptions {
 
 /** Options of `publish` for what may be lost. */
 export interface VolatileOptions {
-  /** Kept nowhere, and dropped where it cannot go on at once: while not connected, or on a line that is full. */
+  /**
+   * Kept nowhere, and dropped where it cannot go on at once: while not connected, or on a line that is full. At most 16 KiB.
+   * What the server refuses it tells by the client's event `warning`.
+   */
   volatile: true;
 }
 
