@@ -144,7 +144,8 @@ export class Attachment<T extends Item> {
     if (members && !this.#members) isOther = this.#members = true;
     if (presence && !(this.#presence && isSame(presence, this.#presence))) {
       if (this.#isMember) {
-        this.present(presence, {}).catch((error) => this.host.report(error));
+        // Nobody waits for it. That the client closed is no news, anything else is.
+        this.present(presence, {}).catch((error) => { if (error.code !== "closed") this.host.report(error); });
       } else {
         this.#presence = presence;
         isOther = true;

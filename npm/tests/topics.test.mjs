@@ -607,6 +607,19 @@ test("presence: the newest counts, and what is equal changes nothing", async () 
   assert.equal(room.current.status, "opening");
 });
 
+test("a presence that is refused for who comes later is told as an error event, and as none when the client closed", async () => {
+  const { client, core } = await following({ presence: 1 });
+  const errors = [];
+  client.on("error", ({ name, code }) => errors.push([name, code]));
+  client.topic("room:1", { presence: 2 });
+  core.refuses(1, "forbidden");
+  client.topic("room:1", { presence: 3 });
+  client.close();
+  core.closed();
+  await turn();
+  assert.deepEqual(errors, [["ChannelError", "forbidden"]]);
+});
+
 test("setPresence: asked for on an open topic, part of the next opening otherwise", async () => {
   const { client, core } = await opened();
   const room = client.topic("room:1");

@@ -212,3 +212,125 @@ claim("a_topic_that_there_is_not_closes_with_the_reason_and_so_does_what_is_publ
   }
   assert.equal(state, "closed");
 });
+
+/** Waits until the members that a page sees pass, and gives them by name. */
+function members(page, passes) {
+  return page.evaluate(async (passes) => {
+    const holds = new Function("members", `return ${passes}`);
+    const look = () => Object.fromEntries(room.members.current.map((member) => [member.data.name, member]));
+    await kit.eventually(() => holds(look()));
+    return look();
+  }, passes);
+}
+
+/** A page that is in this topic as somebody. */
+async function enter(stage, where, name, topic) {
+  const page = await visit(stage, { ...where, auth: name });
+  await page.evaluate(async ([name, topic]) => {
+    globalThis.room = client.topic(topic, { presence: { name } });
+    globalThis.direct = kit.events(room, "direct");
+    globalThis.heard = kit.events(room, "message");
+    await room.ready();
+  }, [name, topic]);
+  return page;
+}
+
+claim("members_come_and_go_and_one_whose_line_is_cut_is_away_and_returns_as_the_same", async (stage) => {
+  const { http, url, key } = await serve(stage, { auth: "doorman" });
+  const cutter = await stage.cutter(url);
+  const ben = await enter(stage, { http }, "ben", "room:m");
+  assert.deepEqual(Object.keys(await members(ben, "members.ben")), ["ben"]);
+  const ann = await enter(stage, { http, url: cutter.url, key, ...PATIENT }, "ann", "room:m");
+  for (const page of [ann, ben]) assert.deepEqual(Object.keys(await members(page, "members.ann && members.ben")).sort(), ["ann", "ben"]);
+  const seen = await members(ben, "members.ann");
+  assert.deepEqual([seen.ann.subject, seen.ann.away, seen.ann.seenAt, seen.ann.me, seen.ben.me], ["ann", false, undefined, false, true]);
+  assert.equal(seen.ann.id, await ann.evaluate(() => client.session.member));
+  assert(Math.abs(seen.ann.joinedAt - Date.now()) < 60_000);
+
+  await ann.evaluate(() => room.setPresence({ name: "ann", mood: "bright" }));
+  assert.equal((await members(ben, "members.ann?.data.mood")).ann.data.mood, "bright");
+  cutter.cut();
+  const away = (await members(ben, "members.ann.away")).ann;
+  assert.equal(away.id, seen.ann.id);
+  assert(away.seenAt >= away.joinedAt);
+  await ben.evaluate((id) => room.sendTo(id, "while you were away"), away.id);
+  await ann.evaluate(async () => {
+    dispatchEvent(new Event("online"));
+    await kit.eventually(() => room.current.recovered && direct.length === 1);
+  });
+  const back = (await members(ben, "!members.ann.away")).ann;
+  assert.deepEqual([back.id, back.data.mood, back.seenAt], [seen.ann.id, "bright", undefined]);
+  const [{ data, from }] = await ann.evaluate(() => direct);
+  assert.deepEqual([data, from], ["while you were away", { member: seen.ben.id, subject: "ben" }]);
+  await ann.evaluate(() => room.close());
+  await members(ben, "!members.ann");
+  const gone = await ben.evaluate((id) => kit.outcome(room.sendTo(id, "hello?")), seen.ann.id);
+  assertHelps(gone.error, "no_such_member");
+}, { tolerated: NETWORK });
+
+claim("what_is_sent_to_one_nobody_else_hears_and_a_presence_may_come_later", async (stage) => {
+  const { http } = await serve(stage, { auth: "doorman" });
+  const [ann, ben] = [await enter(stage, { http }, "ann", "room:d"), await enter(stage, { http }, "ben", "room:d")];
+  const onlooker = await visit(stage, { http, auth: "eve" });
+  await onlooker.evaluate(async () => {
+    globalThis.room = client.topic("room:d");
+    globalThis.direct = kit.events(room, "direct");
+    await room.ready();
+  });
+  assert.deepEqual(Object.keys(await members(onlooker, "members.ann && members.ben")).sort(), ["ann", "ben"], "an onlooker is none");
+  await onlooker.evaluate(() => room.setPresence({ name: "eve" }));
+  await members(ann, "members.eve");
+  await ann.evaluate(async () => {
+    await kit.eventually(() => room.members.current.length === 3);
+    await room.sendTo(room.members.current.find(({ data }) => data.name === "ben"), new Uint8Array([1, 2]));
+  });
+  const bytes = await ben.evaluate(async () => {
+    await kit.eventually(() => direct.length === 1);
+    return [...direct[0].data];
+  });
+  assert.deepEqual(bytes, [1, 2]);
+  // What would have come to the others came before this.
+  for (const page of [ann, onlooker]) {
+    await page.evaluate(() => client.call("double", 1));
+    assert.deepEqual(await page.evaluate(() => direct), []);
+  }
+});
+
+claim("what_is_volatile_is_heard_by_who_is_there_and_kept_nowhere", async (stage) => {
+  const { http } = await serve(stage, { auth: "doorman" });
+  const [ann, ben] = [await enter(stage, { http }, "ann", "log:v"), await enter(stage, { http }, "ben", "log:v")];
+  await ann.evaluate(async () => {
+    room.publish({ x: 1 }, { volatile: true });
+    await room.publish({ x: 2 });
+  });
+  const read = await ben.evaluate(async () => {
+    await kit.eventually(() => heard.length === 2);
+    return heard.map(({ data, position, from, recovered }) => [data.x, position !== undefined, from.subject, recovered]);
+  });
+  assert.deepEqual(read, [[1, false, "ann", false], [2, true, "ann", false]]);
+  const later = await enter(stage, { http }, "eve", "log:v");
+  const kept = await later.evaluate(async () => (await room.history()).messages.map(({ data }) => data.x));
+  assert.deepEqual(kept, [2]);
+});
+
+claim("history_is_read_backwards_page_by_page", async (stage) => {
+  const { http } = await serve(stage);
+  const page = await visit(stage, { http });
+  await publish(page, "log:pages", 1, 120);
+  const pages = await page.evaluate(async () => {
+    globalThis.room = await client.topic("log:pages").ready();
+    const pages = [];
+    let before;
+    for (let more = true; more;) {
+      const page = await room.history({ ...(before && { before }) });
+      pages.push([page.messages[0].data.n, page.messages.at(-1).data.n, page.messages.length, page.more]);
+      ({ more } = page);
+      before = page.messages[0].position;
+    }
+    const other = await client.topic("log:other").ready();
+    await other.publish({ n: 1 });
+    return { pages, unknown: await kit.outcome(other.history({ before })) };
+  });
+  assert.deepEqual(pages.pages, [[71, 120, 50, true], [21, 70, 50, true], [1, 20, 20, false]]);
+  assertHelps(pages.unknown.error, "unknown_position");
+});
