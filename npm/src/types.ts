@@ -284,7 +284,7 @@ export interface TopicOptions {
   echo?: boolean | undefined;
   /**
    * What the members see of this client: a `Uint8Array` as bytes, anything else as JSON, at most 4,096 bytes. With it, `null`
-   * too, the client is a member; without it, it is not.
+   * too, the client is a member, if the server's topic has members; without it, it is not.
    */
   presence?: unknown;
   /** Whether to be told of members. Default: `true`. */
