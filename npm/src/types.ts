@@ -301,7 +301,7 @@ export interface TopicOptions {
    * what is buffered. Before the first loop, and between two, the oldest is always dropped. Default: `"pause"`.
    */
   overflow?: "pause" | "drop" | "error" | undefined;
-  /** An abort closes it, and its loops end at once with the signal's `reason`. Default: none. */
+  /** An abort closes it, and its loops end at once with the signal's `reason`; an earlier one is thrown. Default: none. */
   signal?: AbortSignal | undefined;
 }
 
@@ -432,7 +432,9 @@ export interface Status {
 
 /** A message of which nobody knows whether the server got it. */
 export interface Unconfirmed {
+  /** `call` is everything that has an answer: also what was published, sent to a member or asked of a topic. */
   readonly kind: "call" | "notify";
+  /** Of the handler, the listeners or the topic. */
   readonly name: string;
 }
 
