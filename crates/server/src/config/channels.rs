@@ -89,6 +89,7 @@ impl Default for HistorySection {
 
 impl Named for TopicSection {
     const SECTION: &'static str = "topics";
+    const EXAMPLE: &'static str = "room:{id}";
 
     const KEYS: &'static [Key<Self>] = &[
         ("history.count", |topic| Slot::Count(&mut topic.kept().count, 1..=MANY)),

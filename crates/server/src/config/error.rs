@@ -6,7 +6,7 @@ use moorline_protocol::{pattern::InvalidPattern, scope::InvalidScope, url::Inval
 
 use super::{
     keys,
-    named::Quoted,
+    named::{self, Quoted},
     network::InvalidNetwork,
     origin::InvalidOrigin,
     quantity::{self, Amount},
@@ -396,11 +396,14 @@ impl fmt::Display for ConfigError {
             }
             Self::Invalid { place, key, problem } => write!(formatter, "{place}: {key}: {problem}"),
             Self::InvalidPattern { place, table, error } => write!(formatter, "{place}: [{table}]: {error}"),
-            Self::NotATable { place, table: TableName { section, name } } if name.is_empty() => write!(
-                formatter,
-                "{place}: {section} is a section of tables; write [{section}.\"room:{{id}}\"] on a line of its own and its \
-                 keys below"
-            ),
+            Self::NotATable { place, table: TableName { section, name } } if name.is_empty() => {
+                let name = named::find(section).map_or("", |section| section.example).into();
+                let example = TableName { section, name };
+                write!(
+                    formatter,
+                    "{place}: {section} is a section of tables; write [{example}] on a line of its own and its keys below"
+                )
+            }
             Self::NotATable { place, table: table @ TableName { section, name } } => write!(
                 formatter,
                 "{place}: {section}.{name} is no table; write [{table}] on a line of its own and its keys below"

@@ -31,6 +31,9 @@ pub(super) trait Named: Sized + 'static {
     /// The section's name.
     const SECTION: &'static str;
 
+    /// A name of a table, for messages.
+    const EXAMPLE: &'static str;
+
     /// What may stand in a table. One that stands in a table within it has that one's name and a dot before it.
     const KEYS: &'static [Key<Self>];
 
@@ -50,12 +53,14 @@ pub(super) trait Named: Sized + 'static {
 /// A section of named tables.
 pub(super) struct Section {
     pub(super) name: &'static str,
+    /// A name of one of its tables.
+    pub(super) example: &'static str,
     /// Reads one of its tables.
     pub(super) read: fn(&mut Config, &str, &Spanned<DeValue<'_>>, &Reading<'_>) -> Result<(), ConfigError>,
 }
 
 const fn section<S: Named>() -> Section {
-    Section { name: S::SECTION, read: read::<S> }
+    Section { name: S::SECTION, example: S::EXAMPLE, read: read::<S> }
 }
 
 /// Where a table stands, and in what file.
