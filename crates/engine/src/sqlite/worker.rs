@@ -19,9 +19,12 @@ use moorline_protocol::{
     entropy::Entropy,
 };
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
-use tokio::sync::{
-    mpsc::{self, error::TrySendError},
-    oneshot,
+use tokio::{
+    sync::{
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
+    task::unconstrained,
 };
 
 use super::{OpenError, schema};
@@ -171,7 +174,10 @@ impl Workers {
         // off it wakes the last one first: what one client writes would be kept in another order than it was written in.
         match writes.try_send(task) {
             Ok(()) => {}
-            Err(TrySendError::Full(task)) => writes.send(task).await.map_err(|_| EngineError::Closed)?,
+            // Who waits for a place gets one in his turn, if nothing but a place keeps him waiting.
+            Err(TrySendError::Full(task)) => {
+                unconstrained(writes.send(task)).await.map_err(|_| EngineError::Closed)?;
+            }
             Err(TrySendError::Closed(_)) => return Err(EngineError::Closed),
         }
         answered.await.map_err(|_| EngineError::Closed)?
