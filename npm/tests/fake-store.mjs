@@ -11,7 +11,7 @@ import { PatchQueue, randomId } from "../dist/queue.js";
 import { toHex } from "../dist/hash.js";
 
 /** Lets everything happen that is due: promises, and IndexedDB in memory, which takes its turns by `setImmediate`. */
-export async function settle(turns = 12) {
+export async function settle(turns = 30) {
   for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve));
 }
 
@@ -231,7 +231,8 @@ export class FakeStore {
       if (opened.gap) this.events.gap.emit(opened.gap);
     } else if (update) {
       this.position = position(update);
-      if (this.#own.has(update.key)) return;
+      // Its own comes back once; told again from the beginning, it is as any other.
+      if (this.#own.delete(update.key)) return;
       const from = { member: update.author, subject: "" };
       this.events.update.emit({ kind: "patch", data: update.data, from, position: this.position, at: 0, recovered: before });
     } else if (snapshot) {
@@ -286,8 +287,11 @@ export class FakeLocks {
   /** What one page sees of them. */
   page() {
     const own = new Set();
+    let isGone = false;
     return {
       request: async (name, { ifAvailable }, callback) => {
+        // What a page asked for when it vanished is answered to nobody.
+        if (isGone) return new Promise(() => {});
         if (this.#held.has(name)) {
           if (!ifAvailable) throw new Error("only ifAvailable is played");
           return callback(null);
@@ -301,7 +305,10 @@ export class FakeLocks {
           if (this.#held.get(name) === lock) this.#held.delete(name);
         }
       },
-      crash: () => { for (const name of own) this.#held.delete(name); },
+      crash: () => {
+        isGone = true;
+        for (const name of own) this.#held.delete(name);
+      },
     };
   }
 }
