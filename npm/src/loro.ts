@@ -42,6 +42,7 @@ class LoroReplica implements Replica {
   #known: Versions;
   /** What the updates of the store go up to. Loro keeps what it cannot use yet apart, and out of its exports. */
   readonly #expected: Versions = new Map();
+  #isApplying = false;
   #tell: (update: Uint8Array, isEdit: boolean) => void = () => {};
 
   constructor(doc: LoroDoc) {
@@ -54,8 +55,14 @@ class LoroReplica implements Replica {
   apply(update: Uint8Array): void {
     this.#tellOthers();
     extend(this.#expected, ends(update));
-    this.#doc.import(update);
-    this.#known = this.#versions();
+    // Whether events come within the import or after it has changed between versions of Loro.
+    this.#isApplying = true;
+    try {
+      this.#doc.import(update);
+      this.#known = this.#versions();
+    } finally {
+      this.#isApplying = false;
+    }
   }
 
   /** Of operations that the document still has: Loro merges by exporting them together. */
@@ -103,7 +110,7 @@ class LoroReplica implements Replica {
       extend(this.#known, ends(update));
       listener(update, true);
     });
-    const stopEvents = this.#doc.subscribe(({ by }) => { if (by === "import") this.#tellOthers(); });
+    const stopEvents = this.#doc.subscribe(({ by }) => { if (by === "import" && !this.#isApplying) this.#tellOthers(); });
     return () => {
       stopEdits();
       stopEvents();
