@@ -36,6 +36,8 @@ export interface StatusEvent {
 
 export interface SessionInfo {
   id: string;
+  /** The session as a member of channels, in hexadecimal. */
+  member: string;
   encryption: {
     suite: "aes-256-gcm" | "chacha20-poly1305" | "off";
     trust: "pinned" | "discovered" | "shared_key" | "none";
@@ -125,7 +127,57 @@ export interface CoreHost {
   onCredit(id: number): void;
   onCancelled(id: number): void;
   onMessage(name: string, encoding: Encoding, body: Uint8Array, volatile: boolean): void;
+  /**
+   * How a channel goes on, on this connection, and from where, where that is known. What was on its way when a channel was
+   * unfollowed is still told of its id: this, updates, snapshots, members and the end.
+   */
+  onChannelOpened(id: number, start: ChannelStart, snapshot: boolean, position: Uint8Array | undefined): void;
+  /** `before`: it had been written before the channel was opened on this connection. */
+  onUpdate(
+    id: number,
+    position: Uint8Array,
+    at: number,
+    before: boolean,
+    member: string,
+    subject: string,
+    encoding: Encoding,
+    body: Uint8Array,
+  ): void;
+  /** It covers everything up to the position. */
+  onSnapshot(id: number, position: Uint8Array, at: number, body: Uint8Array): void;
+  /** Never kept, never repeated. */
+  onVolatile(id: number, at: number, member: string, subject: string, encoding: Encoding, body: Uint8Array): void;
+  /** For this client alone, in a channel of this name. */
+  onDirect(
+    kind: ChannelKind,
+    name: string,
+    at: number,
+    member: string,
+    subject: string,
+    encoding: Encoding,
+    body: Uint8Array,
+  ): void;
+  /**
+   * Who is in a channel, or what changed of it. Flat, seven for each: the id in hexadecimal, 0 left, 1 here or 2 away, the
+   * subject, when it joined, since when it is away, and what it says for itself as encoding and body. Of one that left there
+   * is only the id.
+   */
+  onMembers(id: number, whole: boolean, members: unknown[]): void;
+  /** Nothing comes after it. */
+  onChannelClosed(id: number, failure: CoreFailure): void;
 }
+
+/** 1 a topic, 4 a store: as in PROTOCOL.md § Channels. */
+export type ChannelKind = 1 | 4;
+
+/** What is asked of a channel: as in PROTOCOL.md § Requests. */
+export const APPEND = 1;
+export const SEND = 2;
+export const PRESENT = 3;
+export const HISTORY = 4;
+
+/** The last three are gaps. */
+export type ChannelStart = "new" | "recovered" | "recreated" | "diverged" | "trimmed";
 
 /** One client's protocol state, in wasm. Methods that say so throw a {@link CoreFailure}. */
 export interface Core {
@@ -140,6 +192,40 @@ export interface Core {
   notify(name: string, encoding: Encoding, body: Uint8Array, volatile: boolean): void;
   /** Throws. Gives a receipt, for `onConfirmed` or `onReset`. */
   notifyConfirmed(name: string, encoding: Encoding, body: Uint8Array): number;
+  /** Throws. Follows a channel over every connection, from `since` if that is there. With data the client is a member. */
+  follow(
+    kind: ChannelKind,
+    name: string,
+    history: number,
+    quiet: boolean,
+    members: boolean,
+    since?: Uint8Array,
+    encoding?: Encoding,
+    data?: Uint8Array,
+  ): number;
+  unfollow(id: number): void;
+  /**
+   * Throws. Settles by `onSettled` as a call does. `target` is what `what` is about: a member, a position or a hash; `count` is
+   * for history. What a client shows of itself (`PRESENT`) it shows whenever the channel is opened again, too.
+   */
+  request(
+    kind: ChannelKind,
+    what: number,
+    name: string,
+    target: Uint8Array | undefined,
+    count: number,
+    encoding: Encoding,
+    body: Uint8Array,
+    timeoutMs?: number,
+    key?: string,
+  ): number;
+  /** Throws for a bad name or size. While not connected it is dropped. */
+  volatile(kind: ChannelKind, name: string, encoding: Encoding, body: Uint8Array): void;
+  /**
+   * Throws. Reads the answer to a request for history: whether there is more, and then flat for each message its position, when
+   * it was published, member, subject, encoding and body, the oldest first.
+   */
+  page(body: Uint8Array): unknown[];
   /** Throws; `backpressure` until `onCredit` or `onRoom`. */
   item(id: number, encoding: Encoding, body: Uint8Array): void;
   /** Ends a stream that the server asked for. */

@@ -1,8 +1,9 @@
 import { Backlog, type Submission } from "./backlog.js";
 import type { Core, CoreClass, CoreFailure, CoreHost, Encoding, SessionInfo, StatusEvent } from "./boundary.js";
+import { Channels, type ChannelRequest } from "./channel.js";
 import { discover } from "./discovery.js";
-import { CallError, ConnectError, MoorlineError } from "./errors.js";
-import { fromCore } from "./failure.js";
+import { CallError, ChannelError, ConnectError, MoorlineError } from "./errors.js";
+import { aboutChannel, fromCore } from "./failure.js";
 import { Handlers } from "./handlers.js";
 import { Listeners, NamedListeners, type Unsubscribe } from "./listeners.js";
 import { checkCallOptions, checkNotifyOptions, checkReadyOptions, checkStreamOptions, unknownName } from "./options.js";
@@ -12,9 +13,11 @@ import type { Settings } from "./settings.js";
 import { Settlement } from "./settlement.js";
 import { SignIn } from "./sign-in.js";
 import { ItemStream, type Sink, type Source } from "./stream.js";
+import { openTopic, publish, type LiveTopic } from "./topic.js";
 import type {
-  AuthenticateOptions, CallOptions, Client, ClientEvents, ConfirmedNotifyOptions, Identity, NotifyOptions, Reset,
-  SendOptions, Session, Stats, Status, StreamOptions, Unconfirmed, WaitOptions, WebSocketClass,
+  AuthenticateOptions, CallOptions, Client, ClientEvents, ConfirmedNotifyOptions, Identity, NotifyOptions, Position,
+  PublishOptions, Reset, SendOptions, Session, Stats, Status, StreamOptions, TopicOptions, Unconfirmed, VolatileOptions,
+  WaitOptions, WebSocketClass,
 } from "./types.js";
 
 /** What a client needs from around it; tests pass their own. */
@@ -68,6 +71,13 @@ export class MoorlineClient implements Client {
   readonly #backlog = new Backlog();
   readonly #calls = new Map<number, Ongoing>();
   readonly #confirmations = new Map<number, Settlement<void>>();
+  readonly #channels = new Channels({
+    core: () => (this.#stage.at === "running" ? this.#stage.core : undefined),
+    me: () => this.#session?.member,
+    request: (request) => this.#request(request),
+    timeout: (message) => this.#timeout(ChannelError, message),
+    report: (error) => this.#report(error),
+  });
   readonly #handlers = new Handlers((error) => this.#report(error));
   readonly #messages = new NamedListeners<unknown>();
   readonly #events: { readonly [E in keyof ClientEvents]: Listeners<ClientEvents[E]> } = {
@@ -138,18 +148,28 @@ export class MoorlineClient implements Client {
     checkName(name);
     const payload = encode(data);
     const settlement = this.#settlement<unknown>(`No answer to \`${name}\``, timeoutMs, signal);
-    this.#await(settlement, payload, offline, (core, { encoding, body }) => {
-      const id = core.call(name, encoding, body, settlement.remainingMs, idempotencyKey);
-      settlement.stopClock();
-      this.#calls.set(id, {
-        settle: (answer) => settlement.resolve(answer && decode(answer.encoding, answer.body)),
-        reject: (reason) => settlement.reject(reason),
-      });
-      settlement.onAbandoned = () => {
-        if (this.#calls.delete(id)) core.cancel(id);
-      };
-    });
+    this.#ask(
+      settlement, payload, offline,
+      (core, { encoding, body }) => core.call(name, encoding, body, settlement.remainingMs, idempotencyKey),
+      (answer) => answer && decode(answer.encoding, answer.body),
+    );
     return settlement.promise;
+  }
+
+  /** Has something done in a channel, which waits and settles as a call does. */
+  async #request(request: ChannelRequest): Promise<Payload | undefined> {
+    const { kind, what, name, target, count = 0, payload, options } = request;
+    const { timeoutMs, signal, idempotencyKey, offline } = options;
+    const settlement = this.#settlement<Payload | undefined>(`No answer about \`${name}\``, timeoutMs, signal);
+    this.#ask(
+      settlement, payload, offline,
+      (core, { encoding, body }) =>
+        core.request(kind, what, name, target, count, encoding, body, settlement.remainingMs, idempotencyKey),
+      (answer) => answer,
+    );
+    return settlement.promise.catch((reason) => {
+      throw signal?.aborted && reason === signal.reason ? reason : aboutChannel(reason);
+    });
   }
 
   stream(name: string, data?: unknown, options?: StreamOptions): ItemStream {
@@ -228,6 +248,16 @@ export class MoorlineClient implements Client {
     return settlement.promise;
   }
 
+  topic(name: string, options?: TopicOptions): LiveTopic {
+    return openTopic(this.#channels, name, options);
+  }
+
+  publish(name: string, data: unknown, options: VolatileOptions): void;
+  publish(name: string, data?: unknown, options?: PublishOptions): Promise<Position>;
+  publish(name: string, data?: unknown, options?: PublishOptions | VolatileOptions): Promise<Position> | void {
+    return publish(this.#channels.host, name, data, options);
+  }
+
   /** @param what is to be told when the time is over */
   #settlement<T>(what: string, timeoutMs = this.#options.callTimeoutMs, signal: AbortSignal | undefined): Settlement<T> {
     signal?.throwIfAborted();
@@ -249,6 +279,24 @@ export class MoorlineClient implements Client {
     } catch (error) {
       settlement.reject(error);
     }
+  }
+
+  /** {@link #await} for what is answered. @param send gives the number that the answer will have */
+  #ask<T>(
+    settlement: Settlement<T>, payload: Payload, offline: SendOptions["offline"],
+    send: (core: Core, payload: Payload) => number, read: (answer: Payload | undefined) => any,
+  ): void {
+    this.#await(settlement, payload, offline, (core, payload) => {
+      const id = send(core, payload);
+      settlement.stopClock();
+      this.#calls.set(id, {
+        settle: (answer) => settlement.resolve(read(answer)),
+        reject: (reason) => settlement.reject(reason),
+      });
+      settlement.onAbandoned = () => {
+        if (this.#calls.delete(id)) core.cancel(id);
+      };
+    });
   }
 
   handle(name: string, handler: (data: any, context: any) => unknown): Unsubscribe {
@@ -318,6 +366,8 @@ export class MoorlineClient implements Client {
     this.#stage = { at: "running", core };
     this.#signIn.show();
     core.start();
+    // Before what waits: who publishes to a topic hears it there.
+    this.#channels.start();
     this.#backlog.flush(core);
   }
 
@@ -372,6 +422,7 @@ export class MoorlineClient implements Client {
       onCancelled: (id) => this.#handlers.cancel(id),
       onCredit: (id) => this.#handlers.wake(id),
       onMessage: (name, encoding, body) => this.#onMessage(name, encoding, body),
+      ...this.#channels.callbacks,
     };
   }
 
@@ -383,6 +434,7 @@ export class MoorlineClient implements Client {
       this.#events.goaway.emit(Object.freeze({ code, message, retryAfterMs: failure?.retryAfterMs }));
     }
     if (status === "closed") return this.#finish(told);
+    if (status === "connecting") this.#channels.disconnected();
     // A new try does not unsay why the last one failed; people read it longer than a try takes.
     const error = status === "connecting" ? told ?? this.#status.error : undefined;
     this.#setStatus({ status, attempt: attempt + this.#failedLoads, retryInMs, error });
@@ -479,7 +531,7 @@ export class MoorlineClient implements Client {
   }
 
   /** A timeout, which while not connected has a cause that says more. */
-  #timeout(Class: typeof CallError | typeof ConnectError, message: string): MoorlineError {
+  #timeout(Class: typeof CallError | typeof ChannelError | typeof ConnectError, message: string): MoorlineError {
     const cause = this.#status.error;
     return new Class("timeout", cause ? `${message}: ${cause.message}` : message, { cause, remedy: cause?.remedy });
   }
@@ -508,6 +560,7 @@ export class MoorlineClient implements Client {
     this.#signIn.stop();
     this.#handlers.cancelAll();
     this.#setStatus({ status: "closed", attempt: this.#status.attempt, retryInMs: undefined, error });
+    this.#channels.end(error);
     // This may run within a call of the core's: what that still settles comes first, and only then may the core be freed.
     queueMicrotask(() => {
       for (const ongoing of this.#calls.values()) ongoing.reject(reason);

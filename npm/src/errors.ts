@@ -77,6 +77,14 @@ export class CallError extends MoorlineError {
 }
 
 /**
+ * A topic cannot be followed any more, or something did not go through there: `forbidden`, `no_such_channel`, `no_such_member`,
+ * `too_large`, `overflow` where a loop reads too slowly and does not want to wait, and what a call may end with.
+ */
+export class ChannelError extends MoorlineError {
+  override name = "ChannelError";
+}
+
+/**
  * Thrown by a page's handler to answer a server's call with a failure that the server may read.
  *
  * ```ts

@@ -1,10 +1,12 @@
 /** What every entry exports beside `connect` and `preload`. */
-export { AuthError, CallError, ConnectError, Fail, MoorlineError } from "./errors.js";
+export { AuthError, CallError, ChannelError, ConnectError, Fail, MoorlineError } from "./errors.js";
 export type { ErrorDetails } from "./errors.js";
 export type { ApiShape, UntypedApi } from "./api.js";
 export type { Code } from "./codes.gen.js";
 export type {
-  AuthenticateOptions, CallOptions, Client, ClientEvents, ConfirmedNotifyOptions, Connect, ConnectOptions, Goaway,
-  Handler, HandlerContext, Identity, NotifyOptions, Preload, PreloadOptions, Reset, SendOptions, Session, Stats, Status,
-  StreamOptions, TokenProvider, TokenRequest, Unconfirmed, Unsubscribe, WaitOptions, Warning, WasmSource, WebSocketClass,
+  AuthenticateOptions, CallOptions, Client, ClientEvents, ConfirmedNotifyOptions, Connect, ConnectOptions, Direct, GapReason,
+  Goaway, Handler, HandlerContext, HistoryOptions, HistoryPage, Identity, Member, Members, NotifyOptions, Position, Preload,
+  PreloadOptions, PublishOptions, Reset, SendOptions, Sender, Session, Stats, Status, StreamOptions, TokenProvider,
+  TokenRequest, Topic, TopicEvents, TopicMessage, TopicOptions, TopicState, Unconfirmed, Unsubscribe, VolatileOptions,
+  WaitOptions, Warning, WasmSource, WebSocketClass,
 } from "./types.js";

@@ -1,6 +1,6 @@
 import type { CoreFailure } from "./boundary.js";
 import { codes } from "./codes.gen.js";
-import { AuthError, ConnectError, MoorlineError, type ErrorDetails } from "./errors.js";
+import { AuthError, ChannelError, ConnectError, MoorlineError, type ErrorDetails } from "./errors.js";
 import { decode } from "./payload.js";
 
 type ErrorClass = new (code: string, message?: string, details?: ErrorDetails) => MoorlineError;
@@ -12,6 +12,12 @@ export function fromCore(Class: ErrorClass, thrown: unknown): MoorlineError {
   const { code, message, remedy, retryable, ref } = thrown;
   if (Class === ConnectError && isAboutWho(code)) Class = AuthError;
   return new Class(code, message, { remedy, retryable, ref, data: attachment(thrown) });
+}
+
+/** What went wrong with a call, where it was about a channel. */
+export function aboutChannel(error: unknown): unknown {
+  if (!MoorlineError.is(error) || error instanceof ChannelError) return error;
+  return new ChannelError(error.code, error.message, { ...error, cause: error.cause });
 }
 
 /** Codes that say who somebody may not be; what the registry does not know is an auth handler's own. */

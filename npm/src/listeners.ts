@@ -16,6 +16,11 @@ export class Listeners<T> {
     return () => void this.#registrations.delete(registration);
   }
 
+  /** Nobody hears anything any more, also where an event is being told. */
+  clear(): void {
+    this.#registrations.clear();
+  }
+
   emit(value: T): void {
     // Over a copy: who registers while an event is told hears from the next one on.
     for (const registration of [...this.#registrations]) {

@@ -1,7 +1,9 @@
 import { MoorlineError } from "./errors.js";
 import { encode } from "./payload.js";
+import { isPosition } from "./position.js";
 import type {
-  AuthenticateOptions, CallOptions, ConfirmedNotifyOptions, ConnectOptions, NotifyOptions, PreloadOptions, StreamOptions, WaitOptions,
+  AuthenticateOptions, CallOptions, ConfirmedNotifyOptions, ConnectOptions, HistoryOptions, NotifyOptions, PreloadOptions,
+  PublishOptions, StreamOptions, TopicOptions, WaitOptions,
 } from "./types.js";
 
 interface Expectation {
@@ -30,14 +32,13 @@ const wait: Record<keyof WaitOptions, Expectation> = {
 const offline = oneOf("queue", "fail");
 const auth: Expectation = {
   what: "a Uint8Array or data that has a JSON form",
-  fits: (value) => {
-    try {
-      return Boolean(encode(value));
-    } catch {
-      return false;
-    }
-  },
+  fits: (value) => sizeOf(value) !== undefined,
 };
+
+/** As in limits.rs: `MAX_CHANNEL_DATA`. */
+export const MAX_PRESENCE = 4_096;
+
+const position: Expectation = { what: "the position of a message", fits: isPosition };
 
 const connect: Record<keyof ConnectOptions, Expectation> = {
   serverKey: {
@@ -73,23 +74,14 @@ export const checkAuthenticateOptions = checker<AuthenticateOptions>("authentica
   auth,
 });
 export const checkReadyOptions = checker<WaitOptions>("ready", wait);
-export const checkCallOptions = checker<CallOptions>("call", {
+const sending: Record<keyof CallOptions, Expectation> = {
   ...wait,
   offline,
-  idempotencyKey: {
-    what: "a text of 1 to 200 bytes without control characters",
-    fits: (value) =>
-      typeof value === "string" && /^\P{Cc}+$/u.test(value) && new TextEncoder().encode(value).length <= 200,
-  },
-});
-export const checkStreamOptions = checker<StreamOptions>("stream", {
-  ...wait,
-  offline,
-  buffer: {
-    what: "a whole number of items from 1 to 65,536",
-    fits: (value) => Number.isInteger(value) && (value as number) >= 1 && (value as number) <= 65_536,
-  },
-});
+  idempotencyKey: { what: "a text of 1 to 200 bytes without control characters", fits: isName },
+};
+const buffer = wholeNumber("items", 1, 65_536);
+export const checkCallOptions = checker<CallOptions>("call", sending);
+export const checkStreamOptions = checker<StreamOptions>("stream", { ...wait, offline, buffer });
 const checkNotify = checker<AnyNotifyOptions>("notify", { ...wait, offline, volatile: flag, acknowledged: flag });
 
 interface AnyNotifyOptions extends WaitOptions, Pick<NotifyOptions, "offline" | "volatile"> {
@@ -107,6 +99,57 @@ export function checkNotifyOptions(options: NotifyOptions | ConfirmedNotifyOptio
     `notify() takes no ${wrong} ${acknowledged ? "with" : "without"} \`acknowledged: true\``,
     { remedy: "Only what is acknowledged can be waited for, and what is volatile is not acknowledged." },
   );
+}
+
+export const checkTopicOptions = checker<TopicOptions>("topic", {
+  history: wholeNumber("messages", 0, 256),
+  echo: flag,
+  presence: {
+    what: "a Uint8Array or data that has a JSON form, of at most 4,096 bytes",
+    fits: (value) => (sizeOf(value) ?? Infinity) <= MAX_PRESENCE,
+  },
+  members: flag,
+  since: position,
+  buffer,
+  overflow: oneOf("pause", "drop", "error"),
+  signal: wait.signal,
+});
+export const checkSendToOptions = checker<CallOptions>("sendTo", sending);
+export const checkSetPresenceOptions = checker<WaitOptions>("setPresence", wait);
+export const checkHistoryOptions = checker<HistoryOptions>("history", {
+  ...wait,
+  before: position,
+  limit: wholeNumber("messages", 1, 256),
+});
+const checkPublish = checker<AnyPublishOptions>("publish", { ...sending, volatile: flag });
+
+interface AnyPublishOptions extends Omit<PublishOptions, "volatile"> {
+  volatile?: boolean | undefined;
+}
+
+/** As the others, and what does not go together. */
+export function checkPublishOptions(options: AnyPublishOptions | undefined): AnyPublishOptions {
+  const checked = checkPublish(options);
+  const { volatile, ...others } = checked;
+  const [wrong] = Object.entries(others).find(([, value]) => value !== undefined) ?? [];
+  if (!volatile || !wrong) return checked;
+  throw new MoorlineError("invalid_option", `publish() takes no ${wrong} with \`volatile: true\``, {
+    remedy: "What is volatile goes out at once or not at all, and nobody waits for it.",
+  });
+}
+
+/** Whether `value` can name something: as in payload.rs, `Name`. */
+export function isName(value: unknown): value is string {
+  return typeof value === "string" && /^\P{Cc}+$/u.test(value) && new TextEncoder().encode(value).length <= 200;
+}
+
+/** How many bytes it makes as a payload; `undefined` if it makes none. */
+function sizeOf(value: unknown): number | undefined {
+  try {
+    return encode(value).body.length;
+  } catch {
+    return undefined;
+  }
 }
 
 /** A check that hands back the options, or throws `invalid_option` with the name that is wrong and the nearest right one. */
@@ -161,6 +204,13 @@ function editDistance(a: string, b: string): number {
     row = next;
   }
   return row[b.length]!;
+}
+
+function wholeNumber(unit: string, from: number, to: number): Expectation {
+  return {
+    what: `a whole number of ${unit} from ${from} to ${to.toLocaleString("en")}`,
+    fits: (value) => Number.isInteger(value) && (value as number) >= from && (value as number) <= to,
+  };
 }
 
 function oneOf(...values: string[]): Expectation {

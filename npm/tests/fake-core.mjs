@@ -7,8 +7,19 @@ export const bytes = (value) => new TextEncoder().encode(JSON.stringify(value));
 export const value = (body) => JSON.parse(new TextDecoder().decode(body));
 export const failure = (code, more) => ({ code, message: "", remedy: "", retryable: false, ...more });
 
+/** Where the n-th message of a topic is, in bytes. */
+export const position = (n) => Uint8Array.of(...[1, 2, 3, 4, 5, 6, 7, 8], ...varint(n), ...[n % 256, 0, 0, 0, 0, 0, 0, 251]);
+const varint = (n) => (n < 128 ? [n] : [n % 128 + 128, ...varint(Math.floor(n / 128))]);
+
+/** Members as the core tells them: `{ id, left, away, subject, data }`. */
+const flat = (members) => members.flatMap(({ id, left, away, subject = "ann", data = null }) =>
+  left ? [id, 0, "", 0, 0, 0, undefined] : [id, away ? 2 : 1, subject, 10, away ?? 0, 1, bytes(data)]);
+
+export const ME = "00000000000000aa";
+
 export const session = {
   id: "s1",
+  member: ME,
   encryption: { suite: "aes-256-gcm", trust: "pinned", serverKey: "mlpub_x" },
   serverVersion: "0.1.0",
   limits: { maxMessage: 64_512, maxCallsInFlight: 1024, messagesPerSecond: 1000, bytesPerSecond: undefined },
@@ -30,6 +41,7 @@ export class FakeCore {
   #nextId = 1;
   #nextReceipt = 1;
   #nextShown = 1;
+  #nextChannel = 1;
 
   constructor(options, host) {
     this.options = options;
@@ -49,6 +61,17 @@ export class FakeCore {
     this.#record("call", name, encoding === 1 ? value(body) : body, timeoutMs, ...keyAndCredit);
     return this.#nextId++;
   }
+  follow(kind, name, history, quiet, members, since, encoding, data) {
+    this.#record("follow", kind, name, { history, quiet, members, since, data: data && (encoding === 1 ? value(data) : data) });
+    return this.#nextChannel++;
+  }
+  unfollow(id) { this.#record("unfollow", id); }
+  request(kind, what, name, target, count, encoding, body, timeoutMs, key) {
+    this.#record("request", kind, what, name, { target, count, body: encoding === 1 ? value(body) : body, timeoutMs, key });
+    return this.#nextId++;
+  }
+  volatile(kind, name, encoding, body) { this.#record("volatile", kind, name, encoding === 1 ? value(body) : body); }
+  page(body) { return value(body).flatMap((n) => (typeof n === "number" ? [position(n), n, "", "", 1, bytes({ n })] : [n])); }
   grant(id, more) { this.#record("grant", id, more); }
   notifyConfirmed(name, encoding, body) {
     this.#record("notifyConfirmed", name, encoding === 1 ? value(body) : body);
@@ -92,6 +115,12 @@ export class FakeCore {
   }
   gives(id, ...items) { for (const item of items) this.host.onItem(id, 1, bytes(item)); }
   ends(id) { this.host.onSettled(id, true, 0, undefined, undefined); }
+  opens(id, start = "new", at) { this.host.onChannelOpened(id, start, false, at === undefined ? undefined : position(at)); }
+  /** Messages `{ n }` of a topic. */
+  tells(id, ...numbers) { for (const n of numbers) this.host.onUpdate(id, position(n), n, false, "b0", "bob", 1, bytes({ n })); }
+  recalls(id, ...numbers) { for (const n of numbers) this.host.onUpdate(id, position(n), n, true, "b0", "bob", 1, bytes({ n })); }
+  flashes(id, n) { this.host.onVolatile(id, n, "b0", "bob", 1, bytes({ n })); }
+  members(id, whole, ...members) { this.host.onMembers(id, whole, flat(members)); }
   refuses(id, code, more) { this.host.onSettled(id, false, 1, undefined, failure(code, more)); }
 }
 

@@ -62,7 +62,7 @@ test("every entry has the same exports", () => {
     const entries = await Promise.all(["moorline", "moorline/inline", "moorline/slim"].map((name) => import(name)));
     export default entries.map((entry) => Object.keys(entry).sort());
   `);
-  const expected = ["AuthError", "CallError", "ConnectError", "Fail", "MoorlineError", "connect", "preload"];
+  const expected = ["AuthError", "CallError", "ChannelError", "ConnectError", "Fail", "MoorlineError", "connect", "preload"];
   assert.deepEqual(names, [expected, expected, expected]);
 });
 
@@ -162,8 +162,8 @@ test("bundles stay within their size", async () => {
   const gzipped = async (entry, external) => gzipSync(await bundle(entry, { minify: true, external })).length;
   const shell = await gzipped("moorline", ["./glue.js"]); // some 3 KB of it are the words of the registry of codes
   console.log(`shell ${shell} bytes gzipped${isReal ? `, with glue ${await gzipped("moorline")}` : ""}`);
-  assert.ok(shell <= 14_000, `the shell has ${shell} bytes`);
-  if (isReal) assert.ok((await gzipped("moorline")) <= 16_000);
+  assert.ok(shell <= 18_000, `the shell has ${shell} bytes`);
+  if (isReal) assert.ok((await gzipped("moorline")) <= 21_000);
 });
 
 test("every path of exports is there", () => {
@@ -176,7 +176,7 @@ test("the glue has what the boundary names", { skip: !isReal && "no npm/generate
   assert.equal(typeof initSync, "function");
   const methods = [
     "start", "call", "grant", "cancel", "notify", "notifyConfirmed", "item", "end", "reply", "fail", "discovered",
-    "retryNow", "ping", "stats", "close", "free",
+    "retryNow", "ping", "stats", "close", "free", "follow", "unfollow", "request", "volatile", "page",
   ];
   for (const method of methods) assert.equal(typeof Core.prototype[method], "function", method);
   assert.doesNotMatch(readFileSync(join(installed, "dist/glue.js"), "utf8"), /import\.meta\.url/);

@@ -13,7 +13,11 @@ use gloo_timers::callback::Timeout;
 use js_sys::{Array, Uint8Array};
 use moorline_protocol::{
     PeerEvent,
-    client::{ClientEndpoint, ClientEvent, ClientInput, ClientOutput, Reset, SocketId, SocketInput, Status, Ticket},
+    channel::Authored,
+    client::{
+        ChannelEvent, ClientEndpoint, ClientEvent, ClientInput, ClientOutput, Reset, SocketId, SocketInput, Status,
+        Subscription, Ticket,
+    },
     discovery::Discovery,
     error::Refused,
     frame::CallId,
@@ -285,8 +289,7 @@ impl Driver {
                 Err(denial) => host.on_authenticated(id.0 as f64, JsValue::UNDEFINED, report::denial(&denial)),
             },
             ClientEvent::Warned(code, message) => host.on_warning(report::thrown(code, &message)),
-            // It follows none.
-            ClientEvent::Channel(..) => Ok(()),
+            ClientEvent::Channel(Subscription(id), event) => self.tell_channel(id as f64, *event),
             ClientEvent::Refused(receipt, refusal) => host.on_refused(receipt.0 as f64, refused(refusal)),
             // The key is for a server, which sees the same call in several sessions.
             ClientEvent::Peer(PeerEvent::Call { id, name, credit, payload, key: _ }) => {
@@ -315,6 +318,29 @@ impl Driver {
                 host.on_settled(id.0 as f64, ok, encoding, body, failure.unwrap_or_default())
             }
         });
+    }
+
+    fn tell_channel(&self, id: f64, event: ChannelEvent) -> Result<(), JsValue> {
+        let host = &self.host;
+        match event {
+            ChannelEvent::Opened { start, snapshot, seen } => {
+                let position = seen.map(|position| array(&position.to_bytes()));
+                host.on_channel_opened(id, start.name(), snapshot, position)
+            }
+            ChannelEvent::Update { position, at, content, before } => match Authored::decode(&content) {
+                Ok(Authored { member, subject, payload }) => {
+                    let (encoding, body) = (payload.encoding as u8, array(&payload.bytes));
+                    let (position, at) = (array(&position.to_bytes()), at.0 as f64);
+                    host.on_update(id, position, at, before, &member.text(), &subject, encoding, body)
+                }
+                // One that a later server has written, in a way that is not known here.
+                Err(_) => Ok(()),
+            },
+            ChannelEvent::Snapshot { position, at, content } => {
+                host.on_snapshot(id, array(&position.to_bytes()), at.0 as f64, array(&content))
+            }
+            ChannelEvent::Closed(code, message) => host.on_channel_closed(id, report::thrown(code, &message)),
+        }
     }
 
     /// Sees to it that the endpoint wakes no later than at its deadline. A timer that fires early does no harm, so one

@@ -86,6 +86,40 @@ extern "C" {
         volatile: bool,
     ) -> Result<(), JsValue>;
 
+    #[wasm_bindgen(method, catch, js_name = onChannelOpened)]
+    pub(crate) fn on_channel_opened(
+        this: &Host,
+        id: f64,
+        start: &str,
+        snapshot: bool,
+        position: Option<Uint8Array>,
+    ) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = onSnapshot)]
+    pub(crate) fn on_snapshot(
+        this: &Host,
+        id: f64,
+        position: Uint8Array,
+        at: f64,
+        body: Uint8Array,
+    ) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = onUpdate)]
+    pub(crate) fn on_update(
+        this: &Host,
+        id: f64,
+        position: Uint8Array,
+        at: f64,
+        before: bool,
+        member: &str,
+        subject: &str,
+        encoding: u8,
+        body: Uint8Array,
+    ) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = onChannelClosed)]
+    pub(crate) fn on_channel_closed(this: &Host, id: f64, failure: JsValue) -> Result<(), JsValue>;
+
     #[wasm_bindgen(js_namespace = performance, js_name = now)]
     fn performance_now() -> f64;
 

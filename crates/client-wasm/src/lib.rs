@@ -42,10 +42,11 @@ use std::{rc::Rc, time::Duration};
 
 use js_sys::Uint8Array;
 use moorline_protocol::{
-    client::{ClientEndpoint, ClientInput, Ticket},
+    channel::{Kind, Position},
+    client::{ClientEndpoint, ClientInput, Follow, Subscription, Ticket},
     code::Code,
     error::Refused,
-    frame::{AuthenticateId, CallId, Credentials, Failure},
+    frame::{AuthenticateId, CallId, Credentials, Failure, WriteKind},
     payload::{Name, Payload},
     session::CallOptions,
 };
@@ -106,9 +107,7 @@ impl Core {
         credit: Option<f64>,
     ) -> Result<f64, JsValue> {
         let (name, payload) = message(name, encoding, body)?;
-        let timeout = timeout_ms.map_or(self.call_timeout, |ms| Duration::from_millis(ms as u64));
-        let mut options = CallOptions::within(timeout);
-        options.key = key.as_deref().map(Name::new).transpose().map_err(|_| refused(Refused::InvalidName))?;
+        let mut options = self.options(timeout_ms, key)?;
         options.credit = credit.map(|items| items as u64);
         self.driver.send(|endpoint, now| endpoint.call(now, name, payload, options)).map(|id| id.0 as f64)
     }
@@ -140,6 +139,61 @@ impl Core {
     pub fn notify_confirmed(&self, name: &str, encoding: u8, body: &Uint8Array) -> Result<f64, JsValue> {
         let (name, payload) = message(name, encoding, body)?;
         self.driver.send(|endpoint, _| endpoint.notify_confirmed(name, payload)).map(|receipt| receipt.0 as f64)
+    }
+
+    /// Follows a channel over every connection; what there is of it comes by `onChannelOpened` and the callbacks after it
+    /// with this number.
+    ///
+    /// # Errors
+    /// A `CoreFailure` when the name is none, `since` no position, the data too large, or the client closed.
+    #[expect(clippy::too_many_arguments, reason = "an object would cost more than it says")]
+    pub fn follow(
+        &self,
+        kind: u8,
+        name: &str,
+        history: f64,
+        quiet: bool,
+        _members: bool,
+        since: Option<Uint8Array>,
+        encoding: Option<u8>,
+        data: Option<Uint8Array>,
+    ) -> Result<f64, JsValue> {
+        let (kind, name) = channel(kind, name)?;
+        let since = since.as_ref().map(position).transpose()?;
+        let data = optional_payload(encoding, data)?;
+        let follow = Follow { kind, name, quiet, history: history as u64, since, data };
+        self.driver.send(|endpoint, _| endpoint.follow(follow)).map(|subscription| subscription.0 as f64)
+    }
+
+    /// Follows a channel no longer. What is on its way is still told.
+    pub fn unfollow(&self, id: f64) {
+        self.driver.command(|endpoint, _| endpoint.unfollow(Subscription(id as u64)));
+    }
+
+    /// Has something done in a channel; the outcome comes by `onSettled`.
+    ///
+    /// # Errors
+    /// As `call`; and when `target` is not what `what` needs.
+    #[expect(clippy::too_many_arguments, reason = "an object would cost more than it says")]
+    pub fn request(
+        &self,
+        kind: u8,
+        what: u8,
+        name: &str,
+        _target: Option<Uint8Array>,
+        _count: f64,
+        encoding: u8,
+        body: &Uint8Array,
+        timeout_ms: Option<f64>,
+        key: Option<String>,
+    ) -> Result<f64, JsValue> {
+        let ((kind, name), payload) = (channel(kind, name)?, payload(encoding, body)?);
+        let options = self.options(timeout_ms, key)?;
+        if what != 1 {
+            return Err(report::thrown(Code::INVALID_OPTION, "there is no such request"));
+        }
+        let channel = (WriteKind::Append, kind);
+        self.driver.send(|endpoint, now| endpoint.write(now, channel, name, payload, options)).map(|id| id.0 as f64)
     }
 
     /// Sends an item of a stream that the server asked for.
@@ -257,6 +311,13 @@ impl Core {
         self.driver.command(|endpoint, _| endpoint.close());
     }
 
+    fn options(&self, timeout_ms: Option<f64>, key: Option<String>) -> Result<CallOptions, JsValue> {
+        let timeout = timeout_ms.map_or(self.call_timeout, |ms| Duration::from_millis(ms as u64));
+        let mut options = CallOptions::within(timeout);
+        options.key = key.as_deref().map(Name::new).transpose().map_err(|_| refused(Refused::InvalidName))?;
+        Ok(options)
+    }
+
     fn answer(&self, id: f64, result: Result<Payload, Failure>) -> Result<(), JsValue> {
         self.driver.send(|endpoint, now| endpoint.answer(now, CallId(id as u64), result))
     }
@@ -269,11 +330,22 @@ impl Drop for Core {
 }
 
 fn credentials(token: Option<String>, encoding: Option<u8>, data: Option<Uint8Array>) -> Result<Credentials, JsValue> {
-    let data = match (encoding, data) {
-        (Some(encoding), Some(data)) => Some(payload(encoding, &data)?),
-        _ => None,
-    };
-    Ok(Credentials { token: token.map(Into::into), data })
+    Ok(Credentials { token: token.map(Into::into), data: optional_payload(encoding, data)? })
+}
+
+fn channel(kind: u8, name: &str) -> Result<(Kind, Name), JsValue> {
+    let kind =
+        Kind::from_number(kind.into()).ok_or_else(|| report::thrown(Code::INVALID_OPTION, "there is no such kind"))?;
+    Ok((kind, Name::new(name).map_err(|_| refused(Refused::InvalidName))?))
+}
+
+fn position(bytes: &Uint8Array) -> Result<Position, JsValue> {
+    let position = Position::from_bytes(&bytes.to_vec());
+    position.ok_or_else(|| report::thrown(Code::INVALID_OPTION, "it is no position"))
+}
+
+fn optional_payload(encoding: Option<u8>, data: Option<Uint8Array>) -> Result<Option<Payload>, JsValue> {
+    encoding.zip(data).map(|(encoding, data)| payload(encoding, &data)).transpose()
 }
 
 fn message(name: &str, encoding: u8, body: &Uint8Array) -> Result<(Name, Payload), JsValue> {

@@ -1,6 +1,7 @@
 /** Claims about the public types, checked by tsc alone: what compiles must, and each `@ts-expect-error` must not. */
 import {
-  connect, Fail, MoorlineError, preload, type Client, type Identity, type Session, type Status,
+  ChannelError, connect, Fail, MoorlineError, preload, type Client, type Direct, type GapReason, type Identity, type Member,
+  type Position, type Session, type Status, type Topic, type TopicState,
 } from "moorline";
 import { connect as connectInline } from "moorline/inline";
 import { connect as connectSlim, preload as preloadSlim } from "moorline/slim";
@@ -11,7 +12,7 @@ declare function exactly<T>(): <U>(value: U, ...proof: Same<T, U> extends true ?
 
 interface Move { from: string; to: string }
 
-/** An interface with named sections, as `moorline types` writes it, and one section of a later version. */
+/** An interface with named sections, as `moorline types` writes it, and one section of a later version, `feeds`. */
 interface Calls {
   say(message: { room: string; text: string }): { id: number };
   now(): number;
@@ -29,7 +30,18 @@ interface Api {
   notifies: { cursor: { x: number; y: number }; poke: void };
   handles: { pickMove(board: string[]): Move; forget(): void; moves(): AsyncIterable<Move> };
   listens: { chat: { from: string; text: string } };
-  topics: { "room:{id}": { text: string } };
+  topics: Topics;
+  feeds: { "orders:{id}": Move };
+}
+
+interface Line { text: string }
+interface Topics {
+  "room:{id}": Line;
+  "room:staff": { text: string; secret: boolean };
+  "game:{id}/moves/{round}": Move;
+  "notes/**": string;
+  "log/*": number;
+  ticks: void;
 }
 
 const client = connect<Api>("/moorline", { serverKey: ["mlpub_a", "mlpub_b"], callTimeoutMs: Infinity });
@@ -83,6 +95,66 @@ async function reading(): Promise<void> {
 }
 void reading;
 
+// Topics: the name gives the message, by the pattern that is about it.
+const room = client.topic("room:1", { history: 50, presence: { name: "ann" }, overflow: "drop" });
+exactly<Topic<Line>>()(room);
+exactly<Topic<{ text: string; secret: boolean }>>()(client.topic("room:staff"));
+exactly<Topic<Move>>()(client.topic("game:7/moves/1"));
+exactly<Topic<string>>()(client.topic("notes/a/b:c"));
+exactly<Topic<number>>()(client.topic("log/a"));
+exactly<Topic<void>>()(client.topic("ticks"));
+declare const anywhere: string;
+exactly<Topic<Line>>()(client.topic(`room:${anywhere}`));
+exactly<Topic<never>>()(client.topic("room:1:2"));
+exactly<Topic<never>>()(client.topic("room:"));
+exactly<Topic<never>>()(client.topic("game:7/8/moves/1"));
+// @ts-expect-error: no such topic
+client.topic("rooms:1");
+// @ts-expect-error: no such topic
+client.topic(anywhere);
+// @ts-expect-error: the option is history
+client.topic("room:1", { hystory: 50 });
+// @ts-expect-error: nothing waits without end
+client.topic("room:1", { overflow: "wait" });
+async function chat(): Promise<void> {
+  for await (const { data, from, position, at, recovered, gap } of await room.ready({ timeoutMs: 5 })) {
+    exactly<Line>()(data);
+    exactly<string>()(from.member + from.subject);
+    exactly<Position | undefined>()(position);
+    exactly<number>()(at);
+    exactly<boolean>()(recovered);
+    exactly<GapReason | undefined>()(gap);
+  }
+  const { messages, more } = await room.history({ before: (await room.publish({ text: "hi" })), limit: 5 });
+  for (const older of messages) exactly<Line>()(older.data);
+  exactly<boolean>()(more);
+  exactly<void>()(await room.sendTo(room.members.current[0]!, { any: "thing" }, { timeoutMs: 5 }));
+  exactly<void>()(await room.setPresence({ name: "bob" }));
+}
+void chat;
+exactly<TopicState>()(room.current);
+exactly<() => void>()(room.subscribe(({ status }) => exactly<"opening" | "open" | "closed">()(status)));
+exactly<readonly Member[]>()(room.members.current);
+exactly<() => void>()(room.members.subscribe((members) => exactly<readonly Member[]>()(members)));
+room.on("message", ({ data }) => exactly<Line>()(data));
+room.on("direct", (message) => exactly<Direct>()(message));
+room.on("gap", (gap) => exactly<GapReason>()(gap));
+// @ts-expect-error: no such event
+room.on("mesage", () => {});
+exactly<Promise<Position>>()(client.publish("room:1", { text: "hi" }, { idempotencyKey: "k" }));
+exactly<Promise<Position>>()(client.publish("ticks"));
+exactly<void>()(client.publish("room:1", { text: "hi" }, { volatile: true }));
+exactly<void>()(room.publish({ text: "hi" }, { volatile: true }));
+// @ts-expect-error: the message has another shape
+client.publish("room:1", { txt: "hi" });
+// @ts-expect-error: the message is required
+client.publish("room:1");
+// @ts-expect-error: the message has another shape
+void room.publish("hi");
+// @ts-expect-error: nobody waits for what is volatile
+client.publish("room:1", { text: "hi" }, { volatile: true, timeoutMs: 5 });
+client.publish("room:1", { text: "hi" }).catch((error) => error instanceof ChannelError);
+
 // Handlers of the server's calls.
 const dispose: () => void = client.handle("pickMove", (board, { signal, client: same }) => {
   exactly<string[]>()(board);
@@ -129,6 +201,8 @@ exactly<Promise<void>>()(client.close());
 exactly<Promise<void>>()(preload());
 async function scoped(): Promise<void> {
   using brief = connect();
+  using briefly = brief.topic("room:1");
+  briefly.close();
   await using polite = connect();
   brief.ping();
   polite.ping();
@@ -144,11 +218,16 @@ untyped.notify("anything");
 untyped.notify("anything", 1, { acknowledged: true }).then(() => {});
 untyped.handle("anything", async function* () { yield 1; });
 void (async () => { for await (const item of untyped.stream("anything")) item.some.thing; });
+untyped.publish("anything", { some: "thing" }).then((position) => exactly<Position>()(position));
+exactly<Topic<any>>()(untyped.topic("anything"));
+untyped.topic(anywhere).on("message", ({ data }) => data.some.thing);
 
 // An Api with one section declares nothing of the others.
 const oneWay = connect<{ calls: { now(): number } }>();
 // @ts-expect-error: no notifications are declared
 oneWay.notify("poke");
+// @ts-expect-error: no topics are declared
+oneWay.topic("room:1");
 
 // Any client can be given to code that wants only the untyped part of it.
 function badge(some: Pick<Client, "status" | "on" | "close">): void { void some; }

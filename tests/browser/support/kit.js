@@ -113,6 +113,27 @@ globalThis.kit = {
     return found;
   },
 
+  /** Publishes `{ n }` for these numbers in order, some on their way at once. */
+  async publish(client, name, from, to) {
+    const BURST = 20;
+    for (let first = from; first <= to; first += BURST) {
+      const burst = Array.from({ length: Math.min(BURST, to - first + 1) }, (_, at) => first + at);
+      await Promise.all(burst.map((n) => client.publish(name, { n }, { timeoutMs: 50_000 })));
+    }
+  },
+
+  /** The next of a loop: `undefined` where it is over. */
+  async take(loop, count) {
+    const read = [];
+    while (read.length < count) read.push((await loop.next()).value);
+    return read;
+  },
+
+  /** Waits for something that no event tells. */
+  async eventually(holds) {
+    while (!holds()) await new Promise((resolve) => setTimeout(resolve));
+  },
+
   /** The next notifications of this name. */
   heard(client, name, count = 1) {
     return new Promise((resolve) => {

@@ -16,7 +16,7 @@
 //! | `--jwt-secret SECRET` | believes tokens of HS256 by this secret, without leeway, so that tests need not wait for it |
 //! | `--shared-key KEY` | takes who has this key (`mlkey_…`), in the role `service`, and nobody without it |
 //! | `--auth doorman` | an auth handler that takes a name: not an empty one |
-//! | `--topics DIR` | topics `log:{id}` that are kept in this data directory |
+//! | `--topics DIR` | topics in this data directory: `log:{id}` keep everything, `short:{id}` five messages, `room:{id}` none |
 //! | `--guests on` | a handler that takes everybody, `lobby`: who shows nothing is a guest |
 
 use std::{
@@ -55,8 +55,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         builder = builder.auth(door);
     }
     if topics {
-        let kept = TopicPolicy::new().history(1_000_000, Duration::from_secs(86_400));
-        builder = builder.topic("log:{id}", kept);
+        let kept = |count| TopicPolicy::new().history(count, Duration::from_secs(86_400));
+        builder = builder.topic("log:{id}", kept(1_000_000));
+        builder = builder.topic("short:{id}", kept(5));
+        builder = builder.topic("room:{id}", TopicPolicy::new());
     }
     if guests {
         builder = builder.handler("lobby", lobby.skip_auth());

@@ -41,6 +41,19 @@ pub enum Start {
     Gap(Gap),
 }
 
+impl Start {
+    /// Its name, as programs see it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Recovered => "recovered",
+            Self::Gap(Gap::Recreated) => "recreated",
+            Self::Gap(Gap::Diverged) => "diverged",
+            Self::Gap(Gap::Trimmed) => "trimmed",
+        }
+    }
+}
+
 /// The first that a subscriber is told, and again whenever it has to begin anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opened {
