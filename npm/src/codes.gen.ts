@@ -104,6 +104,48 @@ export const codes = {
     text: "There is no channel of this name.",
     remedy: "Check the name, and that the server declares channels like it.",
   },
+  no_such_member: {
+    number: 2002,
+    retryable: false,
+    text: "Nobody of this name is in the channel.",
+    remedy: "Send to somebody who is among its members at this moment.",
+  },
+  too_many_members: {
+    number: 2003,
+    retryable: false,
+    text: "As many members are in this channel as may be.",
+    remedy: "Open it without presence, or spread people over several channels.",
+  },
+  no_such_value: {
+    number: 2004,
+    retryable: false,
+    text: "The store has no value of this name.",
+    remedy: "Ask for names that putValue gave for this very store.",
+  },
+  store_full: {
+    number: 2005,
+    retryable: false,
+    text: "The store has as many bytes as it may have.",
+    remedy: "Keep a snapshot, which makes room, or raise the store's max_bytes.",
+  },
+  superseded_snapshot: {
+    number: 2006,
+    retryable: false,
+    text: "There is a snapshot that covers as much or more.",
+    remedy: "Nothing is to be done: the newer one is kept.",
+  },
+  unknown_position: {
+    number: 2007,
+    retryable: false,
+    text: "The channel does not have this position, or not any more.",
+    remedy: "Use positions that this very channel has told, and open it again after a gap.",
+  },
+  storage_full: {
+    number: 2008,
+    retryable: true,
+    text: "The server has no room left to keep this.",
+    remedy: "Try again later; the server's operator has to make room.",
+  },
   server_unreachable: {
     number: 3000,
     retryable: true,

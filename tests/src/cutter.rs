@@ -63,6 +63,8 @@ pub struct Cutter {
     connections: Arc<AtomicUsize>,
     /// Every connection listens to the one that was here when it came, and ends with it.
     cutting: Arc<Mutex<watch::Sender<()>>>,
+    /// Whoever comes is sent away.
+    closed: Arc<AtomicBool>,
     accepting: JoinHandle<()>,
 }
 
@@ -81,9 +83,14 @@ impl Cutter {
         let counter = connections.clone();
         let cutting = Arc::new(Mutex::new(watch::Sender::new(())));
         let cut = cutting.clone();
+        let closed = Arc::new(AtomicBool::new(false));
+        let is_closed = closed.clone();
         let accepting = tokio::spawn(async move {
             let mut serving = tokio::task::JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
+                if is_closed.load(Ordering::SeqCst) {
+                    continue;
+                }
                 let number = counter.fetch_add(1, Ordering::SeqCst);
                 let mut cut = cut.lock().unwrap_or_else(PoisonError::into_inner).subscribe();
                 let serve = serve(client, server, harm(number));
@@ -96,7 +103,7 @@ impl Cutter {
                 while serving.try_join_next().is_some() {}
             }
         });
-        Ok(Self { address, connections, cutting, accepting })
+        Ok(Self { address, connections, cutting, closed, accepting })
     }
 
     /// The URL of the WebSocket behind it.
@@ -113,6 +120,17 @@ impl Cutter {
         };
         those.send_replace(());
         those.closed().await;
+    }
+
+    /// Closes every connection that there is, and those that come until [`Self::open`].
+    pub async fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.cut().await;
+    }
+
+    /// Lets connections through again.
+    pub fn open(&self) {
+        self.closed.store(false, Ordering::SeqCst);
     }
 
     /// How many connections there have been.

@@ -64,7 +64,7 @@ async fn event(topic: &mut moorline_client::Topic) -> Result<TopicEvent, Error> 
 async fn opened(topic: &mut moorline_client::Topic) -> Result<Start, Error> {
     match event(topic).await? {
         TopicEvent::Opened(start) => Ok(start),
-        TopicEvent::Message(message) => panic!("{message:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -132,6 +132,7 @@ async fn who_is_cut_off_again_and_again_misses_nothing() -> TestResult {
                     assert_eq!(message.data::<usize>()?, next);
                     next += 1;
                 }
+                other => panic!("{other:?}"),
             }
         }
         Ok::<_, Error>(recovered)
@@ -169,6 +170,7 @@ async fn who_reads_too_slowly_reads_on_from_there_and_holds_up_nobody() -> TestR
         match event(&mut slowly).await? {
             TopicEvent::Opened(start) => assert_eq!(start, Start::Recovered),
             TopicEvent::Message(message) => assert_eq!(Some(message.position), next.next()),
+            other => panic!("{other:?}"),
         }
     }
     Ok(())
@@ -364,4 +366,238 @@ async fn a_topic_that_is_declared_wrong_stops_the_start() {
         let error = TestServer::start(app).await.err().expect("it does not start").to_string();
         assert!(error.contains(said), "{error}");
     }
+}
+
+/// Rooms that have members.
+fn rooms() -> ServerBuilder {
+    Server::builder().auth(judge).topic("room:{id}", TopicPolicy::new().presence())
+}
+
+/// Waits until the members are these: the subject of each, with `~` before those who are away.
+async fn members(topic: &mut moorline_client::Topic, expected: &[&str]) -> Result<(), Error> {
+    loop {
+        let members = topic.members();
+        let mut names: Vec<_> = members
+            .iter()
+            .map(|member| {
+                let away = matches!(member.presence, moorline_protocol::channel::Presence::Away(_));
+                format!("{}{}", if away { "~" } else { "" }, member.subject)
+            })
+            .collect();
+        names.sort();
+        if names == expected {
+            return Ok(());
+        }
+        event(topic).await?;
+    }
+}
+
+/// The next that was said to this client alone.
+async fn direct(topic: &mut moorline_client::Topic) -> Result<(String, String), Error> {
+    loop {
+        if let TopicEvent::Direct(said) = event(topic).await? {
+            return Ok((said.data()?, said.subject));
+        }
+    }
+}
+
+#[tokio::test]
+async fn members_come_are_away_while_they_are_cut_off_come_back_and_leave() -> TestResult {
+    let server = TestServer::start(rooms()).await?;
+    let connect = |name: &str| server.client()?.auth(&(name, None::<String>))?.connect();
+    let (ann, eve) = (connect("ann")?, connect("eve")?);
+    let mut watching = ann.topic("room:1", TopicOptions::default().members())?;
+    opened(&mut watching).await?;
+    // Who says nothing for itself is none.
+    members(&mut watching, &[]).await?;
+    let cutter = Cutter::start(server.address(), |_| Harm::None).await?;
+    let bob = hasty(server.client_at(&cutter.url())?).auth(&("bob", None::<String>))?.connect()?;
+    let mut room = bob.topic("room:1", TopicOptions::default().members().presence(&json!({ "color": "red" }))?)?;
+    opened(&mut room).await?;
+    let mut other = eve.topic("room:1", TopicOptions::default().presence(&1)?)?;
+    opened(&mut other).await?;
+    members(&mut watching, &["bob", "eve"]).await?;
+    members(&mut room, &["bob", "eve"]).await?;
+    let said = |watching: &moorline_client::Topic| {
+        let members = watching.members();
+        let bob = members.iter().find(|member| member.subject == "bob").expect("he is there").clone();
+        (serde_json::from_slice::<Value>(&bob.data.bytes).expect("JSON"), bob)
+    };
+    let (data, bob_was) = said(&watching);
+    assert_eq!(data, json!({ "color": "red" }));
+    assert!(bob_was.joined.0 > 1_700_000_000_000);
+    room.present(&json!({ "color": "blue" })).await?;
+    while said(&watching).0 != json!({ "color": "blue" }) {
+        event(&mut watching).await?;
+    }
+    // Away while it is not there, and the same member when it is back, with what it said last.
+    cutter.close().await;
+    members(&mut watching, &["eve", "~bob"]).await?;
+    cutter.open();
+    members(&mut watching, &["bob", "eve"]).await?;
+    let (data, bob_is) = said(&watching);
+    assert_eq!((data, bob_is.id, bob_is.joined), (json!({ "color": "blue" }), bob_was.id, bob_was.joined));
+    // It does not listen any more, and is told of no longer.
+    drop(other);
+    members(&mut watching, &["bob"]).await?;
+    bob.close().await;
+    members(&mut watching, &[]).await?;
+    Ok(())
+}
+
+/// A client that came back without following a topic stayed there, away, for as long as its session lasted.
+#[tokio::test]
+async fn who_comes_back_and_does_not_take_its_place_leaves() -> TestResult {
+    let server = TestServer::start(rooms()).await?;
+    let ann = server.client()?.auth(&("ann", None::<String>))?.connect()?;
+    let mut watching = ann.topic("room:1", TopicOptions::default().members())?;
+    opened(&mut watching).await?;
+    let cutter = Cutter::start(server.address(), |_| Harm::None).await?;
+    let bob = hasty(server.client_at(&cutter.url())?).auth(&("bob", None::<String>))?.connect()?;
+    let mut room = bob.topic("room:1", TopicOptions::default().presence(&1)?)?;
+    opened(&mut room).await?;
+    members(&mut watching, &["bob"]).await?;
+    cutter.close().await;
+    members(&mut watching, &["~bob"]).await?;
+    drop(room);
+    cutter.open();
+    members(&mut watching, &[]).await?;
+    assert!(bob.ready().await?.resumed);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_sent_to_one_reaches_it_alone_also_when_it_was_away() -> TestResult {
+    let server = TestServer::start(rooms()).await?;
+    let connect = |name: &str| server.client()?.auth(&(name, None::<String>))?.connect();
+    let (ann, eve) = (connect("ann")?, connect("eve")?);
+    let cutter = Cutter::start(server.address(), |_| Harm::None).await?;
+    let bob = hasty(server.client_at(&cutter.url())?).auth(&("bob", None::<String>))?.connect()?;
+    let mut here = ann.topic("room:1", TopicOptions::default().members().presence(&1)?)?;
+    let mut there = bob.topic("room:1", TopicOptions::default().presence(&1)?)?;
+    let mut elsewhere = eve.topic("room:1", TopicOptions::default().presence(&1)?)?;
+    for topic in [&mut here, &mut there, &mut elsewhere] {
+        opened(topic).await?;
+    }
+    members(&mut here, &["ann", "bob", "eve"]).await?;
+    let member = here.members().iter().find(|member| member.subject == "bob").expect("he is there").id;
+    here.send_to(member, &"offer").await?;
+    assert_eq!(direct(&mut there).await?, ("offer".to_owned(), "ann".to_owned()));
+    cutter.close().await;
+    members(&mut here, &["ann", "eve", "~bob"]).await?;
+    for candidate in 0..20 {
+        here.send_to(member, &candidate.to_string()).await?;
+    }
+    cutter.open();
+    for candidate in 0..20 {
+        assert_eq!(direct(&mut there).await?.0, candidate.to_string());
+    }
+    // Nobody else has heard of it.
+    ann.publish("room:1", &"end").await?;
+    loop {
+        match event(&mut elsewhere).await? {
+            TopicEvent::Message(message) => break assert_eq!(text(&message), "end"),
+            TopicEvent::Direct(said) => panic!("{said:?}"),
+            _ => {}
+        }
+    }
+    bob.close().await;
+    members(&mut here, &["ann", "eve"]).await?;
+    let refused = here.send_to(member, &"too late").await;
+    assert!(matches!(&refused, Err(Error::Failed(failure)) if failure.code == Code::NO_SUCH_MEMBER), "{refused:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_volatile_has_no_place_and_is_told_to_whoever_is_there() -> TestResult {
+    let server = TestServer::start(rooms()).await?;
+    let connect = |name: &str| server.client()?.auth(&(name, None::<String>))?.connect();
+    let (ann, bob) = (connect("ann")?, connect("bob")?);
+    let mut room = bob.topic("room:1", TopicOptions::default())?;
+    let mut quiet = ann.topic("room:1", TopicOptions::default().quiet())?;
+    opened(&mut room).await?;
+    opened(&mut quiet).await?;
+    ann.publish_volatile("room:1", &json!({ "x": 1 })).await?;
+    let TopicEvent::Volatile(said) = event(&mut room).await? else { panic!("it is volatile") };
+    assert_eq!((said.data::<Value>()?, &*said.subject), (json!({ "x": 1 }), "ann"));
+    ann.publish("room:1", &"kept").await?;
+    bob.publish("room:1", &"bob's").await?;
+    // Its own neither as a message nor as what is volatile.
+    assert_eq!(text(&said_by(&mut quiet).await?), "bob's");
+    let mut late = ann.topic("room:1", TopicOptions::history(10))?;
+    opened(&mut late).await?;
+    assert_eq!(text(&said_by(&mut late).await?), "kept");
+    let refused = ann.publish_volatile("room:1", &"x".repeat(20_000)).await;
+    assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
+    Ok(())
+}
+
+/// The next event, which must be a message.
+async fn said_by(topic: &mut moorline_client::Topic) -> Result<TopicMessage, Error> {
+    match event(topic).await? {
+        TopicEvent::Message(message) => Ok(message),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_past_is_read_page_by_page() -> TestResult {
+    let server = TestServer::start(app()).await?;
+    let ann = server.client()?.connect()?;
+    for number in 0..60 {
+        ann.publish("room:1", &number).await?;
+    }
+    let mut room = ann.topic("room:1", TopicOptions::history(10))?;
+    opened(&mut room).await?;
+    let mut before = said(&mut room).await?.position;
+    let newest = room.history(None, 5).await?;
+    assert_eq!(
+        newest.messages.iter().map(|message| message.data().unwrap_or(-1)).collect::<Vec<i32>>(),
+        [55, 56, 57, 58, 59]
+    );
+    let mut read = Vec::new();
+    loop {
+        let page = room.history(Some(before), 20).await?;
+        let numbers: Vec<i32> = page.messages.iter().map(TopicMessage::data).collect::<Result<_, _>>()?;
+        read.splice(0..0, numbers);
+        before = page.messages[0].position;
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(read, (0..50).collect::<Vec<_>>());
+    let elsewhere =
+        moorline_protocol::channel::Position { epoch: moorline_protocol::channel::LogEpoch([9; 8]), ..before };
+    let refused = room.history(Some(elsewhere), 5).await;
+    assert!(matches!(&refused, Err(Error::Failed(failure)) if failure.code == Code::UNKNOWN_POSITION), "{refused:?}");
+    Ok(())
+}
+
+/// What was open on a connection stayed open when a newer one fenced it and it had not ended by itself.
+#[tokio::test]
+async fn regression_a_fenced_connection_leaves_nobody_in_a_topic() -> TestResult {
+    let server = TestServer::start(rooms()).await?;
+    let ann = server.client()?.auth(&("ann", None::<String>))?.connect()?;
+    let mut watching = ann.topic("room:1", TopicOptions::default().members())?;
+    opened(&mut watching).await?;
+    // The client finds out that nothing comes any more; the server does not.
+    let cutter = Cutter::start(server.address(), |number| {
+        let place = Place { direction: Direction::Down, after: 6_000 };
+        if number == 0 { Harm::Freeze(place) } else { Harm::None }
+    })
+    .await?;
+    let client = hasty(server.client_at(&cutter.url())?).configure(|config| {
+        (config.heartbeat.idle, config.heartbeat.grace) = (Duration::from_millis(300), Duration::from_millis(300));
+    });
+    let bob = client.auth(&("bob", None::<String>))?.connect()?;
+    let mut room = bob.topic("room:1", TopicOptions::default().presence(&1)?)?;
+    opened(&mut room).await?;
+    members(&mut watching, &["bob"]).await?;
+    ann.publish("room:1", &"x".repeat(10_000)).await?;
+    while cutter.connections() < 2 {
+        tokio::task::yield_now().await;
+    }
+    drop(room);
+    members(&mut watching, &[]).await?;
+    Ok(())
 }

@@ -290,6 +290,10 @@ impl Driver {
             },
             ClientEvent::Warned(code, message) => host.on_warning(report::thrown(code, &message)),
             ClientEvent::Channel(Subscription(id), event) => self.tell_channel(id as f64, *event),
+            ClientEvent::Direct(direct) => said(&direct.content, |by| {
+                let (kind, name, at) = (direct.kind as u8, direct.name.as_str(), direct.at.0 as f64);
+                host.on_direct(kind, name, at, by.member, by.subject, by.encoding, by.body)
+            }),
             ClientEvent::Refused(receipt, refusal) => host.on_refused(receipt.0 as f64, refused(refusal)),
             // The key is for a server, which sees the same call in several sessions.
             ClientEvent::Peer(PeerEvent::Call { id, name, credit, payload, key: _ }) => {
@@ -327,15 +331,14 @@ impl Driver {
                 let position = seen.map(|position| array(&position.to_bytes()));
                 host.on_channel_opened(id, start.name(), snapshot, position)
             }
-            ChannelEvent::Update { position, at, content, before } => match Authored::decode(&content) {
-                Ok(Authored { member, subject, payload }) => {
-                    let (encoding, body) = (payload.encoding as u8, array(&payload.bytes));
-                    let (position, at) = (array(&position.to_bytes()), at.0 as f64);
-                    host.on_update(id, position, at, before, &member.text(), &subject, encoding, body)
-                }
-                // One that a later server has written, in a way that is not known here.
-                Err(_) => Ok(()),
-            },
+            ChannelEvent::Update { position, at, content, before } => said(&content, |by| {
+                let (position, at) = (array(&position.to_bytes()), at.0 as f64);
+                host.on_update(id, position, at, before, by.member, by.subject, by.encoding, by.body)
+            }),
+            ChannelEvent::Volatile { at, content } => {
+                said(&content, |by| host.on_volatile(id, at.0 as f64, by.member, by.subject, by.encoding, by.body))
+            }
+            ChannelEvent::Members(changes) => host.on_members(id, changes.whole, report::members(&changes.changes)),
             ChannelEvent::Snapshot { position, at, content } => {
                 host.on_snapshot(id, array(&position.to_bytes()), at.0 as f64, array(&content))
             }
@@ -369,4 +372,19 @@ fn check(called: Result<(), JsValue>) {
     if let Err(thrown) = called {
         console_error(&thrown);
     }
+}
+
+/// Who said what, for the host.
+struct Said<'a> {
+    member: &'a str,
+    subject: &'a str,
+    encoding: u8,
+    body: Uint8Array,
+}
+
+/// What cannot be read a later server has written, in a way that is not known here: it is passed over.
+fn said(content: &Bytes, tell: impl FnOnce(Said<'_>) -> Result<(), JsValue>) -> Result<(), JsValue> {
+    let Ok(Authored { member, subject, payload }) = Authored::decode(content) else { return Ok(()) };
+    let (encoding, body) = (payload.encoding as u8, array(&payload.bytes));
+    tell(Said { member: &member.text(), subject: &subject, encoding, body })
 }

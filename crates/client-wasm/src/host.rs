@@ -117,6 +117,32 @@ extern "C" {
         body: Uint8Array,
     ) -> Result<(), JsValue>;
 
+    #[wasm_bindgen(method, catch, js_name = onVolatile)]
+    pub(crate) fn on_volatile(
+        this: &Host,
+        id: f64,
+        at: f64,
+        member: &str,
+        subject: &str,
+        encoding: u8,
+        body: Uint8Array,
+    ) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = onDirect)]
+    pub(crate) fn on_direct(
+        this: &Host,
+        kind: u8,
+        name: &str,
+        at: f64,
+        member: &str,
+        subject: &str,
+        encoding: u8,
+        body: Uint8Array,
+    ) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = onMembers)]
+    pub(crate) fn on_members(this: &Host, id: f64, whole: bool, members: Array) -> Result<(), JsValue>;
+
     #[wasm_bindgen(method, catch, js_name = onChannelClosed)]
     pub(crate) fn on_channel_closed(this: &Host, id: f64, failure: JsValue) -> Result<(), JsValue>;
 

@@ -40,13 +40,13 @@ mod turn;
 
 use std::{rc::Rc, time::Duration};
 
-use js_sys::Uint8Array;
+use js_sys::{Array, Uint8Array};
 use moorline_protocol::{
-    channel::{Kind, Position},
+    channel::{Kind, MemberId, Position, ValueHash},
     client::{ClientEndpoint, ClientInput, Follow, Subscription, Ticket},
     code::Code,
     error::Refused,
-    frame::{AuthenticateId, CallId, Credentials, Failure, WriteKind},
+    frame::{AuthenticateId, CallId, Credentials, Failure, History, RequestKind},
     payload::{Name, Payload},
     session::CallOptions,
 };
@@ -153,7 +153,7 @@ impl Core {
         name: &str,
         history: f64,
         quiet: bool,
-        _members: bool,
+        members: bool,
         since: Option<Uint8Array>,
         encoding: Option<u8>,
         data: Option<Uint8Array>,
@@ -161,7 +161,7 @@ impl Core {
         let (kind, name) = channel(kind, name)?;
         let since = since.as_ref().map(position).transpose()?;
         let data = optional_payload(encoding, data)?;
-        let follow = Follow { kind, name, quiet, history: history as u64, since, data };
+        let follow = Follow { kind, name, quiet, members, history: history as u64, since, data };
         self.driver.send(|endpoint, _| endpoint.follow(follow)).map(|subscription| subscription.0 as f64)
     }
 
@@ -180,8 +180,8 @@ impl Core {
         kind: u8,
         what: u8,
         name: &str,
-        _target: Option<Uint8Array>,
-        _count: f64,
+        target: Option<Uint8Array>,
+        count: f64,
         encoding: u8,
         body: &Uint8Array,
         timeout_ms: Option<f64>,
@@ -189,11 +189,29 @@ impl Core {
     ) -> Result<f64, JsValue> {
         let ((kind, name), payload) = (channel(kind, name)?, payload(encoding, body)?);
         let options = self.options(timeout_ms, key)?;
-        if what != 1 {
-            return Err(report::thrown(Code::INVALID_OPTION, "there is no such request"));
-        }
-        let channel = (WriteKind::Append, kind);
-        self.driver.send(|endpoint, now| endpoint.write(now, channel, name, payload, options)).map(|id| id.0 as f64)
+        let target = target.map(|target| target.to_vec());
+        let what = request_kind(what, target.as_deref(), count as u64);
+        let what = what.ok_or_else(|| report::thrown(Code::INVALID_OPTION, "there is no such request"))?;
+        let request = |endpoint: &mut ClientEndpoint, now| endpoint.request(now, (what, kind), name, payload, options);
+        self.driver.send(request).map(|id| id.0 as f64)
+    }
+
+    /// Says something to whoever is in a channel, which may be lost.
+    ///
+    /// # Errors
+    /// A `CoreFailure` for a name that is none, for too much, and when the client is closed.
+    pub fn volatile(&self, kind: u8, name: &str, encoding: u8, body: &Uint8Array) -> Result<(), JsValue> {
+        let ((kind, name), payload) = (channel(kind, name)?, payload(encoding, body)?);
+        self.driver.send(|endpoint, _| endpoint.append_volatile(kind, name, payload))
+    }
+
+    /// Reads the answer to a request for history.
+    ///
+    /// # Errors
+    /// A `CoreFailure` when it is none.
+    pub fn page(&self, body: &Uint8Array) -> Result<Array, JsValue> {
+        let history = History::decode(&body.to_vec().into());
+        history.map(|history| report::page(&history)).map_err(|_| report::thrown(Code::UNREADABLE, ""))
     }
 
     /// Sends an item of a stream that the server asked for.
@@ -337,6 +355,21 @@ fn channel(kind: u8, name: &str) -> Result<(Kind, Name), JsValue> {
     let kind =
         Kind::from_number(kind.into()).ok_or_else(|| report::thrown(Code::INVALID_OPTION, "there is no such kind"))?;
     Ok((kind, Name::new(name).map_err(|_| refused(Refused::InvalidName))?))
+}
+
+/// What a request is about, by its number on the wire; `None` where `target` is not what it needs.
+fn request_kind(what: u8, target: Option<&[u8]>, count: u64) -> Option<RequestKind> {
+    Some(match (what, target) {
+        (1, None) => RequestKind::Append,
+        (2, Some(member)) => RequestKind::Send(MemberId(member.try_into().ok()?)),
+        (3, None) => RequestKind::Present,
+        (4, None) => RequestKind::History { before: None, count },
+        (4, Some(before)) => RequestKind::History { before: Some(Position::from_bytes(before)?), count },
+        (5, Some(position)) => RequestKind::Snapshot(Position::from_bytes(position)?),
+        (6, Some(hash)) => RequestKind::Keep(ValueHash(hash.try_into().ok()?)),
+        (7, Some(hash)) => RequestKind::Value(ValueHash(hash.try_into().ok()?)),
+        _ => return None,
+    })
 }
 
 fn position(bytes: &Uint8Array) -> Result<Position, JsValue> {

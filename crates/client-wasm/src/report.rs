@@ -10,14 +10,17 @@ use std::{num::NonZeroU64, time::Duration};
 
 use js_sys::Array;
 use moorline_protocol::{
+    channel::{Authored, MemberChange, MemberId, Presence},
     client::{ConnectFailure, SessionInfo, Status},
     code::Code,
-    frame::{Admission, Denial},
+    frame::{Admission, Denial, History},
     payload::Payload,
     session::{Outcome, Unconfirmed},
 };
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use wasm_bindgen::JsValue;
+
+use crate::payload::array;
 
 /// A value for JavaScript.
 enum Value<'a> {
@@ -134,6 +137,7 @@ pub(crate) fn status(status: &Status, attempt: u32) -> JsValue {
 pub(crate) fn session(info: &SessionInfo, url: &str) -> JsValue {
     let welcome = &info.welcome;
     let (id, server_key) = (info.id.text(), info.server_key.map(|key| key.text()));
+    let member = MemberId::of(&info.id).text();
     let mut encryption = Object::default();
     encryption.text("suite", info.suite.map_or("off", |suite| suite.name()));
     encryption.text("trust", info.trust.name());
@@ -146,6 +150,7 @@ pub(crate) fn session(info: &SessionInfo, url: &str) -> JsValue {
     limits.put("bytesPerSecond", most(welcome.pace.bytes_per_second));
     let mut session = Object::default();
     session.text("id", &id);
+    session.text("member", &member);
     session.put("encryption", Some(Value::Object(encryption)));
     session.text("serverVersion", &welcome.server_version);
     session.put("limits", Some(Value::Object(limits)));
@@ -184,6 +189,46 @@ pub(crate) fn unconfirmed(unconfirmed: &[Unconfirmed]) -> Array {
         let number = if call.is_some() { -1.0 } else { receipt.map_or(0.0, |receipt| receipt.0 as f64) };
         flat.push(&name.as_str().into());
         flat.push(&number.into());
+    }
+    flat
+}
+
+/// Seven values for each, flat as well: see `onMembers` in `boundary.ts`.
+pub(crate) fn members(changes: &[MemberChange]) -> Array {
+    let flat = Array::new();
+    for change in changes {
+        let (id, values) = match change {
+            MemberChange::Left(id) => (id, [0.0, 0.0, 0.0, 0.0]),
+            MemberChange::Is(member) => {
+                let (state, seen) = match member.presence {
+                    Presence::Here => (1.0, 0.0),
+                    Presence::Away(since) => (2.0, since.0 as f64),
+                };
+                (&member.id, [state, member.joined.0 as f64, seen, f64::from(member.data.encoding as u8)])
+            }
+        };
+        let (subject, body) = match change {
+            MemberChange::Left(_) => ("", JsValue::UNDEFINED),
+            MemberChange::Is(member) => (member.subject.as_str(), array(&member.data.bytes).into()),
+        };
+        let [state, joined, seen, encoding] = values.map(JsValue::from);
+        for value in [id.text().into(), state, subject.into(), joined, seen, encoding, body] {
+            flat.push(&value);
+        }
+    }
+    flat
+}
+
+/// Whether there is more, and six values for each message: see `page` in `boundary.ts`.
+pub(crate) fn page(history: &History) -> Array {
+    let flat = Array::of1(&history.more.into());
+    for (position, at, content) in &history.entries {
+        let Ok(Authored { member, subject, payload }) = Authored::decode(content) else { continue };
+        let encoding = f64::from(payload.encoding as u8).into();
+        let (position, body) = (array(&position.to_bytes()).into(), array(&payload.bytes).into());
+        for value in [position, (at.0 as f64).into(), member.text().into(), subject.into(), encoding, body] {
+            flat.push(&value);
+        }
     }
     flat
 }

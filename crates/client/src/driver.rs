@@ -22,7 +22,7 @@ use moorline_protocol::{
     },
     discovery::Discovery,
     error::Refused,
-    frame::{Admission, AuthenticateId, CallId, Credentials, Denial, Failure, WriteKind},
+    frame::{Admission, AuthenticateId, CallId, Credentials, Denial, Direct, Failure, RequestKind},
     payload::{Name, Payload},
     session::{CallOptions, Outcome, Receipt},
     time::Timestamp,
@@ -72,16 +72,23 @@ pub(crate) enum Command {
     Follow {
         follow: Box<Follow>,
         events: mpsc::Sender<ChannelEvent>,
+        direct: mpsc::Sender<Direct>,
         /// Ready when nobody reads them any more.
         gone: oneshot::Receiver<()>,
         followed: oneshot::Sender<Result<(), Refused>>,
     },
-    Write {
-        channel: (WriteKind, Kind),
+    Request {
+        channel: (RequestKind, Kind),
         name: Name,
         payload: Payload,
         options: CallOptions,
         settled: oneshot::Sender<Result<Outcome, Refused>>,
+    },
+    Volatile {
+        kind: Kind,
+        name: Name,
+        payload: Payload,
+        sent: oneshot::Sender<Result<(), Refused>>,
     },
     Authenticate {
         credentials: Credentials,
@@ -138,11 +145,18 @@ struct Driver {
     /// Who reads which stream. Credit bounds the queues.
     streams: HashMap<CallId, mpsc::UnboundedSender<Item>>,
     /// Who reads which channel.
-    followers: HashMap<Subscription, mpsc::Sender<ChannelEvent>>,
+    followers: HashMap<Subscription, Follower>,
     /// Who waits for what comes of what was shown.
     authenticating: HashMap<AuthenticateId, oneshot::Sender<Judgement>>,
     parts: Parts,
     origin: Instant,
+}
+
+/// Who reads a channel.
+struct Follower {
+    channel: (Kind, Name),
+    events: mpsc::Sender<ChannelEvent>,
+    direct: mpsc::Sender<Direct>,
 }
 
 /// What a driver shares with its [`Client`](crate::Client).
@@ -268,16 +282,20 @@ impl Driver {
                 }
                 let _ = begun.send(id);
             }
-            Step::Command(Some(Command::Follow { follow, events, gone, followed })) => {
+            Step::Command(Some(Command::Follow { follow, events, direct, gone, followed })) => {
+                let channel = (follow.kind, follow.name.clone());
                 let followed_as = self.endpoint.follow(*follow);
                 if let Ok(subscription) = followed_as {
-                    self.followers.insert(subscription, events);
+                    self.followers.insert(subscription, Follower { channel, events, direct });
                     self.readers.push(gone.map(move |_| Done::FollowerGone(subscription)).boxed());
                 }
                 let _ = followed.send(followed_as.map(drop));
             }
-            Step::Command(Some(Command::Write { channel, name, payload, options, settled })) => {
-                match self.endpoint.write(now, channel, name, payload, options) {
+            Step::Command(Some(Command::Volatile { kind, name, payload, sent })) => {
+                let _ = sent.send(self.endpoint.append_volatile(kind, name, payload));
+            }
+            Step::Command(Some(Command::Request { channel, name, payload, options, settled })) => {
+                match self.endpoint.request(now, channel, name, payload, options) {
                     Ok(id) => self.await_outcome(id, settled),
                     Err(refused) => drop(settled.send(Err(refused))),
                 }
@@ -417,12 +435,23 @@ impl Driver {
                 let _ = self.parts.resets.send(reset);
             }
             ClientEvent::Channel(subscription, event) => {
-                let Some(events) = self.followers.get(&subscription) else { return };
+                let Some(Follower { events, .. }) = self.followers.get(&subscription) else { return };
                 let ends = matches!(*event, ChannelEvent::Closed(..));
                 // Who reads too slowly follows again when it has read what there is, from there.
                 if events.try_send(*event).is_err() || ends {
                     self.followers.remove(&subscription);
                     self.endpoint.unfollow(subscription);
+                }
+            }
+            ClientEvent::Direct(direct) => {
+                for follower in self.followers.values() {
+                    let (kind, name) = &follower.channel;
+                    if *kind == direct.kind
+                        && *name == direct.name
+                        && follower.direct.try_send((*direct).clone()).is_err()
+                    {
+                        tracing::warn!(channel = name.as_str(), "nobody reads what is for this client alone");
+                    }
                 }
             }
             ClientEvent::Refused(receipt, refused) => {

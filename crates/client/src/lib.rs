@@ -20,15 +20,18 @@
 //! # Ok(()) }
 //! ```
 
+mod channel;
 mod discovery;
 mod driver;
 mod handlers;
 mod socket;
+mod store;
 mod stream;
 mod topic;
 
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
+pub use channel::Aside;
 use futures_util::{FutureExt, future::BoxFuture};
 pub use moorline_protocol as protocol;
 use moorline_protocol::{
@@ -44,9 +47,10 @@ use moorline_protocol::{
     url::{DialUrl, InvalidUrl},
 };
 use serde::{Serialize, de::DeserializeOwned};
+pub use store::{Store, StoreEvent, StoreOptions, StorePatch};
 pub use stream::Items;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
-pub use topic::{Topic, TopicEvent, TopicMessage, TopicOptions};
+pub use topic::{Topic, TopicEvent, TopicHistory, TopicMessage, TopicOptions};
 
 use crate::{driver::Command, handlers::Handlers};
 

@@ -1,21 +1,24 @@
 //! Following a topic of the server's, and publishing to it.
 
+use std::sync::Arc;
+
 use moorline_protocol::{
-    channel::{Authored, Kind, MemberId, Position, Start},
-    client::{ChannelEvent, Follow},
+    channel::{Authored, Kind, Member, MemberId, Position, Start},
+    client::Follow,
     error::Refused,
-    frame::WriteKind,
+    frame::{History, RequestKind},
     payload::{Encoding, Name, Payload},
     session::CallOptions,
     time::UnixMillis,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use crate::{CALL_TIMEOUT, Client, Error, driver::Command, reply};
-
-/// Events that wait for their reader. A slower one loses nothing: it reads on from where it was.
-const EVENTS: usize = 256;
+use crate::{
+    Aside, CALL_TIMEOUT, Client, Error,
+    channel::{Following, Happened, position},
+    driver::Command,
+};
 
 /// How a topic is to be followed.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +28,10 @@ pub struct TopicOptions {
     pub history: u64,
     /// Whether what this client publishes is left out.
     pub quiet: bool,
+    /// Whether to be told who is in it.
+    pub members: bool,
+    /// What this client says for itself to the others: with it, it is a member.
+    pub presence: Option<Payload>,
     /// From where the program has it already.
     pub since: Option<Position>,
 }
@@ -41,15 +48,38 @@ impl TopicOptions {
         self.quiet = true;
         self
     }
+
+    /// Wants to know who is in it.
+    #[must_use]
+    pub fn members(mut self) -> Self {
+        self.members = true;
+        self
+    }
+
+    /// Is a member, and says this for itself.
+    ///
+    /// # Errors
+    /// [`Error::Json`] when it cannot be written as JSON.
+    pub fn presence(mut self, data: &impl Serialize) -> Result<Self, Error> {
+        self.presence = Some(Payload::json(serde_json::to_vec(data)?));
+        Ok(self)
+    }
 }
 
 /// What happens in a topic.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum TopicEvent {
     /// It goes on: with everything that was missed, or anew.
     Opened(Start),
     /// Somebody has published something.
     Message(TopicMessage),
+    /// Somebody has said something that is kept nowhere.
+    Volatile(Aside),
+    /// Somebody has sent something to this client alone.
+    Direct(Aside),
+    /// Who is in it has changed: [`Topic::members`].
+    Members,
 }
 
 /// A message of a topic.
@@ -75,28 +105,38 @@ impl TopicMessage {
     /// # Errors
     /// [`Error::Json`] when it is not, or has another shape.
     pub fn data<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        match self.payload.encoding {
-            Encoding::Json => Ok(serde_json::from_slice(&self.payload.bytes)?),
-            Encoding::Bytes => Err(Error::Json(serde::de::Error::custom("the message is bytes"))),
-        }
+        read(&self.payload)
     }
 }
 
-/// What happens, until the reader is too slow or the channel is closed.
-struct Events {
-    events: mpsc::Receiver<ChannelEvent>,
-    /// Dropped with it, so that the driver knows.
-    _reader: oneshot::Sender<()>,
+impl Aside {
+    /// What it says, as JSON.
+    ///
+    /// # Errors
+    /// [`Error::Json`] when it is not, or has another shape.
+    pub fn data<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        read(&self.payload)
+    }
+}
+
+fn read<T: DeserializeOwned>(payload: &Payload) -> Result<T, Error> {
+    match payload.encoding {
+        Encoding::Json => Ok(serde_json::from_slice(&payload.bytes)?),
+        Encoding::Bytes => Err(Error::Json(serde::de::Error::custom("the message is bytes"))),
+    }
+}
+
+/// Messages from the past of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicHistory {
+    /// In ascending order.
+    pub messages: Vec<TopicMessage>,
+    /// Whether there are older ones.
+    pub more: bool,
 }
 
 /// A topic that is followed over every connection, until this is dropped.
-pub struct Topic {
-    client: Client,
-    follow: Follow,
-    /// `None` until it is read.
-    events: Option<Events>,
-    ended: bool,
-}
+pub struct Topic(Following);
 
 impl Topic {
     /// What happens next; `None` after an error.
@@ -105,38 +145,21 @@ impl Topic {
     /// [`Error::ChannelClosed`] when the server does not tell of the topic, or no longer; [`Error::Closed`].
     pub async fn next(&mut self) -> Option<Result<TopicEvent, Error>> {
         loop {
-            if self.ended {
-                return None;
-            }
-            let event = match &mut self.events {
-                Some(Events { events, .. }) => events.recv().await,
-                None => None,
-            };
-            let happened = match event {
-                None => match self.begin().await {
-                    Ok(()) => continue,
-                    Err(error) => Err(error),
-                },
-                Some(ChannelEvent::Opened { start, seen, .. }) => {
-                    self.follow.since = seen;
-                    Ok(TopicEvent::Opened(start))
+            let event = self.0.next().await?.map(|happened| match happened {
+                Happened::Opened(start) => Some(TopicEvent::Opened(start)),
+                Happened::Entry { position, before, said } => {
+                    let Aside { at, member, subject, payload } = said;
+                    Some(TopicEvent::Message(TopicMessage { position, at, member, subject, before, payload }))
                 }
-                Some(ChannelEvent::Update { position, at, content, before }) => {
-                    self.follow.since = Some(position);
-                    match Authored::decode(&content) {
-                        Ok(Authored { member, subject, payload }) => {
-                            Ok(TopicEvent::Message(TopicMessage { position, at, member, subject, before, payload }))
-                        }
-                        // One that a later server has written, in a way that is not known here.
-                        Err(_) => continue,
-                    }
-                }
+                Happened::Volatile(said) => Some(TopicEvent::Volatile(said)),
+                Happened::Direct(said) => Some(TopicEvent::Direct(said)),
+                Happened::Members => Some(TopicEvent::Members),
                 // Topics have none.
-                Some(ChannelEvent::Snapshot { .. }) => continue,
-                Some(ChannelEvent::Closed(code, message)) => Err(Error::ChannelClosed(code, message)),
-            };
-            self.ended = happened.is_err();
-            return Some(happened);
+                Happened::Snapshot { .. } => None,
+            });
+            if let Some(event) = event.transpose() {
+                return Some(event);
+            }
         }
     }
 
@@ -148,7 +171,7 @@ impl Topic {
         loop {
             match self.next().await {
                 Some(Ok(TopicEvent::Message(message))) => return Ok(message),
-                Some(Ok(TopicEvent::Opened(_))) => {}
+                Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(error),
                 None => return Err(Error::Closed(None)),
             }
@@ -157,7 +180,12 @@ impl Topic {
 
     /// Up to where it has been read. A new client can go on from there: [`TopicOptions::since`].
     pub fn position(&self) -> Option<Position> {
-        self.follow.since
+        self.0.follow.since
+    }
+
+    /// Who is in it, as far as has been read; nobody unless [`TopicOptions::members`] was set.
+    pub fn members(&self) -> Vec<Arc<Member>> {
+        self.0.members()
     }
 
     /// Publishes to the topic, and gives where the message is.
@@ -165,18 +193,49 @@ impl Topic {
     /// # Errors
     /// As [`Client::publish`].
     pub async fn publish(&self, data: &impl Serialize) -> Result<Position, Error> {
-        self.client.publish(self.follow.name.as_str(), data).await
+        self.0.client.publish(self.0.follow.name.as_str(), data).await
     }
 
-    /// Follows, from where it has been read.
-    async fn begin(&mut self) -> Result<(), Error> {
-        let (events, receiver) = mpsc::channel(EVENTS);
-        let ((followed, is_followed), (reader, gone)) = (oneshot::channel(), oneshot::channel());
-        let follow = Box::new(self.follow.clone());
-        self.client.command(Command::Follow { follow, events, gone, followed }).await?;
-        is_followed.await.map_err(|_| Error::Closed(None))??;
-        self.events = Some(Events { events: receiver, _reader: reader });
-        Ok(())
+    /// Says something to whoever is subscribed at this moment, which is kept nowhere and may be dropped.
+    ///
+    /// # Errors
+    /// As [`Client::publish_volatile`].
+    pub async fn publish_volatile(&self, data: &impl Serialize) -> Result<(), Error> {
+        self.0.client.publish_volatile(self.0.follow.name.as_str(), data).await
+    }
+
+    /// Sends something to one who is in the topic, alone. It resolves when it waits for that one's session, which gets it
+    /// although its client may be away for a moment.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] with `no_such_member`, or why else it was not sent.
+    pub async fn send_to(&mut self, member: MemberId, data: &impl Serialize) -> Result<(), Error> {
+        let payload = Payload::json(serde_json::to_vec(data)?);
+        self.0.request(RequestKind::Send(member), payload).await.map(drop)
+    }
+
+    /// Says something else for this client to the others, from now on.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] with `no_such_member` when it is none.
+    pub async fn present(&mut self, data: &impl Serialize) -> Result<(), Error> {
+        let payload = Payload::json(serde_json::to_vec(data)?);
+        self.0.request(RequestKind::Present, payload).await.map(drop)
+    }
+
+    /// The newest messages of those before a position, or of all: so many at most, and at most 256 or 256 KiB.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] with `unknown_position` when the topic was made anew since.
+    pub async fn history(&mut self, before: Option<Position>, count: u64) -> Result<TopicHistory, Error> {
+        let answer = self.0.request(RequestKind::History { before, count }, Payload::bytes("")).await?;
+        let no_page = |_| Error::Json(serde::de::Error::custom("no page"));
+        let History { more, entries, .. } = History::decode(&answer.bytes).map_err(no_page)?;
+        let message = |(position, at, content): (Position, UnixMillis, _)| {
+            let Authored { member, subject, payload } = Authored::decode(&content).ok()?;
+            Some(TopicMessage { position, at, member, subject, before: true, payload })
+        };
+        Ok(TopicHistory { messages: entries.into_iter().filter_map(message).collect(), more })
     }
 }
 
@@ -187,9 +246,9 @@ impl Client {
     /// [`Error::Refused`] when the name is none.
     pub fn topic(&self, name: &str, options: TopicOptions) -> Result<Topic, Error> {
         let name = Name::new(name).map_err(|_| Refused::InvalidName)?;
-        let TopicOptions { history, quiet, since } = options;
-        let follow = Follow { kind: Kind::Topic, name, quiet, history, since, data: None };
-        Ok(Topic { client: self.clone(), follow, events: None, ended: false })
+        let TopicOptions { history, quiet, members, presence, since } = options;
+        let follow = Follow { kind: Kind::Topic, name, quiet, members, history, since, data: presence };
+        Ok(Topic(Following::new(self.clone(), follow)))
     }
 
     /// Publishes to a topic, and gives where the message is. It waits up to 10 s, for a connection, too.
@@ -207,10 +266,19 @@ impl Client {
     /// As [`Self::publish`].
     pub async fn publish_raw(&self, name: &str, payload: Payload, options: CallOptions) -> Result<Position, Error> {
         let name = Name::new(name).map_err(|_| Refused::InvalidName)?;
-        let (settled, outcome) = oneshot::channel();
-        let channel = (WriteKind::Append, Kind::Topic);
-        self.command(Command::Write { channel, name, payload, options, settled }).await?;
-        let answer = reply(outcome).await?;
-        Position::from_bytes(&answer.bytes).ok_or_else(|| Error::Json(serde::de::Error::custom("no position")))
+        position(&self.request(RequestKind::Append, Kind::Topic, name, payload, options).await?)
+    }
+
+    /// Says something to whoever is subscribed to a topic at this moment: at most 16 KiB, kept nowhere, dropped without a
+    /// connection and for whoever does not keep up. What the server refuses it warns of.
+    ///
+    /// # Errors
+    /// [`Error::Refused`].
+    pub async fn publish_volatile(&self, name: &str, data: &impl Serialize) -> Result<(), Error> {
+        let name = Name::new(name).map_err(|_| Refused::InvalidName)?;
+        let payload = Payload::json(serde_json::to_vec(data)?);
+        let (sent, is_sent) = oneshot::channel();
+        self.command(Command::Volatile { kind: Kind::Topic, name, payload, sent }).await?;
+        Ok(is_sent.await.map_err(|_| Error::Closed(None))??)
     }
 }

@@ -67,6 +67,7 @@ pub use error::EngineError;
 pub use memory::MemoryEngine;
 use model::Room;
 pub use model::*;
+pub use moorline_protocol::channel::ValueHash;
 #[cfg(all(feature = "sqlite", feature = "testing"))]
 pub use sqlite::Tuning;
 #[cfg(feature = "sqlite")]

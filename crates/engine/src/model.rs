@@ -149,18 +149,6 @@ impl Room {
     }
 }
 
-/// The SHA-256 of a value.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ValueHash(pub [u8; 32]);
-
-impl fmt::Debug for ValueHash {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("ValueHash(")?;
-        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))?;
-        formatter.write_str(")")
-    }
-}
-
 /// How much a channel takes: numbers, and bytes of content.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it all")]

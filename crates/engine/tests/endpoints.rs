@@ -12,18 +12,22 @@ use std::{
 use bytes::Bytes;
 use moorline_engine::{Answer, Append, Engine, Limit, MemoryEngine, OpId, Retention};
 use moorline_protocol::{
-    channel::{Beginning, ChannelId, Entry, Kind, LogEpoch, Position, Start, Want},
+    channel::{
+        Beginning, ChannelId, Entry, Kind, LogEpoch, Member, MemberChange, MemberId, Position, Presence, Roster, Start,
+        Want,
+    },
     client::{
         ChannelEvent, ClientConfig, ClientEndpoint, ClientEvent, ClientInput, ClientOutput, Follow, SocketId,
         SocketInput, Subscription,
     },
     code::Code,
-    frame::{Admission, Epoch, Failure, Handle, WriteKind},
+    error::Refused,
+    frame::{Admission, Epoch, Failure, Handle, RequestKind},
     payload::{Name, Payload},
     server::{
         ChannelWish, Encryption, Resumable, ServerConfig, ServerEndpoint, ServerEvent, ServerInput, ServerOutput,
     },
-    session::{CallOptions, Outcome, PeerEvent},
+    session::{CallOptions, Outcome, PeerEvent, Sent},
     subject::Tenant,
     time::{Timestamp, UnixMillis},
     url::DialUrl,
@@ -61,6 +65,7 @@ struct Scene {
     retention: Retention,
     beginning: Beginning,
     open: BTreeMap<Handle, ChannelId>,
+    roster: Roster,
     /// The server does not answer wishes.
     silent: bool,
     heard: Vec<(Subscription, ChannelEvent)>,
@@ -91,6 +96,7 @@ impl Scene {
             retention: Retention::ALL,
             beginning,
             open: BTreeMap::new(),
+            roster: Roster::default(),
             silent: false,
             heard: Vec::new(),
             settled: Vec::new(),
@@ -116,7 +122,7 @@ impl Scene {
             Beginning::Snapshot => 0,
         };
         let (name, since, data) = (Name::new(name).unwrap(), None, None);
-        let follow = Follow { kind: Kind::Topic, name, quiet: false, history, since, data };
+        let follow = Follow { kind: Kind::Topic, name, quiet: false, members: false, history, since, data };
         let subscription = self.client.follow(follow).unwrap();
         self.run();
         subscription
@@ -126,8 +132,8 @@ impl Scene {
         let mut options = CallOptions::default();
         options.key = key.map(|key| Name::new(key).unwrap());
         let (time, payload) = (self.time(), Payload::bytes(content.to_owned()));
-        let channel = (WriteKind::Append, Kind::Topic);
-        self.client.write(time, channel, Name::new(name).unwrap(), payload, options).unwrap();
+        let channel = (RequestKind::Append, Kind::Topic);
+        self.client.request(time, channel, Name::new(name).unwrap(), payload, options).unwrap();
     }
 
     fn append(&self, name: &str, content: impl Into<Bytes>) -> Position {
@@ -142,6 +148,7 @@ impl Scene {
             self.client.handle_input(time, ClientInput::Socket(socket, SocketInput::Closed(1006)));
             server.handle_input(time, ServerInput::SocketClosed);
             self.drain_server();
+            self.open.clear();
             self.saved = self.server.take();
         }
     }
@@ -234,14 +241,14 @@ impl Scene {
                     }
                 }
                 ServerOutput::Event(ServerEvent::Channel(wish)) => self.wish(*wish),
-                ServerOutput::Event(ServerEvent::Write(write)) => {
-                    let op = write.key.map(|key| OpId(key.as_str().as_bytes().try_into().unwrap()));
-                    let append = Append::new(write.payload.bytes, UnixMillis(5), self.retention);
-                    let channel = id(write.name.as_str());
+                ServerOutput::Event(ServerEvent::Request(request)) => {
+                    let op = request.key.map(|key| OpId(key.as_str().as_bytes().try_into().unwrap()));
+                    let append = Append::new(request.payload.bytes, UnixMillis(5), self.retention);
+                    let channel = id(request.name.as_str());
                     let position = now(self.engine.append(&channel, Append { op, ..append })).position;
                     self.tell_entries();
                     let answer = Payload::bytes(position.to_bytes());
-                    self.server.as_mut().unwrap().answer(write.id, Ok(answer)).unwrap();
+                    self.server.as_mut().unwrap().answer(request.id, Ok(answer)).unwrap();
                 }
                 ServerOutput::Event(_) => {}
                 ServerOutput::CloseSocket(code) => panic!("{code}"),
@@ -265,7 +272,7 @@ impl Scene {
                     Beginning::Newest(_) => Beginning::Newest(open.history as usize),
                     Beginning::Snapshot => Beginning::Snapshot,
                 };
-                server.attach(open.handle, beginning);
+                server.attach(open.handle, beginning, open.members);
             }
             ChannelWish::Read(handle, Want::Page { range, entries, bytes }) => {
                 let page = now(self.engine.read(&self.open[&handle], range, Limit { entries, bytes }));
@@ -274,6 +281,10 @@ impl Scene {
             ChannelWish::Read(handle, Want::Snapshot) => {
                 let (bounds, snapshot) = now(self.engine.snapshot(&self.open[&handle]));
                 server.give_snapshot(handle, bounds, snapshot);
+            }
+            ChannelWish::Members(handle, revision) => {
+                let changes = self.roster.since(revision);
+                server.give_members(handle, &changes);
             }
             ChannelWish::Closed(handle) => {
                 self.open.remove(&handle);
@@ -295,6 +306,18 @@ impl Scene {
             ChannelEvent::Snapshot { content, .. } => format!("snapshot {}", short(&content)),
             ChannelEvent::Update { content, before, .. } => {
                 format!("{}{}", short(&content), if before { " before" } else { "" })
+            }
+            ChannelEvent::Volatile { content, .. } => format!("volatile {}", short(&content)),
+            ChannelEvent::Members(changes) => {
+                let change = |change| match change {
+                    MemberChange::Is(member) => match member.presence {
+                        Presence::Here => format!(" +{}", member.subject),
+                        Presence::Away(_) => format!(" ~{}", member.subject),
+                    },
+                    MemberChange::Left(member) => format!(" -{}", member.0[7]),
+                };
+                let changed: String = changes.changes.into_iter().map(change).collect();
+                format!("{}{changed}", if changes.whole { "members" } else { "change" })
             }
             ChannelEvent::Closed(code, message) => format!("closed: {code} {message}").trim().to_owned(),
         });
@@ -512,8 +535,8 @@ fn what_a_write_fails_with_is_its_own() {
     let server = scene.server.as_mut().unwrap();
     loop {
         match server.poll_output() {
-            ServerOutput::Event(ServerEvent::Write(write)) => {
-                server.answer(write.id, Err(Failure::of(Code::FORBIDDEN))).unwrap();
+            ServerOutput::Event(ServerEvent::Request(request)) => {
+                server.answer(request.id, Err(Failure::of(Code::FORBIDDEN))).unwrap();
                 break;
             }
             ServerOutput::Wait(_) => panic!("it wants something"),
@@ -522,4 +545,174 @@ fn what_a_write_fails_with_is_its_own() {
     }
     scene.run();
     assert!(matches!(&scene.settled[..], [Outcome::Failed(failure)] if failure.code == Code::FORBIDDEN));
+}
+
+impl Scene {
+    fn enter(&mut self, number: u8, name: &str) {
+        let (id, subject, joined) = (MemberId([0, 0, 0, 0, 0, 0, 0, number]), name.to_owned(), UnixMillis(1));
+        let member = Member { id, subject, presence: Presence::Here, joined, data: Payload::json("{}") };
+        self.roster.enter(member).unwrap();
+        self.members_changed();
+    }
+
+    fn members_changed(&mut self) {
+        let handles: Vec<_> = self.open.keys().copied().collect();
+        if let Some(server) = &mut self.server {
+            handles.into_iter().for_each(|handle| server.members_changed(handle));
+        }
+    }
+
+    fn follow_members(&mut self, name: &str) -> Subscription {
+        let (name, since, data) = (Name::new(name).unwrap(), None, None);
+        let follow = Follow { kind: Kind::Topic, name, quiet: false, members: true, history: 0, since, data };
+        let subscription = self.client.follow(follow).unwrap();
+        self.run();
+        subscription
+    }
+}
+
+#[test]
+fn members_are_told_whole_and_then_what_changes_and_whole_again_on_the_next_connection() {
+    let mut scene = Scene::connected(Beginning::Newest(10));
+    scene.enter(1, "ann");
+    scene.follow_members("room");
+    assert_eq!(scene.heard(), ["new", "members +ann"]);
+    scene.enter(2, "bob");
+    scene.run();
+    assert_eq!(scene.heard(), ["change +bob"]);
+    scene.roster.change(MemberId([0, 0, 0, 0, 0, 0, 0, 1]), |member| member.presence = Presence::Away(UnixMillis(7)));
+    scene.roster.leave(MemberId([0, 0, 0, 0, 0, 0, 0, 2]));
+    scene.members_changed();
+    scene.run();
+    assert_eq!(scene.heard(), ["change ~ann -2"]);
+    scene.reconnect();
+    assert_eq!(scene.heard(), ["recovered", "members ~ann"]);
+}
+
+#[test]
+fn who_did_not_ask_for_members_is_not_told() {
+    let mut scene = Scene::connected(Beginning::Newest(10));
+    scene.follow("room");
+    scene.enter(1, "ann");
+    scene.run();
+    assert_eq!(scene.heard(), ["new"]);
+}
+
+#[test]
+fn a_slow_client_is_told_once_what_became_of_a_member_that_changed_often() {
+    let mut scene = Scene::connected(Beginning::Newest(10));
+    scene.follow_members("room");
+    scene.enter(1, "ann");
+    scene.run();
+    scene.heard();
+    let time = scene.time();
+    scene.server.as_mut().unwrap().handle_input(time, ServerInput::Congested(true));
+    for round in 0..1_000 {
+        let id = MemberId([0, 0, 0, 0, 0, 0, 0, 1]);
+        scene.roster.change(id, |member| member.data = Payload::json(round.to_string()));
+        scene.members_changed();
+        scene.run();
+    }
+    scene.server.as_mut().unwrap().handle_input(time, ServerInput::Congested(false));
+    scene.run();
+    assert_eq!(scene.heard(), ["change +ann"]);
+}
+
+#[test]
+fn what_is_volatile_is_told_to_whoever_keeps_up_and_dropped_for_who_does_not() {
+    let mut scene = Scene::connected(Beginning::Newest(10));
+    scene.follow("room");
+    scene.heard();
+    let handle = *scene.open.keys().next().unwrap();
+    let server = scene.server.as_mut().unwrap();
+    assert_eq!(server.tell_volatile(handle, UnixMillis(1), &Bytes::from("a")), Sent::Queued);
+    assert_eq!(server.tell_volatile(Handle(99), UnixMillis(1), &Bytes::from("a")), Sent::Dropped);
+    scene.run();
+    assert_eq!(scene.heard(), ["volatile a"]);
+    let time = scene.time();
+    let server = scene.server.as_mut().unwrap();
+    server.handle_input(time, ServerInput::Congested(true));
+    let large = Bytes::from(vec![b'x'; 16_000]);
+    let sent = (0..100).filter(|_| server.tell_volatile(handle, UnixMillis(1), &large) == Sent::Queued).count();
+    assert!((1..=6).contains(&sent), "{sent}");
+    server.handle_input(time, ServerInput::Congested(false));
+    scene.run();
+    assert_eq!(scene.heard().len(), sent);
+}
+
+/// What waited for a client that reads nothing was bounded for each of its channels, and not for all of them together:
+/// 1,024 times 320 KiB.
+#[test]
+fn regression_what_waits_for_all_channels_of_a_client_that_reads_nothing_is_bounded() {
+    let mut scene = Scene::new(Beginning::Newest(256));
+    Arc::get_mut(&mut scene.config).unwrap().limits.max_channels = 300;
+    scene.client.start(scene.time());
+    scene.run();
+    let content = Bytes::from(vec![7; 8 * 1024]);
+    for room in 0..200 {
+        for _ in 0..40 {
+            scene.append(&format!("room {room}"), content.clone());
+        }
+    }
+    let time = scene.time();
+    scene.server.as_mut().unwrap().handle_input(time, ServerInput::Congested(true));
+    for room in 0..200 {
+        scene.follow(&format!("room {room}"));
+    }
+    // New ones for everybody do not change that.
+    for room in 0..200 {
+        scene.append(&format!("room {room}"), content.clone());
+        scene.run();
+    }
+    let waiting = scene.server.as_ref().unwrap().waiting_in_channels();
+    assert!((1 << 20..(1 << 20) + 8 * (256 + 64) * 1024).contains(&waiting), "{waiting}");
+    scene.server.as_mut().unwrap().handle_input(time, ServerInput::Congested(false));
+    scene.run();
+    assert_eq!(scene.server.as_ref().unwrap().waiting_in_channels(), 0);
+    let heard = std::mem::take(&mut scene.heard);
+    let updates = heard.iter().filter(|(_, event)| matches!(event, ChannelEvent::Update { .. })).count();
+    // 256 KiB of each history, the last may stand out, and the one that came after.
+    assert!((200 * 32..=200 * 41).contains(&updates), "{updates}");
+}
+
+#[test]
+fn a_client_asks_for_what_is_past_and_says_what_is_new_of_it() {
+    let mut scene = Scene::connected(Beginning::Newest(10));
+    let (time, room) = (scene.time(), Name::new("room").unwrap());
+    let data = Some(Payload::json("1"));
+    let follow =
+        Follow { kind: Kind::Topic, name: room.clone(), quiet: false, members: true, history: 0, since: None, data };
+    scene.client.follow(follow).unwrap();
+    let options = || CallOptions::default();
+    let large = Payload::bytes(vec![0; 4_097]);
+    let present = (RequestKind::Present, Kind::Topic);
+    assert_eq!(scene.client.request(time, present.clone(), room.clone(), large, options()), Err(Refused::TooLarge));
+    scene.client.request(time, present, room.clone(), Payload::json("2"), options()).unwrap();
+    scene.silent = true;
+    scene.cut();
+    // On the next connection it says the newer.
+    scene.run();
+    scene.at += 30_000;
+    scene.client.handle_input(scene.time(), ClientInput::Wake);
+    let mut said = None;
+    for _ in 0..100 {
+        scene.drain_client();
+        let Some(server) = &mut scene.server else { continue };
+        match server.poll_output() {
+            ServerOutput::Event(ServerEvent::Channel(wish)) => {
+                let ChannelWish::Open(open) = *wish else { continue };
+                said = open.data;
+                break;
+            }
+            ServerOutput::Event(ServerEvent::Arrived(_)) => {
+                server.admit(time, UnixMillis(0), None, Admission::default());
+            }
+            ServerOutput::Transmit(record) => {
+                let socket = scene.socket.unwrap();
+                scene.client.handle_input(time, ClientInput::Socket(socket, SocketInput::Record(record)));
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(said, Some(Payload::json("2")));
 }

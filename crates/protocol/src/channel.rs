@@ -8,12 +8,14 @@ mod authored;
 mod log;
 mod position;
 mod replica;
+mod roster;
 
 pub use attachment::*;
 pub use authored::*;
 pub use log::*;
 pub use position::*;
 pub use replica::*;
+pub use roster::*;
 
 use crate::{payload::Name, subject::Tenant};
 

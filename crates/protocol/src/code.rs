@@ -107,6 +107,29 @@ registry! {
         "There is no channel of this name."
         "Check the name, and that the server declares channels like it."
 
+    2002 NO_SUCH_MEMBER "no_such_member" final
+        "Nobody of this name is in the channel."
+        "Send to somebody who is among its members at this moment."
+    2003 TOO_MANY_MEMBERS "too_many_members" final
+        "As many members are in this channel as may be."
+        "Open it without presence, or spread people over several channels."
+    2004 NO_SUCH_VALUE "no_such_value" final
+        "The store has no value of this name."
+        "Ask for names that putValue gave for this very store."
+    2005 STORE_FULL "store_full" final
+        "The store has as many bytes as it may have."
+        "Keep a snapshot, which makes room, or raise the store's max_bytes."
+    2006 SUPERSEDED_SNAPSHOT "superseded_snapshot" final
+        "There is a snapshot that covers as much or more."
+        "Nothing is to be done: the newer one is kept."
+    2007 UNKNOWN_POSITION "unknown_position" final
+        "The channel does not have this position, or not any more."
+        "Use positions that this very channel has told, and open it again after a gap."
+
+    2008 STORAGE_FULL "storage_full" retry
+        "The server has no room left to keep this."
+        "Try again later; the server's operator has to make room."
+
     3000 SERVER_UNREACHABLE "server_unreachable" retry
         "Nothing answers at the server's address."
         "Check that the server runs and that the URL's host and port are right."

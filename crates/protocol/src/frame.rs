@@ -181,8 +181,10 @@ pub enum ClientFrame {
     Open(Open),
     /// The client does not want to be told any more.
     Close(Handle),
-    /// The client wants something done in a channel.
-    Write(Write),
+    /// The client wants something of a channel.
+    Request(Request),
+    /// The client says something to whoever is in a channel, which may be dropped.
+    Volatile(VolatileAppend),
     /// What either side may send.
     Peer(PeerFrame),
 }
@@ -202,6 +204,8 @@ pub enum ServerFrame {
     Warn(Warn),
     /// What is told of a channel.
     Channel(ChannelFrame),
+    /// Somebody in a channel has something for this client alone.
+    Direct(Direct),
     /// What either side may send.
     Peer(PeerFrame),
 }
@@ -401,7 +405,8 @@ impl ClientFrame {
             Self::Authenticate(shown) => encode(kind::AUTHENTICATE, |mut sink| shown.write(&mut sink)),
             Self::Open(open) => encode_with(kind::OPEN, open.flags(), |mut sink| open.write(&mut sink)),
             Self::Close(handle) => encode(kind::CLOSE, |mut sink| wire::put_varint(&mut sink, handle.0)),
-            Self::Write(write) => encode_with(kind::WRITE, write.flags(), |mut sink| write.write(&mut sink)),
+            Self::Request(request) => encode_with(kind::REQUEST, request.flags(), |mut sink| request.write(&mut sink)),
+            Self::Volatile(append) => encode(kind::VOLATILE_APPEND, |mut sink| append.write(&mut sink)),
             Self::Peer(frame) => frame.encode(),
         }
     }
@@ -415,7 +420,8 @@ impl ClientFrame {
             kind::AUTHENTICATE => Ok(Self::Authenticate(Authenticate::read(Reader::new(&raw.body))?)),
             kind::OPEN => Ok(Self::Open(Open::read(raw)?)),
             kind::CLOSE => Ok(Self::Close(Handle(Reader::new(&raw.body).only_varint()?))),
-            kind::WRITE => Ok(Self::Write(Write::read(raw)?)),
+            kind::REQUEST => Ok(Self::Request(Request::read(raw)?)),
+            kind::VOLATILE_APPEND => Ok(Self::Volatile(VolatileAppend::read(raw)?)),
             _ => Err(Violation::UnknownFrame),
         }
     }
@@ -430,6 +436,7 @@ impl ServerFrame {
             Self::Authenticated(answer) => encode(kind::AUTHENTICATED, |mut sink| answer.write(&mut sink)),
             Self::Warn(warn) => encode(kind::WARN, |mut sink| warn.write(&mut sink)),
             Self::Channel(frame) => frame.encode(),
+            Self::Direct(direct) => encode(kind::DIRECT, |mut sink| direct.write(&mut sink)),
             Self::Peer(frame) => frame.encode(),
         }
     }
@@ -448,6 +455,7 @@ impl ServerFrame {
             kind::GOAWAY => Self::Goaway(Goaway::read(reader)?),
             kind::AUTHENTICATED => Self::Authenticated(Authenticated::read(reader)?),
             kind::WARN => Self::Warn(Warn::read(reader)?),
+            kind::DIRECT => Self::Direct(Direct::read(raw)?),
             _ => return Err(Violation::UnknownFrame),
         })
     }

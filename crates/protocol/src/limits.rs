@@ -56,8 +56,18 @@ pub const DEFAULT_MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// Most that stands in a frame beside the payload, in bytes.
 pub(crate) const MAX_HEAD: usize = 1_024;
 
+/// Most that stands before the payload in the content of an entry: who wrote it.
+pub(crate) const MAX_AUTHORED: usize = 256;
+
 /// Frames about channels that wait for one connection, and parts of them.
 pub(crate) const MAX_UPDATES: usize = 8_192;
+
+/// Bytes that wait for one connection in all the channels that it has open, before none of them reads more; about as
+/// much again may be on its way from an engine.
+pub(crate) const MAX_WAITING: usize = 1024 * 1024;
+
+/// Channels of one connection that are read for at once.
+pub(crate) const MAX_READING: usize = 8;
 
 /// Most that a client says for itself to the others in a channel, in bytes.
 pub const MAX_CHANNEL_DATA: usize = 4 * 1024;

@@ -388,6 +388,12 @@ impl ServerEndpoint {
         self.session.kept()
     }
 
+    /// Bytes that wait in the channels that the client has open, about.
+    #[cfg(feature = "testing")]
+    pub fn waiting_in_channels(&self) -> usize {
+        self.channels.waiting()
+    }
+
     /// How full its queues are.
     #[cfg(feature = "testing")]
     pub fn inspect(&self) -> crate::testing::Inspection {
@@ -485,12 +491,13 @@ impl ServerEndpoint {
                 }
                 ClientFrame::Open(open) => self.handle_open(open, &mut connection.updates)?,
                 ClientFrame::Close(handle) => self.handle_close(handle),
-                ClientFrame::Write(mut write) => {
-                    if let Some(id) = self.session.call_came(write.id, None, &write.payload)? {
-                        write.id = id;
-                        self.event(ServerEvent::Write(Box::new(write)));
+                ClientFrame::Request(mut request) => {
+                    if let Some(id) = self.session.call_came(request.id, None, &request.payload)? {
+                        request.id = id;
+                        self.event(ServerEvent::Request(Box::new(request)));
                     }
                 }
+                ClientFrame::Volatile(append) => self.event(ServerEvent::Volatile(Box::new(append))),
                 ClientFrame::Peer(frame) => {
                     let tell = |event| self.outputs.push_back(ServerOutput::Event(ServerEvent::Peer(event)));
                     connection.handle_frame(now, frame, &mut self.session, tell)?;
@@ -581,7 +588,7 @@ impl ServerEndpoint {
         self.session.disconnect();
         self.congested = false;
         (self.expires, self.authenticating) = (None, None);
-        self.close_channels();
+        self.channels = Channels::default();
         self.phase = Phase::Parked { until: now + self.config.resume_window };
         self.event(ServerEvent::Parked(because));
     }
@@ -589,7 +596,7 @@ impl ServerEndpoint {
     /// Settles what is open and tells the application that it is over.
     fn end(&mut self, ended: Ended) {
         self.phase = Phase::Closed;
-        self.close_channels();
+        self.channels = Channels::default();
         let undelivered = self.session.undelivered();
         for id in self.session.abandon() {
             self.event(ServerEvent::Peer(PeerEvent::Cancelled(id)));

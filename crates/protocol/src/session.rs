@@ -27,7 +27,7 @@ use crate::{
     channel::Kind,
     code::Code,
     error::{Refused, Violation},
-    frame::{CallId, ClientFrame, Failure, PeerFrame, RawFrame, Seq, Write, WriteKind},
+    frame::{CallId, ClientFrame, Failure, PeerFrame, RawFrame, Request, RequestKind, Seq},
     limits::{Limits, MAX_PAYLOAD},
     payload::{Name, Payload},
     time::Timestamp,
@@ -210,11 +210,11 @@ impl Session {
         self.ask(now, None, name, payload, options)
     }
 
-    /// Has something done in a channel.
-    pub(crate) fn write(
+    /// Wants something of a channel.
+    pub(crate) fn request(
         &mut self,
         now: Timestamp,
-        channel: (WriteKind, Kind),
+        channel: (RequestKind, Kind),
         name: Name,
         payload: Payload,
         options: CallOptions,
@@ -225,7 +225,7 @@ impl Session {
     fn ask(
         &mut self,
         now: Timestamp,
-        channel: Option<(WriteKind, Kind)>,
+        channel: Option<(RequestKind, Kind)>,
         name: Name,
         payload: Payload,
         options: CallOptions,
@@ -235,7 +235,7 @@ impl Session {
         let (id, size, keyed) = (self.asked.next(), payload.bytes.len(), key.is_some());
         let frame = match channel {
             None => PeerFrame::Call { id, name, key, credit, payload }.encode(),
-            Some((what, kind)) => ClientFrame::Write(Write { id, what, kind, name, key, payload }).encode(),
+            Some((what, kind)) => ClientFrame::Request(Request { id, what, kind, name, key, payload }).encode(),
         };
         let message = Message { role: Role::Call(id), lane: MAIN_LANE, payload: size, frame };
         self.asked.open(now, timeout, credit, keyed.then(|| message.clone()));

@@ -9,6 +9,7 @@ use std::{
 
 use moorline_engine::{Engine, MemoryEngine, SqliteEngine};
 use moorline_protocol::{
+    channel::Kind,
     entropy::Entropy,
     frame::Epoch,
     heartbeat::HeartbeatConfig,
@@ -47,14 +48,16 @@ use crate::{
     limits,
     metrics::{Meter, Metrics},
     once::Once,
+    policy::{Declarations, Policy},
     published::Published,
     router::{Router, Served},
     server::Summary,
     shared::Shared,
     status::{Callback, Life, ServerStatus},
+    store::StorePolicy,
     stream::{BoxedStream, StreamHandler},
     tasks::{Owner, Tasks},
-    topic::{Declarations, TopicPolicy},
+    topic::TopicPolicy,
 };
 
 /// Collects what a server is made of: configuration, state, handlers.
@@ -68,9 +71,9 @@ pub struct ServerBuilder {
     control: bool,
     states: States,
     router: Router,
-    topics: Declarations,
-    /// The first topic that was declared wrong.
-    wrong_topic: Option<(String, InvalidPattern)>,
+    declared: Declarations,
+    /// The first channel that was declared wrong.
+    wrong_channel: Option<(Kind, String, InvalidPattern)>,
     auth: Option<Arc<dyn AuthHandler>>,
     jwt: Option<Jwt>,
     callbacks: Vec<Callback>,
@@ -174,11 +177,22 @@ impl ServerBuilder {
     /// the one that says most of it counts.
     #[must_use]
     pub fn topic(mut self, pattern: &str, policy: TopicPolicy) -> Self {
-        match Pattern::parse(pattern) {
-            Ok(pattern) => self.topics.insert(pattern, policy),
-            Err(error) => _ = self.wrong_topic.get_or_insert_with(|| (pattern.to_owned(), error)),
-        }
+        self.declare(Kind::Topic, pattern, policy.0);
         self
+    }
+
+    /// Has stores of this pattern, as [`Self::topic`] has topics.
+    #[must_use]
+    pub fn store(mut self, pattern: &str, policy: StorePolicy) -> Self {
+        self.declare(Kind::Store, pattern, policy.0);
+        self
+    }
+
+    fn declare(&mut self, kind: Kind, pattern: &str, policy: Policy) {
+        match Pattern::parse(pattern) {
+            Ok(pattern) => self.declared.insert(kind, pattern, policy),
+            Err(error) => _ = self.wrong_channel.get_or_insert_with(|| (kind, pattern.to_owned(), error)),
+        }
     }
 
     /// Hears notifications of this name. What it returns is passed over; an error goes to the log.
@@ -260,15 +274,15 @@ impl ServerBuilder {
 
     async fn put_together(self, life: Life) -> Result<Server, Error> {
         let ends_tls = self.ends_tls();
-        let Self { config, identity, internal, control, states, router, topics, auth, jwt, metrics, .. } = self;
+        let Self { config, identity, internal, control, states, router, declared, auth, jwt, metrics, .. } = self;
         #[cfg(feature = "tls")]
         let tls = self.tls;
         router.check(&states)?;
-        if let Some((pattern, error)) = self.wrong_topic {
-            return Err(Error::InvalidTopic { pattern, error: error.to_string() });
+        if let Some((kind, pattern, error)) = self.wrong_channel {
+            return Err(Error::InvalidChannel { kind, pattern, error: error.to_string() });
         }
-        if let Some((pattern, error)) = topics.error() {
-            return Err(Error::InvalidTopic { pattern: pattern.to_owned(), error: error.to_owned() });
+        if let Some((kind, pattern, error)) = declared.error() {
+            return Err(Error::InvalidChannel { kind, pattern: pattern.to_owned(), error: error.to_owned() });
         }
         let address = config.server.listen;
         let tokens = match (TokenVerifier::new(&config)?, &jwt) {
@@ -302,7 +316,7 @@ impl ServerBuilder {
         }
         let needed = config.server.encryption && identity.is_none() && own;
         let mut unavailable = None;
-        let needed = needed || config.tls.self_signed || topics.any_is_durable();
+        let needed = needed || config.tls.self_signed || declared.any_is_durable();
         if let Some(public) = &config.server.public {
             check_not_served(&config.server.data_dir, public)?;
         }
@@ -354,7 +368,7 @@ impl ServerBuilder {
         }
         let mut epoch = [0; 8];
         getrandom::fill(&mut epoch).map_err(|_| Error::NoEntropy)?;
-        let durable = match (topics.any_is_durable(), &data_dir) {
+        let durable = match (declared.any_is_durable(), &data_dir) {
             (true, Some(directory)) => {
                 let path = directory.path().join("channels.sqlite");
                 let opened = SqliteEngine::open(&path, seed()?);
@@ -381,7 +395,7 @@ impl ServerBuilder {
             endpoint: Arc::new(endpoint),
             router,
             channels,
-            topics: Arc::new(topics),
+            declared: Arc::new(declared),
             states: Arc::new(states),
             peers: Peers::default(),
             sessions: Mutex::new(Registry::new(Epoch(epoch), config.limits.parked_sessions)),

@@ -5,19 +5,21 @@
 //! to take them out finds what it has not heard of in the log.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use moorline_engine::{Engine, Removal, Watcher};
 use moorline_protocol::{
-    channel::{ChannelId, Entry, Kind, LogEpoch},
+    channel::{Changes, ChannelId, Entry, Kind, LogEpoch, Member, MemberId, Presence, Roster, RosterFull},
     frame::Handle,
+    time::UnixMillis,
 };
 
-use crate::topic::now;
+use crate::{Peer, topic::now};
 
 /// Words of entries that wait in the inbox of one session.
 const WORDS: usize = 256;
@@ -49,19 +51,93 @@ impl Channels {
         self.durable.as_ref().filter(|_| durable).unwrap_or(&self.memory)
     }
 
-    /// Tells this inbox of a channel, under its session's handle, from now on.
-    pub(crate) fn enter(&self, channel: &ChannelId, handle: Handle, inbox: &Arc<Inbox>) {
-        let follower = Follower { handle, inbox: inbox.clone() };
-        self.followers.by_channel().entry(channel.clone()).or_default().push(follower);
+    /// Tells a session of a channel from now on.
+    pub(crate) fn enter(&self, channel: &ChannelId, follower: Follower) {
+        self.followers.by_channel().entry(channel.clone()).or_default().followers.push(follower);
     }
 
     /// Tells this inbox no longer.
     pub(crate) fn leave(&self, channel: &ChannelId, handle: Handle, inbox: &Arc<Inbox>) {
+        self.followers.change(channel, |following| {
+            following.followers.retain(|follower| follower.handle != handle || !Arc::ptr_eq(&follower.inbox, inbox));
+        });
+    }
+
+    /// Makes a session a member, or changes what it says for itself. Whoever watches the members is told.
+    pub(crate) fn join(&self, channel: &ChannelId, member: Member, peer: &Peer) -> Result<(), RosterFull> {
         let mut by_channel = self.followers.by_channel();
-        let Some(followers) = by_channel.get_mut(channel) else { return };
-        followers.retain(|follower| follower.handle != handle || !Arc::ptr_eq(&follower.inbox, inbox));
-        if followers.is_empty() {
-            by_channel.remove(channel);
+        let following = by_channel.entry(channel.clone()).or_default();
+        let id = member.id;
+        let entered = following.roster.enter(member);
+        match entered {
+            Ok(()) => {
+                following.members.insert(id, peer.clone());
+                following.tell_members();
+            }
+            Err(RosterFull) if following.is_idle() => _ = by_channel.remove(channel),
+            Err(RosterFull) => {}
+        }
+        entered
+    }
+
+    /// Changes a member; `false` when it is none.
+    pub(crate) fn change(&self, channel: &ChannelId, id: MemberId, change: impl FnOnce(&mut Member)) -> bool {
+        let mut by_channel = self.followers.by_channel();
+        let Some(following) = by_channel.get_mut(channel) else { return false };
+        let before = following.roster.revision();
+        let is_member = following.roster.change(id, change);
+        if following.roster.revision() != before {
+            following.tell_members();
+        }
+        is_member
+    }
+
+    /// The client of a member is not connected.
+    pub(crate) fn away(&self, channel: &ChannelId, id: MemberId) {
+        self.change(channel, id, |member| {
+            if member.presence == Presence::Here {
+                member.presence = Presence::Away(now());
+            }
+        });
+    }
+
+    /// Takes a member out.
+    pub(crate) fn part(&self, channel: &ChannelId, id: MemberId) {
+        self.followers.change(channel, |following| {
+            following.members.remove(&id);
+            if following.roster.leave(id) {
+                following.tell_members();
+            }
+        });
+    }
+
+    /// What has changed of the members since a revision.
+    pub(crate) fn members_since(&self, channel: &ChannelId, revision: u64) -> Changes {
+        self.followers
+            .by_channel()
+            .get(channel)
+            .map_or_else(|| Roster::default().since(0), |following| following.roster.since(revision))
+    }
+
+    /// Who is in a channel.
+    pub(crate) fn members(&self, channel: &ChannelId) -> Vec<Arc<Member>> {
+        let by_channel = self.followers.by_channel();
+        by_channel.get(channel).into_iter().flat_map(|following| following.roster.members().cloned()).collect()
+    }
+
+    /// The session of this name, if it is a member or follows the channel.
+    pub(crate) fn find(&self, channel: &ChannelId, id: MemberId) -> Option<Peer> {
+        let by_channel = self.followers.by_channel();
+        let following = by_channel.get(channel)?;
+        let follower = || following.followers.iter().find(|follower| follower.member == id).map(|found| &found.peer);
+        following.members.get(&id).or_else(follower).cloned()
+    }
+
+    /// Says something to whoever follows a channel at this moment.
+    pub(crate) fn tell_volatile(&self, channel: &ChannelId, content: &Bytes) {
+        let at = now();
+        for follower in self.followers.by_channel().get(channel).into_iter().flat_map(|all| &all.followers) {
+            follower.inbox.put_volatile(Word::Volatile(follower.handle, at, content.clone()));
         }
     }
 
@@ -91,28 +167,65 @@ impl Channels {
 }
 
 #[derive(Default)]
-struct Followers(Mutex<HashMap<ChannelId, Vec<Follower>>>);
+struct Followers(Mutex<HashMap<ChannelId, Following>>);
 
-struct Follower {
-    handle: Handle,
-    inbox: Arc<Inbox>,
+/// Who follows a channel, and who is in it. It stays while there is anybody of either, so that revisions of the members
+/// ascend for whoever was told of one.
+#[derive(Default)]
+struct Following {
+    followers: Vec<Follower>,
+    roster: Roster,
+    /// The sessions of those in the roster.
+    members: HashMap<MemberId, Peer>,
+}
+
+/// A session that follows a channel.
+pub(crate) struct Follower {
+    pub(crate) handle: Handle,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) member: MemberId,
+    pub(crate) peer: Peer,
+    /// Whether it wants to know who is in it.
+    pub(crate) watches: bool,
+}
+
+impl Following {
+    fn is_idle(&self) -> bool {
+        self.followers.is_empty() && self.roster.is_empty()
+    }
+
+    fn tell_members(&self) {
+        for follower in self.followers.iter().filter(|follower| follower.watches) {
+            follower.inbox.put_members(follower.handle);
+        }
+    }
 }
 
 impl Followers {
-    fn by_channel(&self) -> MutexGuard<'_, HashMap<ChannelId, Vec<Follower>>> {
+    fn by_channel(&self) -> MutexGuard<'_, HashMap<ChannelId, Following>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what there is of a channel, and forgets it when nobody is left.
+    fn change(&self, channel: &ChannelId, change: impl FnOnce(&mut Following)) {
+        let mut by_channel = self.by_channel();
+        let Some(following) = by_channel.get_mut(channel) else { return };
+        change(following);
+        if following.is_idle() {
+            by_channel.remove(channel);
+        }
     }
 }
 
 impl Watcher for Followers {
     fn appended(&self, channel: &ChannelId, epoch: LogEpoch, entry: &Arc<Entry>) {
-        for follower in self.by_channel().get(channel).into_iter().flatten() {
+        for follower in self.by_channel().get(channel).into_iter().flat_map(|all| &all.followers) {
             follower.inbox.put(Word::Appended(follower.handle, epoch, entry.clone()));
         }
     }
 
     fn removed(&self, channel: &ChannelId) {
-        for follower in self.by_channel().get(channel).into_iter().flatten() {
+        for follower in self.by_channel().get(channel).into_iter().flat_map(|all| &all.followers) {
             follower.inbox.put(Word::Removed(follower.handle));
         }
     }
@@ -122,6 +235,10 @@ impl Watcher for Followers {
 pub(crate) enum Word {
     Appended(Handle, LogEpoch, Arc<Entry>),
     Removed(Handle),
+    /// Something that is kept nowhere.
+    Volatile(Handle, UnixMillis, Bytes),
+    /// Who is in it has changed.
+    Members(Handle),
     /// There was more than an inbox holds: any channel may have gone on.
     Missed,
 }
@@ -137,6 +254,8 @@ pub(crate) struct Inbox {
 struct Words {
     waiting: VecDeque<Word>,
     missed: bool,
+    /// Those whose members have changed: each once, however often they do.
+    members: BTreeSet<Handle>,
 }
 
 impl Inbox {
@@ -148,7 +267,8 @@ impl Inbox {
         let mut words = self.words();
         if words.waiting.len() >= WORDS {
             // Each of its channels is going to be read, so what is here already is of no use either.
-            *words = Words { waiting: VecDeque::new(), missed: true };
+            words.waiting.clear();
+            words.missed = true;
         } else if !words.missed {
             words.waiting.push_back(word);
         }
@@ -156,11 +276,30 @@ impl Inbox {
         self.waker.wake();
     }
 
+    /// It is dropped where an entry would be missed.
+    fn put_volatile(&self, word: Word) {
+        let mut words = self.words();
+        if words.waiting.len() >= WORDS / 2 {
+            return;
+        }
+        words.waiting.push_back(word);
+        drop(words);
+        self.waker.wake();
+    }
+
+    fn put_members(&self, handle: Handle) {
+        self.words().members.insert(handle);
+        self.waker.wake();
+    }
+
     /// The next word.
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Word> {
         let take = || {
             let mut words = self.words();
-            if std::mem::take(&mut words.missed) { Some(Word::Missed) } else { words.waiting.pop_front() }
+            match std::mem::take(&mut words.missed) {
+                true => Some(Word::Missed),
+                false => words.waiting.pop_front().or_else(|| words.members.pop_first().map(Word::Members)),
+            }
         };
         if let Some(word) = take() {
             return Poll::Ready(word);
@@ -180,9 +319,8 @@ impl Inbox {
 mod tests {
     use std::task::Waker;
 
-    use bytes::Bytes;
     use moorline_engine::{Append, MemoryEngine, Retention};
-    use moorline_protocol::{channel::Kind, payload::Name, subject::Tenant, time::UnixMillis};
+    use moorline_protocol::{payload::Name, subject::Tenant};
 
     use super::*;
 
@@ -193,12 +331,18 @@ mod tests {
         }
     }
 
+    fn follower(inbox: &Arc<Inbox>) -> Follower {
+        let peer = crate::peers::tests::peer();
+        let (handle, inbox, member) = (Handle(1), inbox.clone(), MemberId::of(&peer.id()));
+        Follower { handle, inbox, member, peer, watches: true }
+    }
+
     #[tokio::test]
     async fn a_full_inbox_says_that_something_was_missed_and_goes_on() {
         let channels = Channels::new(Arc::new(MemoryEngine::new([1; 32])), None);
         let channel = ChannelId::new(Tenant::default(), Kind::Topic, Name::new("room").expect("a name"));
         let inbox = Arc::default();
-        channels.enter(&channel, Handle(1), &inbox);
+        channels.enter(&channel, follower(&inbox));
         let append = async || {
             let entry = Append::new(Bytes::from("x"), UnixMillis(1), Retention::default());
             channels.engine(false).append(&channel, entry).await.expect("there is room");
@@ -216,6 +360,69 @@ mod tests {
         assert!(poll(&inbox).is_none() && !channels.is_followed(&channel));
     }
 
+    fn member(number: u8, data: &str) -> Member {
+        Member {
+            id: MemberId([number; 8]),
+            subject: "ann".to_owned(),
+            presence: Presence::Here,
+            joined: UnixMillis(1),
+            data: moorline_protocol::payload::Payload::json(data.to_owned()),
+        }
+    }
+
+    #[tokio::test]
+    async fn who_watches_the_members_hears_once_of_many_changes_and_who_comes_again_of_all() {
+        let channels = Channels::new(Arc::new(MemoryEngine::new([1; 32])), None);
+        let room = ChannelId::new(Tenant::default(), Kind::Topic, Name::new("room").expect("a name"));
+        let inbox = Arc::default();
+        let peer = crate::peers::tests::peer();
+        channels.enter(&room, follower(&inbox));
+        for number in 0..100 {
+            channels.join(&room, member(1, &number.to_string()), &peer).expect("there is room");
+        }
+        channels.away(&room, MemberId([1; 8]));
+        assert!(matches!(poll(&inbox), Some(Word::Members(Handle(1)))) && poll(&inbox).is_none());
+        let told = channels.members_since(&room, 0);
+        assert!(told.whole && told.changes.len() == 1);
+        assert!(matches!(channels.members(&room)[0].presence, Presence::Away(_)));
+        // Nothing has changed: nobody is told.
+        assert!(channels.change(&room, MemberId([1; 8]), |_| {}) && poll(&inbox).is_none());
+        channels.part(&room, MemberId([1; 8]));
+        assert!(matches!(poll(&inbox), Some(Word::Members(_))));
+        assert_eq!(channels.members_since(&room, told.revision).changes.len(), 1);
+        channels.leave(&room, Handle(1), &inbox);
+        assert!(!channels.is_followed(&room), "nobody is left");
+    }
+
+    #[tokio::test]
+    async fn a_full_channel_takes_no_more_members_and_leaves_nothing_of_who_was_refused() {
+        let channels = Channels::new(Arc::new(MemoryEngine::new([1; 32])), None);
+        let room = ChannelId::new(Tenant::default(), Kind::Topic, Name::new("room").expect("a name"));
+        let peer = crate::peers::tests::peer();
+        let numbered = |number: u64| Member { id: MemberId(number.to_be_bytes()), ..member(1, "{}") };
+        for number in 1..=moorline_protocol::channel::MAX_MEMBERS as u64 {
+            channels.join(&room, numbered(number), &peer).expect("there is room");
+        }
+        assert_eq!(channels.join(&room, numbered(9_999), &peer), Err(RosterFull));
+        assert!(channels.find(&room, numbered(9_999).id).is_none() && channels.find(&room, numbered(7).id).is_some());
+    }
+
+    #[tokio::test]
+    async fn what_is_volatile_is_dropped_before_an_entry_is_missed() {
+        let channels = Channels::new(Arc::new(MemoryEngine::new([1; 32])), None);
+        let room = ChannelId::new(Tenant::default(), Kind::Topic, Name::new("room").expect("a name"));
+        let inbox = Arc::default();
+        channels.enter(&room, follower(&inbox));
+        for _ in 0..10 * WORDS {
+            channels.tell_volatile(&room, &Bytes::from("x"));
+        }
+        let entry = Append::new(Bytes::from("x"), UnixMillis(1), Retention::default());
+        channels.engine(false).append(&room, entry).await.expect("there is room");
+        let words: Vec<_> = std::iter::from_fn(|| poll(&inbox)).collect();
+        assert_eq!(words.len(), WORDS / 2 + 1);
+        assert!(matches!(words.last(), Some(Word::Appended(..))));
+    }
+
     /// Whoever opens names that nobody has heard of makes logs of them.
     #[tokio::test]
     async fn empty_channels_that_nobody_follows_are_swept_away() {
@@ -225,7 +432,7 @@ mod tests {
             ChannelId::new(Tenant::default(), Kind::Topic, name)
         };
         let inbox = Arc::default();
-        channels.enter(&named(700), Handle(1), &inbox);
+        channels.enter(&named(700), follower(&inbox));
         for number in 0..1_000 {
             channels.engine(false).bounds(&named(number)).await.expect("it is made by being asked for");
         }

@@ -3,7 +3,7 @@
 use std::{fmt, io, net::SocketAddr, path::PathBuf};
 
 use moorline_engine::OpenError;
-use moorline_protocol::scope::InvalidScopes;
+use moorline_protocol::{channel::Kind, scope::InvalidScopes};
 
 use crate::{
     DataDirError, access::SharedKeyError, config::ConfigError, identity::IdentityError, token::TokenSettingError,
@@ -61,8 +61,10 @@ pub enum Error {
     DuplicateName(String),
     /// A name that no handler can have.
     InvalidName(String),
-    /// A topic was declared wrong.
-    InvalidTopic {
+    /// Channels were declared wrong.
+    InvalidChannel {
+        /// Of which kind.
+        kind: Kind,
         /// Its pattern.
         pattern: String,
         /// What is wrong.
@@ -145,7 +147,9 @@ impl fmt::Display for Error {
             Self::InvalidName(name) => {
                 write!(formatter, "{name:?} is no name for a handler: 1 to 200 bytes without control characters")
             }
-            Self::InvalidTopic { pattern, error } => write!(formatter, "the topic {pattern:?}: {error}"),
+            Self::InvalidChannel { kind, pattern, error } => {
+                write!(formatter, "the {} {pattern:?}: {error}", kind.name())
+            }
             Self::Engine { path, error } => write!(formatter, "the channels in {}: {error}", path.display()),
             Self::MissingState { handler, state } => {
                 write!(formatter, "the handler {handler:?} takes State<{state}>, which with_state was not given")
@@ -176,7 +180,7 @@ impl std::error::Error for Error {
             | Self::InvalidName(_)
             | Self::AnonymousScopes(_)
             | Self::InvalidGuard { .. }
-            | Self::InvalidTopic { .. }
+            | Self::InvalidChannel { .. }
             | Self::MissingState { .. } => None,
         }
     }

@@ -27,7 +27,7 @@ use crate::{
     channels::Channels,
     limits::Turns,
     metrics::{CallResult, Meter},
-    topic::Declarations,
+    policy::Declarations,
 };
 
 /// One call, notification or change of a connection, as extractors see it.
@@ -39,7 +39,7 @@ pub struct Context {
     pub(crate) states: Arc<States>,
     pub(crate) entry: Entry,
     pub(crate) channels: Arc<Channels>,
-    pub(crate) topics: Arc<Declarations>,
+    pub(crate) declared: Arc<Declarations>,
 }
 
 /// The states that `with_state` was given, by type.

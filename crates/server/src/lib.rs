@@ -65,6 +65,7 @@ mod metrics;
 mod once;
 mod peer;
 mod peers;
+mod policy;
 mod proxy_protocol;
 mod published;
 mod restrict;
@@ -73,6 +74,7 @@ mod server;
 mod session;
 mod shared;
 mod status;
+mod store;
 pub mod stream;
 mod tasks;
 #[cfg(feature = "testing")]
@@ -98,10 +100,11 @@ pub use restrict::{Restrict, Restricted};
 pub use server::{Server, Summary};
 pub use session::Departure;
 pub use status::ServerStatus;
+pub use store::{MAX_VALUE, StoreContents, StorePolicy, Stores};
 pub use stream::StreamHandler;
 #[cfg(feature = "tls")]
 pub use tokio_rustls::rustls;
-pub use topic::{TopicPolicy, Topics};
+pub use topic::{TopicMember, TopicPolicy, Topics};
 
 /// The examples of the guide, compiled.
 #[cfg(doctest)]
@@ -114,6 +117,6 @@ pub mod prelude {
 
     pub use crate::{
         Attempt, Auth, Config, Fail, Json, Jwt, Peer, Peers, Principal, Restrict, Server, ServerBuilder, State,
-        TopicPolicy, Topics, per_minute, per_second,
+        StorePolicy, Stores, TopicPolicy, Topics, per_minute, per_second,
     };
 }

@@ -301,7 +301,8 @@ impl Metrics {
             | ServerEvent::Resumed
             | ServerEvent::Parked(_)
             | ServerEvent::Channel(_)
-            | ServerEvent::Write(_)
+            | ServerEvent::Request(_)
+            | ServerEvent::Volatile(_)
             | ServerEvent::Peer(_) => {}
         }
     }
@@ -321,7 +322,7 @@ impl Metrics {
             self.messages.of(Direction::In).inc();
         };
         match event {
-            ServerEvent::Peer(PeerEvent::Call { .. }) | ServerEvent::Write(_) => message(),
+            ServerEvent::Peer(PeerEvent::Call { .. }) | ServerEvent::Request(_) | ServerEvent::Volatile(_) => message(),
             ServerEvent::Peer(PeerEvent::Message { .. }) => {
                 message();
                 self.notifications.of(Direction::In).inc();

@@ -131,7 +131,7 @@ impl Peers {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::net::SocketAddr;
 
     use futures_util::FutureExt;
@@ -155,6 +155,11 @@ mod tests {
         );
         peers.enter(peer.clone());
         (peer, mailbox)
+    }
+
+    /// A client that nobody hears.
+    pub(crate) fn peer() -> Peer {
+        enter(&Peers::default(), 1).0
     }
 
     fn is_closing(mailbox: &mut Mailbox) -> bool {

@@ -9,6 +9,7 @@ mod commands;
 mod events;
 mod identity;
 mod pace;
+mod requests;
 mod work;
 
 use std::{
@@ -226,6 +227,7 @@ impl Driver {
         address: SocketAddr,
     ) -> Self {
         let (sockets, adoptions) = mpsc::channel(ADOPTIONS);
+        let opened = channels::Opened::new(shared.channels.clone());
         let pace = Pace::new(&shared.config.limits, Instant::now());
         Self {
             line: Some(line),
@@ -240,7 +242,7 @@ impl Driver {
             running: FuturesUnordered::new(),
             done: None,
             keyed: Arc::default(),
-            opened: channels::Opened::default(),
+            opened,
             held: HashMap::new(),
             aborts: HashMap::new(),
             asked: HashMap::new(),
@@ -275,7 +277,7 @@ impl Driver {
     fn wake(&self) -> Option<Timestamp> {
         let drain =
             self.drain.as_ref().map(|drain| if self.shared.now() < drain.from { drain.from } else { drain.until });
-        [self.deadline, drain].into_iter().flatten().min()
+        [self.deadline, drain, self.opened.deadline()].into_iter().flatten().min()
     }
 
     /// Takes what is there already, without writing in between.
@@ -301,7 +303,9 @@ impl Driver {
         }
         match timer.poll(cx) {
             Poll::Ready(()) if self.drain.is_some() => Poll::Ready(Step::Drain),
-            Poll::Ready(()) if self.deadline.is_some() => Poll::Ready(Step::Input(ServerInput::Wake)),
+            Poll::Ready(()) if self.deadline.is_some() || self.opened.deadline().is_some() => {
+                Poll::Ready(Step::Input(ServerInput::Wake))
+            }
             Poll::Ready(()) | Poll::Pending => Poll::Pending,
         }
     }
@@ -348,6 +352,7 @@ impl Driver {
 
     fn handle(&mut self, step: Step) {
         let now = self.shared.now();
+        self.opened.handle_time(now);
         match step {
             Step::Input(input) => {
                 let bytes = match &input {

@@ -33,11 +33,11 @@ use crate::{
     metrics::Metrics,
     once::Once,
     peer::Closing,
+    policy::Declarations,
     published::Published,
     router::Router,
     session::SessionHandle,
     tasks::Tasks,
-    topic::Declarations,
 };
 
 /// What every connection of a server shares.
@@ -46,8 +46,8 @@ pub(crate) struct Shared {
     pub(crate) endpoint: Arc<ServerConfig>,
     pub(crate) router: Router,
     pub(crate) channels: Arc<Channels>,
-    /// Which topics there are.
-    pub(crate) topics: Arc<Declarations>,
+    /// Which channels there are.
+    pub(crate) declared: Arc<Declarations>,
     pub(crate) states: Arc<States>,
     pub(crate) peers: Peers,
     /// Who may have which session back.

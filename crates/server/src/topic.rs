@@ -5,14 +5,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bytes::Bytes;
 use moorline_engine::{Append, EngineError, OpId, Retention};
 use moorline_protocol::{
-    channel::{Authored, ChannelId, Kind, MemberId, Position},
+    channel::{Authored, ChannelId, Kind, MemberId, Position, Presence},
     code::Code,
     frame::{Failure, SessionId},
-    pattern::Pattern,
+    limits::PART,
     payload::{Name, Payload},
-    scope::Verb,
     subject::{Subject, Tenant},
     time::UnixMillis,
 };
@@ -20,22 +20,18 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Fail, Guard, Principal,
+    Fail, Guard, Peer, Principal,
     channels::Channels,
     handler::{Context, FromCall},
-    limits::Turns,
+    policy::{Declarations, Declared, Policy},
 };
 
 /// What topics of a pattern are like. Declaring them lets whoever has signed in subscribe and publish, as scopes permit.
 #[derive(Clone, Debug, Default)]
-pub struct TopicPolicy {
-    pub(crate) subscribe: Guard,
-    pub(crate) publish: Guard,
-    history: Option<Retention>,
-}
+pub struct TopicPolicy(pub(crate) Policy);
 
 impl TopicPolicy {
-    /// No history beyond what who was away for a moment needs: 120 s and 1 MiB, in memory.
+    /// No history beyond what who was away for a moment needs: 120 s and 1 MiB, in memory. No members.
     pub fn new() -> Self {
         Self::default()
     }
@@ -44,38 +40,32 @@ impl TopicPolicy {
     /// published is on the disk before its publisher is told so.
     #[must_use]
     pub fn history(mut self, count: u64, age: Duration) -> Self {
-        self.history = Some(Retention { entries: count, bytes: 64 << 20, age });
+        self.0.kept = Some(Retention { entries: count, bytes: 64 << 20, age });
         self
     }
 
-    /// What it takes to subscribe.
+    /// Has members: whoever says something for itself when it subscribes, and is there or away until its session ends.
+    /// At most 4,096 in one topic.
+    #[must_use]
+    pub fn presence(mut self) -> Self {
+        self.0.presence = true;
+        self
+    }
+
+    /// What it takes to subscribe, to read the history, and to be a member.
     #[must_use]
     pub fn subscribe(mut self, guard: Guard) -> Self {
-        self.subscribe = guard;
+        self.0.read = guard;
         self
     }
 
-    /// What it takes to publish; its schema is the messages'.
+    /// What it takes to publish, and to send to one of those who are there; its schema is the messages', its rate one's
+    /// for all of that.
     #[must_use]
     pub fn publish(mut self, guard: Guard) -> Self {
-        self.publish = guard;
+        self.0.write = guard;
         self
     }
-
-    pub(crate) fn is_durable(&self) -> bool {
-        self.history.is_some()
-    }
-
-    pub(crate) fn guard(&self, verb: Verb) -> &Guard {
-        if verb == Verb::TopicPublish { &self.publish } else { &self.subscribe }
-    }
-}
-
-/// Topics of one pattern.
-pub(crate) struct Declared {
-    pub(crate) policy: TopicPolicy,
-    /// How often one may publish.
-    pub(crate) turns: Option<Turns>,
 }
 
 /// The topics of the caller's tenant, as handlers take them.
@@ -86,33 +76,20 @@ pub struct Topics {
     tenant: Tenant,
 }
 
-/// Which topics there are.
-#[derive(Default)]
-pub(crate) struct Declarations(Vec<(Pattern, Arc<Declared>)>);
-
-impl Declarations {
-    pub(crate) fn insert(&mut self, pattern: Pattern, policy: TopicPolicy) {
-        let turns = policy.publish.turns();
-        self.0.push((pattern, Arc::new(Declared { policy, turns })));
-        // The more a pattern says of a name, the earlier it is asked.
-        self.0.sort_by(|(one, _), (other, _)| other.specificity(one));
-    }
-
-    pub(crate) fn find(&self, name: &str) -> Option<&Arc<Declared>> {
-        self.0.iter().find(|(pattern, _)| pattern.matches(name)).map(|(_, declared)| declared)
-    }
-
-    pub(crate) fn any_is_durable(&self) -> bool {
-        self.0.iter().any(|(_, declared)| declared.policy.is_durable())
-    }
-
-    pub(crate) fn error(&self) -> Option<(&str, &str)> {
-        self.0.iter().find_map(|(pattern, declared)| {
-            let Declared { policy, .. } = &**declared;
-            let error = policy.subscribe.error().or_else(|| policy.publish.error())?;
-            Some((pattern.as_str(), error))
-        })
-    }
+/// One who is in a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TopicMember {
+    /// The name of its session among those in the topic.
+    pub id: MemberId,
+    /// Its subject.
+    pub subject: String,
+    /// Since when its client has not been connected; `None` while it is.
+    pub away_since: Option<UnixMillis>,
+    /// Since when it is a member.
+    pub joined: UnixMillis,
+    /// What it says for itself.
+    pub data: Payload,
 }
 
 /// By whom something is published.
@@ -124,16 +101,18 @@ pub(crate) struct Author {
 impl Author {
     /// A client, by its session.
     pub(crate) fn client(session: SessionId, principal: &Principal) -> Self {
-        Self { member: member(session), subject: principal.subject.name().to_owned() }
+        Self { member: MemberId::of(&session), subject: principal.subject.name().to_owned() }
     }
-}
 
-/// The name of a session among those in a channel. It cannot be turned back into the session's.
-pub(crate) fn member(session: SessionId) -> MemberId {
-    let hash: [u8; 32] = Sha256::digest([&b"moorline member"[..], &session.0].concat()).into();
-    let mut member = [0; 8];
-    member.copy_from_slice(&hash[..8]);
-    MemberId(member)
+    /// The server itself.
+    pub(crate) fn server() -> Self {
+        Self { member: MemberId::SERVER, subject: String::new() }
+    }
+
+    /// What he says, as the content of an entry.
+    pub(crate) fn says(self, payload: Payload) -> Bytes {
+        Authored { member: self.member, subject: self.subject, payload }.encode()
+    }
 }
 
 /// One operation of a subject's, by the key that its client made up: another subject's never is the same.
@@ -159,17 +138,16 @@ pub(crate) async fn publish(
     payload: Payload,
     op: Option<OpId>,
 ) -> Result<Position, Failure> {
-    let TopicPolicy { history, .. } = &declared.policy;
-    let content = Authored { member: author.member, subject: author.subject, payload }.encode();
-    let append = Append { op, ..Append::new(content, now(), history.unwrap_or_default()) };
-    let appended = channels.engine(history.is_some()).append(&channel, append).await;
+    let kept = declared.policy.kept;
+    let append = Append { op, ..Append::new(author.says(payload), now(), kept.unwrap_or_default()) };
+    let appended = channels.engine(kept.is_some()).append(&channel, append).await;
     appended.map(|appended| appended.position).map_err(|error| failure(&channel, &error))
 }
 
 /// What a client is told when an engine fails. The log has the rest.
 pub(crate) fn failure(channel: &ChannelId, error: &EngineError) -> Failure {
     tracing::error!(channel = channel.name.as_str(), kind = channel.kind.name(), %error, "the engine failed");
-    Failure::of(Code::INTERNAL)
+    Failure::of(if matches!(error, EngineError::Full) { Code::STORAGE_FULL } else { Code::INTERNAL })
 }
 
 pub(crate) fn now() -> UnixMillis {
@@ -185,21 +163,71 @@ impl Topics {
     /// `no_such_channel` when no topic of this name is declared; `invalid_params` when the message does not fit its
     /// schema; `internal` when it could not be kept.
     pub async fn publish(&self, name: &str, data: &impl Serialize) -> Result<Position, Fail> {
+        self.publish_by(Author::server(), name, data).await
+    }
+
+    /// Publishes to a topic in the name of a client, as if it had done so itself; whether it may is not asked.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub async fn publish_as(&self, peer: &Peer, name: &str, data: &impl Serialize) -> Result<Position, Fail> {
+        self.publish_by(Author::client(peer.id(), &peer.principal()), name, data).await
+    }
+
+    async fn publish_by(&self, author: Author, name: &str, data: &impl Serialize) -> Result<Position, Fail> {
         let payload = Payload::json(serde_json::to_vec(data)?);
-        let declared = self.declared.find(name).ok_or_else(|| Fail::of(Code::NO_SUCH_CHANNEL))?;
-        let name = Name::new(name).map_err(|_| Fail::of(Code::INVALID_NAME))?;
-        declared.policy.publish.check(&payload).map_err(|failure| Fail::with_message(failure.code, failure.message))?;
-        let channel = ChannelId::new(self.tenant.clone(), Kind::Topic, name);
-        let author = Author { member: MemberId::SERVER, subject: String::new() };
-        publish(self.channels.clone(), channel, declared.clone(), author, payload, None)
+        let (channel, declared) = self.find(name)?;
+        declared.policy.write.check(&payload).map_err(|failure| Fail::with_message(failure.code, failure.message))?;
+        publish(self.channels.clone(), channel, declared, author, payload, None)
             .await
             .map_err(|failure| Fail::of(failure.code))
+    }
+
+    /// Says something to whoever is subscribed at this moment. It is kept nowhere, has no position, and whoever does not
+    /// keep up misses it.
+    ///
+    /// # Errors
+    /// As [`Self::publish`]; `too_large` above 16 KiB.
+    pub fn publish_volatile(&self, name: &str, data: &impl Serialize) -> Result<(), Fail> {
+        let payload = Payload::json(serde_json::to_vec(data)?);
+        let (channel, declared) = self.find(name)?;
+        declared.policy.write.check(&payload).map_err(|failure| Fail::with_message(failure.code, failure.message))?;
+        if payload.bytes.len() > PART {
+            return Err(Fail::of(Code::TOO_LARGE));
+        }
+        self.channels.tell_volatile(&channel, &Author::server().says(payload));
+        Ok(())
+    }
+
+    /// Who is in a topic, in no order that means anything.
+    ///
+    /// # Errors
+    /// `no_such_channel` when no topic of this name is declared.
+    pub fn members(&self, name: &str) -> Result<Vec<TopicMember>, Fail> {
+        let (channel, _) = self.find(name)?;
+        let members = self.channels.members(&channel).into_iter().map(|member| TopicMember {
+            id: member.id,
+            subject: member.subject.clone(),
+            away_since: match member.presence {
+                Presence::Here => None,
+                Presence::Away(since) => Some(since),
+            },
+            joined: member.joined,
+            data: member.data.clone(),
+        });
+        Ok(members.collect())
+    }
+
+    fn find(&self, name: &str) -> Result<(ChannelId, Arc<Declared>), Fail> {
+        let declared = self.declared.find(Kind::Topic, name).ok_or_else(|| Fail::of(Code::NO_SUCH_CHANNEL))?;
+        let channel = Name::new(name).map_err(|_| Fail::of(Code::INVALID_NAME))?;
+        Ok((ChannelId::new(self.tenant.clone(), Kind::Topic, channel), declared.clone()))
     }
 }
 
 impl FromCall for Topics {
     fn from_call(context: &Context) -> Result<Self, Fail> {
         let tenant = context.entry.principal.subject.tenant().clone();
-        Ok(Self { channels: context.channels.clone(), declared: context.topics.clone(), tenant })
+        Ok(Self { channels: context.channels.clone(), declared: context.declared.clone(), tenant })
     }
 }

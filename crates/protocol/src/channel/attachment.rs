@@ -149,12 +149,21 @@ impl Attachment {
         Self { beginning, stage: Stage::Behind(next), at: nowhere, waiting: VecDeque::new(), waiting_bytes: 0 }
     }
 
+    /// Whether it must be given something.
+    pub fn wants(&self) -> bool {
+        match &self.stage {
+            Stage::Behind(Next::On) => self.waiting.is_empty(),
+            Stage::Behind(_) => true,
+            Stage::Reading { .. } | Stage::Live => false,
+        }
+    }
+
     /// What it must be given, once each time. It wants nothing while there is enough that waits for the subscriber.
     pub fn poll_want(&mut self) -> Option<Want> {
-        let Stage::Behind(next) = &mut self.stage else { return None };
-        if !self.waiting.is_empty() && matches!(next, Next::On) {
+        if !self.wants() {
             return None;
         }
+        let Stage::Behind(next) = &mut self.stage else { return None };
         let page = |range| Want::Page { range, entries: ENTRIES, bytes: BYTES };
         let want = match (&*next, self.beginning) {
             (Next::Since(since), _) => page(Range::After(*since)),
@@ -322,9 +331,10 @@ impl Attachment {
 }
 
 fn size(told: &Told) -> usize {
-    match told {
+    let content = match told {
         Told::Update(entry) => entry.content.len(),
         Told::Snapshot(snapshot) => snapshot.content.len(),
         Told::Opened(_) | Told::Advance(_) => 0,
-    }
+    };
+    mem::size_of::<Entry>() + content
 }

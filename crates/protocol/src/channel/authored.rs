@@ -5,9 +5,11 @@
 use std::fmt;
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
 use crate::{
     error::Malformed,
+    frame::SessionId,
     limits::MAX_NAME,
     payload::Payload,
     wire::{self, Reader, Sink},
@@ -20,6 +22,14 @@ pub struct MemberId(pub [u8; 8]);
 impl MemberId {
     /// The server itself.
     pub const SERVER: Self = Self([0; 8]);
+
+    /// The member that a session is, the same in every channel. It cannot be turned back into the session's name.
+    pub fn of(session: &SessionId) -> Self {
+        let hash: [u8; 32] = Sha256::new().chain_update("moorline member").chain_update(session.0).finalize().into();
+        let mut member = [0; 8];
+        member.copy_from_slice(&hash[..8]);
+        Self(member)
+    }
 
     /// It in hexadecimal.
     pub fn text(&self) -> String {

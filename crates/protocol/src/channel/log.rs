@@ -1,6 +1,6 @@
 //! What a log has, as those who keep it give it to those who tell of it.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 
@@ -60,4 +60,14 @@ pub struct Snapshot {
     pub at: UnixMillis,
     /// What it says.
     pub content: Bytes,
+}
+
+/// The SHA-256 of a value that is kept beside a log.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ValueHash(pub [u8; 32]);
+
+impl fmt::Debug for ValueHash {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "ValueHash({})", crate::text::hex(&self.0))
+    }
 }

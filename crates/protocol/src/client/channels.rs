@@ -6,9 +6,9 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::{
-    channel::{Kind, OutOfOrder, Position, Replica, Start},
+    channel::{Changes, Collected, Kind, OutOfOrder, Position, Replica, Start},
     connection::Updates,
-    frame::{ChannelFrame, Handle, Open, Piece, WriteKind},
+    frame::{ChannelFrame, Handle, Open, Piece, RequestKind, VolatileAppend},
     limits::MAX_CHANNEL_DATA,
     time::UnixMillis,
 };
@@ -30,7 +30,9 @@ pub struct Follow {
     pub history: u64,
     /// From where the application has it already.
     pub since: Option<Position>,
-    /// What this client says for itself to the others in the channel.
+    /// Whether to be told who is in it.
+    pub members: bool,
+    /// What this client says for itself to the others in the channel: with it, it is a member.
     pub data: Option<Payload>,
 }
 
@@ -66,6 +68,15 @@ pub enum ChannelEvent {
         /// It had been written before the channel was opened on this connection.
         before: bool,
     },
+    /// Something that was said to whoever is there, and is kept nowhere.
+    Volatile {
+        /// When it was said.
+        at: UnixMillis,
+        /// What it says.
+        content: Bytes,
+    },
+    /// What has changed of who is in it. On each connection everything is told anew.
+    Members(Changes),
     /// The server does not tell of it any more. Nothing comes after this.
     Closed(Code, String),
 }
@@ -75,6 +86,8 @@ struct Followed {
     subscription: Subscription,
     follow: Follow,
     replica: Replica,
+    /// What is told of members, as far as it has come.
+    members: Collected,
     /// On this connection.
     handle: Option<Handle>,
 }
@@ -136,10 +149,11 @@ impl Channels {
             self.last_handle += 1;
             let handle = Handle(self.last_handle);
             followed.handle = Some(handle);
+            followed.members = Collected::default();
             self.by_handle.push((handle, subscription));
-            let Follow { kind, ref name, quiet, history, ref data, .. } = followed.follow;
+            let Follow { kind, ref name, quiet, members, history, ref data, .. } = followed.follow;
             let (name, data) = (name.clone(), data.clone());
-            let open = Open { handle, kind, name, quiet, since: followed.replica.open(), history, data };
+            let open = Open { handle, kind, name, quiet, members, since: followed.replica.open(), history, data };
             updates.push(Piece { head: ClientFrame::Open(open).encode(), content: Bytes::new() });
         }
     }
@@ -159,7 +173,8 @@ impl ClientEndpoint {
         channels.last += 1;
         let subscription = Subscription(channels.last);
         let replica = Replica::new(follow.since);
-        channels.followed.push(Followed { subscription, follow, replica, handle: None });
+        let members = Collected::default();
+        channels.followed.push(Followed { subscription, follow, replica, members, handle: None });
         if matches!(self.phase, Phase::Connected { .. }) {
             channels.to_open.push_back(subscription);
         }
@@ -179,20 +194,44 @@ impl ClientEndpoint {
         self.channels.followed.get(self.channels.place(subscription)?)?.replica.seen()
     }
 
-    /// Has something done in a channel. It settles like a call; with a key it is done once however often it is sent.
+    /// Wants something of a channel. It settles like a call; with a key it is done once however often it is sent. What
+    /// the client says for itself from now on it says on later connections, too.
     ///
     /// # Errors
     /// When nothing was sent, and why.
-    pub fn write(
+    pub fn request(
         &mut self,
         now: Timestamp,
-        channel: (WriteKind, Kind),
+        (what, kind): (RequestKind, Kind),
         name: Name,
         payload: Payload,
         options: CallOptions,
     ) -> Result<CallId, Refused> {
         self.open()?;
-        self.session.write(now, channel, name, payload, options)
+        if what == RequestKind::Present {
+            if payload.bytes.len() > MAX_CHANNEL_DATA {
+                return Err(Refused::TooLarge);
+            }
+            for Followed { follow, .. } in &mut self.channels.followed {
+                if follow.kind == kind && follow.name == name && follow.data.is_some() {
+                    follow.data = Some(payload.clone());
+                }
+            }
+        }
+        self.session.request(now, (what, kind), name, payload, options)
+    }
+
+    /// Says something to whoever is in a channel. It is dropped without a connection, and where it would come late.
+    ///
+    /// # Errors
+    /// [`Refused::Closed`], [`Refused::TooLarge`].
+    pub fn append_volatile(&mut self, kind: Kind, name: Name, payload: Payload) -> Result<(), Refused> {
+        self.open()?;
+        let message = Broadcast::volatile_append(VolatileAppend { kind, name, payload })?;
+        if !matches!(self.phase, Phase::Connected { .. }) {
+            return Ok(());
+        }
+        self.session.send(&message).map(drop)
     }
 
     /// What is told under a handle that is not in use belongs to a channel that was closed, or opened again, since.
@@ -201,9 +240,11 @@ impl ClientEndpoint {
         | ChannelFrame::Snapshot(handle, ..)
         | ChannelFrame::Update(handle, _)
         | ChannelFrame::Advance(handle, _)
+        | ChannelFrame::Volatile(handle, ..)
+        | ChannelFrame::Members(handle, _)
         | ChannelFrame::Closed(handle, ..)) = &frame;
         let handle = *handle;
-        let Some(Followed { subscription, replica, .. }) = self.channels.by_handle(handle) else { return };
+        let Some(Followed { subscription, replica, members, .. }) = self.channels.by_handle(handle) else { return };
         let subscription = *subscription;
         let event = match frame {
             ChannelFrame::Opened(_, opened) => replica.handle_opened(&opened).map(|()| {
@@ -219,6 +260,8 @@ impl ClientEndpoint {
                 })
             }
             ChannelFrame::Advance(_, mark) => replica.handle_advance(mark).map(|()| None),
+            ChannelFrame::Volatile(_, at, content) => Ok(Some(ChannelEvent::Volatile { at, content })),
+            ChannelFrame::Members(_, changes) => members.take(changes).map(|all| all.map(ChannelEvent::Members)),
             ChannelFrame::Closed(_, code, message) => {
                 self.channels.remove(subscription);
                 Ok(Some(ChannelEvent::Closed(code, message)))

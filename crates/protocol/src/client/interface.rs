@@ -10,7 +10,7 @@ use crate::{
     code::Code,
     discovery::{Discovery, Trust},
     error::Refused,
-    frame::{Admission, AuthenticateId, Credentials, Denial, Ref, ResetReason, SessionId, Welcome},
+    frame::{Admission, AuthenticateId, Credentials, Denial, Direct, Ref, ResetReason, SessionId, Welcome},
     heartbeat::HeartbeatConfig,
     key::{ServerKey, SharedKey},
     limits::{Limits, RekeyPolicy},
@@ -185,6 +185,8 @@ pub enum ClientEvent {
     Refused(Receipt, Refused),
     /// Something of a channel that the application follows.
     Channel(Subscription, Box<ChannelEvent>),
+    /// Somebody in a channel has something for this client alone.
+    Direct(Box<Direct>),
     /// The server wants something, or has answered.
     Peer(PeerEvent),
 }

@@ -114,6 +114,10 @@ impl ClientEndpoint {
                 self.handle_channel(frame, &mut connection.updates);
                 Ok(None)
             }
+            (ServerFrame::Direct(direct), None) => {
+                self.event(ClientEvent::Direct(Box::new(direct)));
+                Ok(None)
+            }
             (ServerFrame::Warn(Warn { code, message }), None) => {
                 self.event(ClientEvent::Warned(code, message));
                 Ok(None)
@@ -139,6 +143,7 @@ impl ClientEndpoint {
                 | ServerFrame::Authenticated(_)
                 | ServerFrame::Warn(_)
                 | ServerFrame::Channel(_)
+                | ServerFrame::Direct(_)
                 | ServerFrame::Peer(_),
                 Some(_),
             ) => Err(Violation::UnexpectedFrame),

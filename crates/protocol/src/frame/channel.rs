@@ -3,11 +3,16 @@
 //! Implements `docs/PROTOCOL.md` § Channels. An entry's content is encoded once for everybody: only what stands before it
 //! is made for each subscriber.
 
+mod members;
+mod request;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{CallId, RawFrame, cut, flag, kind, read_code};
+pub(crate) use self::members::*;
+pub use self::request::*;
+use super::{RawFrame, cut, flag, kind, read_code};
 use crate::{
-    channel::{Entry, Gap, Kind, LogEpoch, Mark, Offset, Opened, Position, Start, Tag},
+    channel::{Changes, Entry, Gap, Kind, LogEpoch, Mark, Offset, Opened, Position, Start, Tag},
     code::Code,
     error::{Malformed, Violation},
     limits::{MAX_CHANNEL_DATA, MAX_TEXT, PART},
@@ -31,11 +36,13 @@ pub struct Open {
     pub name: Name,
     /// Whether its own entries are left out.
     pub quiet: bool,
+    /// Whether it wants to know who is in the channel.
+    pub members: bool,
     /// Up to where it has seen the channel.
     pub since: Option<Position>,
     /// How many of the newest entries it wants to begin with, where it cannot go on.
     pub history: u64,
-    /// What it says for itself to the others in the channel.
+    /// What it says for itself to the others in the channel: with it, it is a member.
     pub data: Option<Payload>,
 }
 
@@ -45,7 +52,7 @@ const DATA: u64 = 3;
 
 impl Open {
     pub(super) fn flags(&self) -> u8 {
-        if self.quiet { flag::QUIET } else { 0 }
+        (if self.quiet { flag::QUIET } else { 0 }) | (if self.members { flag::MEMBERS } else { 0 })
     }
 
     pub(super) fn write(&self, sink: &mut impl Sink) {
@@ -70,6 +77,7 @@ impl Open {
             kind: Kind::from_number(reader.u8()?.into()).ok_or(Malformed::UnknownValue)?,
             name: Name::read(&raw.body, &mut reader)?,
             quiet: raw.flags & flag::QUIET != 0,
+            members: raw.flags & flag::MEMBERS != 0,
             since: None,
             history: 0,
             data: None,
@@ -130,67 +138,6 @@ impl Position {
     }
 }
 
-/// What is to be done in a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum WriteKind {
-    /// Adds an entry at the end.
-    Append = 1,
-}
-
-impl WriteKind {
-    fn from_number(number: u8) -> Option<Self> {
-        [Self::Append].into_iter().find(|kind| *kind as u8 == number)
-    }
-}
-
-/// A client wants something done in a channel. It settles like a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Write {
-    /// The client's number for it, one of its calls' numbers.
-    pub id: CallId,
-    /// What.
-    pub what: WriteKind,
-    /// Of which kind the channel is.
-    pub kind: Kind,
-    /// Which channel.
-    pub name: Name,
-    /// By which the operation is known again, in another session, too.
-    pub key: Option<Name>,
-    /// What it says.
-    pub payload: Payload,
-}
-
-impl Write {
-    pub(super) fn flags(&self) -> u8 {
-        if self.key.is_some() { flag::KEYED } else { 0 }
-    }
-
-    pub(super) fn write(&self, sink: &mut impl Sink) {
-        wire::put_varint(sink, self.id.0);
-        sink.put(&[self.what as u8, self.kind as u8]);
-        self.name.write(sink);
-        if let Some(key) = &self.key {
-            key.write(sink);
-        }
-        self.payload.write(sink);
-    }
-
-    pub(super) fn read(raw: &RawFrame) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(&raw.body);
-        let id = CallId(reader.varint()?);
-        let [what, kind] = reader.array()?;
-        Ok(Self {
-            id,
-            what: WriteKind::from_number(what).ok_or(Malformed::UnknownValue)?,
-            kind: Kind::from_number(kind.into()).ok_or(Malformed::UnknownValue)?,
-            name: Name::read(&raw.body, &mut reader)?,
-            key: if raw.flags & flag::KEYED != 0 { Some(Name::read(&raw.body, &mut reader)?) } else { None },
-            payload: Payload::read(&raw.body, &mut reader)?,
-        })
-    }
-}
-
 /// What a server tells of a channel that a client has opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChannelFrame {
@@ -202,6 +149,10 @@ pub enum ChannelFrame {
     Update(Handle, Entry),
     /// There were entries that are not for this client, up to this one.
     Advance(Handle, Mark),
+    /// Something that was said to whoever was there, and is kept nowhere.
+    Volatile(Handle, UnixMillis, Bytes),
+    /// What changed of who is in it. Its revision stays with the server.
+    Members(Handle, Changes),
     /// It does not go on.
     Closed(Handle, Code, String),
 }
@@ -245,12 +196,14 @@ impl ChannelFrame {
             Self::Snapshot(handle, at, content) => whole(kind::SNAPSHOT, snapshot_head(*handle, *at), content),
             Self::Update(handle, entry) => whole(kind::UPDATE, update_head(*handle, entry), &entry.content),
             Self::Advance(handle, mark) => advance(*handle, *mark),
+            Self::Volatile(handle, at, content) => whole(kind::VOLATILE_UPDATE, snapshot_head(*handle, *at), content),
+            Self::Members(handle, changes) => members(*handle, changes),
             Self::Closed(handle, code, message) => closed(*handle, *code, message),
         }
     }
 
     /// Reads a whole frame; `None` when it is none of a channel's.
-    pub(crate) fn read(RawFrame { kind, body, .. }: &RawFrame) -> Result<Option<Self>, Malformed> {
+    pub(crate) fn read(RawFrame { kind, flags, body }: &RawFrame) -> Result<Option<Self>, Malformed> {
         let mut reader = Reader::new(body);
         Ok(Some(match *kind {
             kind::OPENED => {
@@ -296,6 +249,11 @@ impl ChannelFrame {
                 reader.finish()?;
                 frame
             }
+            kind::VOLATILE_UPDATE => {
+                let (handle, at) = (Handle(reader.varint()?), UnixMillis(reader.varint()?));
+                Self::Volatile(handle, at, body.slice_ref(reader.rest()))
+            }
+            kind::MEMBERS => Self::Members(Handle(reader.varint()?), read_members(*flags, body, reader)?),
             kind::CLOSED => {
                 let (handle, code) = (Handle(reader.varint()?), read_code(&mut reader)?);
                 let message = reader.str(MAX_TEXT)?.to_owned();
@@ -323,6 +281,15 @@ impl Piece {
         record.put_slice(&self.head);
         record.put_slice(&self.content);
     }
+}
+
+/// A frame of a channel as it goes out in one piece.
+pub(crate) fn whole(kind: u8, head: &[u8], content: Bytes) -> Piece {
+    let mut bytes = Vec::with_capacity(5 + head.len());
+    bytes.extend_from_slice(&[kind, 0]);
+    wire::put_varint(&mut bytes, (head.len() + content.len()) as u64);
+    bytes.extend_from_slice(head);
+    Piece { head: bytes.into(), content }
 }
 
 /// A frame of a channel as it goes out: whole where it fits a part, else in parts.
@@ -370,7 +337,7 @@ pub(crate) fn update_head(handle: Handle, entry: &Entry) -> Vec<u8> {
     head
 }
 
-/// What stands before the content of a Snapshot.
+/// What stands before the content of a Snapshot, and of what is volatile.
 pub(crate) fn snapshot_head(handle: Handle, at: UnixMillis) -> Vec<u8> {
     let mut head = Vec::with_capacity(16);
     wire::put_varint(&mut head, handle.0);

@@ -28,13 +28,16 @@ pub(crate) const OPEN: u8 = 0x20;
 pub(crate) const OPENED: u8 = 0x21;
 pub(crate) const UPDATE: u8 = 0x22;
 pub(crate) const ADVANCE: u8 = 0x23;
-// 0x24 Members
-pub(crate) const WRITE: u8 = 0x25;
+pub(crate) const MEMBERS: u8 = 0x24;
+pub(crate) const REQUEST: u8 = 0x25;
 pub(crate) const CLOSE: u8 = 0x26;
 pub(crate) const CLOSED: u8 = 0x27;
 pub(crate) const SNAPSHOT: u8 = 0x28;
 pub(crate) const CHANNEL_FIRST: u8 = 0x29;
 pub(crate) const CHANNEL_MORE: u8 = 0x2a;
+pub(crate) const DIRECT: u8 = 0x2b;
+pub(crate) const VOLATILE_APPEND: u8 = 0x2c;
+pub(crate) const VOLATILE_UPDATE: u8 = 0x2d;
 
 /// The bits of a frame's second byte.
 pub(crate) mod flag {
@@ -46,19 +49,26 @@ pub(crate) mod flag {
     pub(crate) const STREAM: u8 = 0x04;
     /// Who opens a channel does not want to hear what it has written itself.
     pub(crate) const QUIET: u8 = 0x08;
+    /// Who opens a channel wants to know who is in it.
+    pub(crate) const MEMBERS: u8 = 0x10;
+    /// Members who are not told of have left.
+    pub(crate) const WHOLE: u8 = 0x20;
+    /// What is told of members goes on.
+    pub(crate) const GOES_ON: u8 = 0x40;
 }
 
 /// Whether frames of this kind are numbered, acknowledged and sent again.
 pub(super) fn is_reliable(kind: u8) -> bool {
-    matches!(kind, CALL | REPLY | FAIL | CANCEL | NOTIFY | ITEM | CREDIT | END | FIRST | MORE | WRITE)
+    matches!(kind, CALL | REPLY | FAIL | CANCEL | NOTIFY | ITEM | CREDIT | END | FIRST | MORE | REQUEST | DIRECT)
 }
 
 /// The flags that a kind may have.
 pub(super) fn flags_of(kind: u8) -> u8 {
     match kind {
         CALL => flag::ASK | flag::KEYED | flag::STREAM,
-        WRITE => flag::ASK | flag::KEYED,
-        OPEN => flag::QUIET,
+        REQUEST => flag::ASK | flag::KEYED,
+        OPEN => flag::QUIET | flag::MEMBERS,
+        MEMBERS => flag::WHOLE | flag::GOES_ON,
         kind if is_reliable(kind) => flag::ASK,
         _ => 0,
     }
@@ -66,5 +76,5 @@ pub(super) fn flags_of(kind: u8) -> u8 {
 
 /// Whether a message of this kind may come in parts.
 pub(super) fn may_be_in_parts(kind: u8) -> bool {
-    matches!(kind, CALL | REPLY | FAIL | NOTIFY | ITEM | WRITE)
+    matches!(kind, CALL | REPLY | FAIL | NOTIFY | ITEM | REQUEST | DIRECT)
 }

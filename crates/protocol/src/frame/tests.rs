@@ -393,9 +393,10 @@ fn flags_are_taken_on_the_kinds_that_have_them_and_on_no_other() {
             let taken = next_frame(&mut Bytes::from(vec![kind, flags, 0])).is_ok();
             let expected = match flags {
                 flag::ASK => kind::is_reliable(kind),
-                flag::KEYED => [kind::CALL, kind::WRITE].contains(&kind),
+                flag::KEYED => [kind::CALL, kind::REQUEST].contains(&kind),
                 flag::STREAM => kind == kind::CALL,
-                flag::QUIET => kind == kind::OPEN,
+                flag::QUIET | flag::MEMBERS => kind == kind::OPEN,
+                flag::WHOLE | flag::GOES_ON => kind == kind::MEMBERS,
                 _ => false,
             };
             assert_eq!(taken, expected, "kind {kind:#x} with flag {flags:#x}");

@@ -10,9 +10,10 @@ use std::{
 
 use super::*;
 use crate::{
-    channel::{Attachment, Beginning, Bounds, Entry, LogEpoch, Page, Position, Snapshot, Told, Want},
+    channel::{Attachment, Beginning, Bounds, Changes, Entry, LogEpoch, Page, Position, Snapshot, Told, Want},
     connection::Updates,
-    frame::{Handle, Open, Piece, advance, closed, kind, opened, pieces, snapshot_head, update_head},
+    frame::{Handle, Open, Piece, advance, closed, kind, members, opened, pieces, snapshot_head, update_head, whole},
+    limits::{MAX_AUTHORED, MAX_READING, MAX_WAITING, PART},
 };
 
 /// What the application is to do for a channel that the client has opened.
@@ -22,7 +23,10 @@ pub enum ChannelWish {
     Open(Open),
     /// Read this for it: [`ServerEndpoint::give_page`] or [`ServerEndpoint::give_snapshot`].
     Read(Handle, Want),
-    /// It is not open any more. It comes once for every `Open`, unless the application has closed it.
+    /// Say what has changed of its members since this revision: [`ServerEndpoint::give_members`].
+    Members(Handle, u64),
+    /// The client does not want to be told of it any more. With the connection everything ends that is open, without
+    /// this being said of each.
     Closed(Handle),
 }
 
@@ -31,6 +35,12 @@ pub(super) struct Channels {
     open: BTreeMap<Handle, Channel>,
     /// Those that have something to tell, in their turn.
     ready: VecDeque<Handle>,
+    /// Those for which something is to be read, in their turn.
+    hungry: VecDeque<Handle>,
+    /// Those for which something is being read.
+    reading: usize,
+    /// Bytes that wait in all of them.
+    waiting: usize,
     newest: Option<Handle>,
 }
 
@@ -38,46 +48,145 @@ pub(super) struct Channels {
 enum Channel {
     /// The application has not decided.
     Asked(Option<Position>),
-    /// `bool`: it is among those that are ready.
-    Attached(Box<Attachment>, bool),
+    Attached(Box<Attached>),
+}
+
+#[derive(Debug)]
+struct Attached {
+    attachment: Attachment,
+    members: Members,
+    /// The client was told how it goes on; members come after that.
+    opened: bool,
+    /// It is among those that are ready.
+    ready: bool,
+    /// It is among those that are hungry.
+    hungry: bool,
+    /// The application reads for it.
+    reading: bool,
+}
+
+/// What the client knows of the members.
+#[derive(Debug)]
+enum Members {
+    /// It does not ask.
+    Unwatched,
+    /// Everything up to this revision.
+    Told(u64),
+    /// Everything up to this revision, and there is more.
+    Changed(u64),
+    /// The application is asked what comes next; `true`: something has changed since.
+    Asked(bool),
+}
+
+impl Attached {
+    fn has_output(&self) -> bool {
+        self.attachment.has_output() || (self.opened && matches!(self.members, Members::Changed(_)))
+    }
+
+    fn waiting(&self) -> usize {
+        self.attachment.waiting().1
+    }
+}
+
+/// What there is to do for the channel whose turn it is.
+enum Turn {
+    Tell(Told),
+    AskForMembers(u64),
 }
 
 impl Channels {
     /// Gives whether it was open.
     fn remove(&mut self, handle: Handle) -> bool {
-        self.ready.retain(|ready| *ready != handle);
-        self.open.remove(&handle).is_some()
+        let Some(channel) = self.open.remove(&handle) else { return false };
+        if let Channel::Attached(attached) = channel {
+            self.waiting -= attached.waiting();
+            self.reading -= usize::from(attached.reading);
+            self.ready.retain(|ready| *ready != handle);
+            self.hungry.retain(|hungry| *hungry != handle);
+        }
+        true
     }
 
-    fn attachment(&mut self, handle: Handle) -> Option<&mut Attachment> {
+    fn attached(&mut self, handle: Handle) -> Option<&mut Attached> {
         match self.open.get_mut(&handle)? {
-            Channel::Attached(attachment, _) => Some(attachment),
+            Channel::Attached(attached) => Some(attached),
             Channel::Asked(_) => None,
         }
     }
 
-    /// Something has happened to the channel. Gives what it wants.
-    fn changed(&mut self, handle: Handle) -> Option<Want> {
-        let Channel::Attached(attachment, ready) = self.open.get_mut(&handle)? else { return None };
-        if attachment.has_output() && !*ready {
-            *ready = true;
-            self.ready.push_back(handle);
-        }
-        attachment.poll_want()
+    /// Has something happen to the attachment. Gives whether there is such a channel.
+    fn change(&mut self, handle: Handle, change: impl FnOnce(&mut Attachment)) -> bool {
+        let Some(Channel::Attached(attached)) = self.open.get_mut(&handle) else { return false };
+        let before = attached.waiting();
+        change(&mut attached.attachment);
+        self.waiting = self.waiting - before + attached.waiting();
+        self.look_at(handle);
+        true
     }
 
-    /// The channel whose turn it is, and what it tells.
-    fn next(&mut self) -> Option<(Handle, Told)> {
+    /// Puts the channel where it belongs by what it has and wants.
+    fn look_at(&mut self, handle: Handle) {
+        let Some(Channel::Attached(attached)) = self.open.get_mut(&handle) else { return };
+        if attached.has_output() && !attached.ready {
+            attached.ready = true;
+            self.ready.push_back(handle);
+        }
+        if attached.attachment.wants() && !attached.hungry {
+            attached.hungry = true;
+            self.hungry.push_back(handle);
+        }
+    }
+
+    #[cfg(feature = "testing")]
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// What to read next. However many channels are behind, only so much is under way and waits.
+    fn poll_want(&mut self) -> Option<(Handle, Want)> {
+        while self.reading < MAX_READING && self.waiting < MAX_WAITING {
+            let handle = self.hungry.pop_front()?;
+            let Some(Channel::Attached(attached)) = self.open.get_mut(&handle) else { continue };
+            attached.hungry = false;
+            if let Some(want) = attached.attachment.poll_want() {
+                attached.reading = true;
+                self.reading += 1;
+                return Some((handle, want));
+            }
+        }
+        None
+    }
+
+    /// What was to be read is there.
+    fn has_read(&mut self, handle: Handle) {
+        if let Some(Channel::Attached(attached)) = self.open.get_mut(&handle) {
+            self.reading -= usize::from(std::mem::take(&mut attached.reading));
+        }
+    }
+
+    /// The channel whose turn it is, and what to do for it.
+    fn next(&mut self) -> Option<(Handle, Turn)> {
         loop {
             let handle = self.ready.pop_front()?;
-            let Some(Channel::Attached(attachment, ready)) = self.open.get_mut(&handle) else { continue };
-            let told = attachment.poll_told();
-            *ready = attachment.has_output();
-            if *ready {
-                self.ready.push_back(handle);
-            }
-            if let Some(told) = told {
-                return Some((handle, told));
+            let Some(Channel::Attached(attached)) = self.open.get_mut(&handle) else { continue };
+            let before = attached.waiting();
+            let turn = match (attached.attachment.poll_told(), &attached.members) {
+                (Some(told), _) => {
+                    attached.opened = true;
+                    Some(Turn::Tell(told))
+                }
+                (None, Members::Changed(revision)) if attached.opened => {
+                    let revision = *revision;
+                    attached.members = Members::Asked(false);
+                    Some(Turn::AskForMembers(revision))
+                }
+                (None, _) => None,
+            };
+            self.waiting = self.waiting - before + attached.waiting();
+            attached.ready = false;
+            self.look_at(handle);
+            if let Some(turn) = turn {
+                return Some((handle, turn));
             }
         }
     }
@@ -85,12 +194,20 @@ impl Channels {
 
 impl ServerEndpoint {
     /// Tells the client of the channel from where it has seen it, or from its `beginning`: the answer to
-    /// [`ChannelWish::Open`]. From before this on the application must give it every entry that it hears of.
-    pub fn attach(&mut self, handle: Handle, beginning: Beginning) {
+    /// [`ChannelWish::Open`]. From before this on the application must give it every entry that it hears of. With
+    /// `members` it is told who is in it, and of every change from now on ([`Self::members_changed`]).
+    pub fn attach(&mut self, handle: Handle, beginning: Beginning, members: bool) {
         if let Some(channel @ Channel::Asked(_)) = self.channels.open.get_mut(&handle) {
             let Channel::Asked(since) = *channel else { return };
-            *channel = Channel::Attached(Box::new(Attachment::new(since, beginning)), false);
-            self.channel_changed(handle);
+            *channel = Channel::Attached(Box::new(Attached {
+                attachment: Attachment::new(since, beginning),
+                members: if members { Members::Changed(0) } else { Members::Unwatched },
+                opened: false,
+                ready: false,
+                hungry: false,
+                reading: false,
+            }));
+            self.change(handle, |_| {});
         }
     }
 
@@ -101,46 +218,76 @@ impl ServerEndpoint {
         {
             connection.updates.push(Piece { head: closed(handle, code, message), content: Bytes::new() });
         }
+        self.read_on();
     }
 
     /// There is a new entry in a channel; `visible` says whether this client may see it.
     pub fn tell_entry(&mut self, handle: Handle, epoch: LogEpoch, entry: &Arc<Entry>, visible: bool) {
-        if let Some(attachment) = self.channels.attachment(handle) {
-            attachment.handle_entry(epoch, entry, visible);
-            self.channel_changed(handle);
-        }
+        let has_room = self.channels.waiting < MAX_WAITING;
+        self.change(handle, |attachment| match has_room {
+            true => attachment.handle_entry(epoch, entry, visible),
+            // It is read again when there is.
+            false => attachment.look_again(),
+        });
     }
 
     /// The page that was wanted for a channel; `is_for` says which of it this client may see.
     pub fn give_page(&mut self, handle: Handle, page: Page, is_for: impl Fn(&Entry) -> bool) {
-        if let Some(attachment) = self.channels.attachment(handle) {
-            attachment.handle_page(page, is_for);
-            self.channel_changed(handle);
-        }
+        self.channels.has_read(handle);
+        self.change(handle, |attachment| attachment.handle_page(page, is_for));
     }
 
     /// The snapshot that was wanted for a channel.
     pub fn give_snapshot(&mut self, handle: Handle, bounds: Bounds, snapshot: Option<Arc<Snapshot>>) {
-        if let Some(attachment) = self.channels.attachment(handle) {
-            attachment.handle_snapshot(bounds, snapshot);
-            self.channel_changed(handle);
-        }
+        self.channels.has_read(handle);
+        self.change(handle, |attachment| attachment.handle_snapshot(bounds, snapshot));
     }
 
     /// Something of the channel may not have been heard of.
     pub fn look_again(&mut self, handle: Handle) {
-        if let Some(attachment) = self.channels.attachment(handle) {
-            attachment.look_again();
-            self.channel_changed(handle);
-        }
+        self.change(handle, Attachment::look_again);
     }
 
     /// The channel ends here by now.
     pub fn tell_end(&mut self, handle: Handle, end: Position) {
-        if let Some(attachment) = self.channels.attachment(handle) {
-            attachment.handle_end(end);
-            self.channel_changed(handle);
+        self.change(handle, |attachment| attachment.handle_end(end));
+    }
+
+    /// Tells the client something of a channel that is kept nowhere. It is dropped where it would come late.
+    pub fn tell_volatile(&mut self, handle: Handle, at: UnixMillis, content: &Bytes) -> Sent {
+        let Phase::Connected(connection) = &mut self.phase else { return Sent::Dropped };
+        let updates = &mut connection.updates;
+        let is_attached = self.channels.attached(handle).is_some();
+        if !is_attached || !updates.has_room() || content.len() > PART + MAX_AUTHORED {
+            return Sent::Dropped;
         }
+        updates.push(whole(kind::VOLATILE_UPDATE, &snapshot_head(handle, at), content.clone()));
+        Sent::Queued
+    }
+
+    /// Somebody has entered or left a channel, or says something else.
+    pub fn members_changed(&mut self, handle: Handle) {
+        if let Some(attached) = self.channels.attached(handle) {
+            match &mut attached.members {
+                Members::Unwatched | Members::Changed(_) => {}
+                Members::Told(revision) => attached.members = Members::Changed(*revision),
+                Members::Asked(again) => *again = true,
+            }
+            self.channels.look_at(handle);
+        }
+    }
+
+    /// What has changed of the members of a channel: the answer to [`ChannelWish::Members`].
+    pub fn give_members(&mut self, handle: Handle, changes: &Changes) {
+        let Phase::Connected(connection) = &mut self.phase else { return };
+        let Some(attached) = self.channels.attached(handle) else { return };
+        let Members::Asked(again) = attached.members else { return };
+        let goes_on = again || changes.more;
+        attached.members = if goes_on { Members::Changed(changes.revision) } else { Members::Told(changes.revision) };
+        if changes.whole || !changes.changes.is_empty() {
+            connection.updates.push(Piece { head: members(handle, changes), content: Bytes::new() });
+        }
+        self.channels.look_at(handle);
     }
 
     pub(super) fn handle_open(&mut self, open: Open, updates: &mut Updates) -> Result<(), Violation> {
@@ -166,18 +313,19 @@ impl ServerEndpoint {
     pub(super) fn handle_close(&mut self, handle: Handle) {
         if self.channels.remove(handle) {
             self.event(ServerEvent::Channel(Box::new(ChannelWish::Closed(handle))));
+            self.read_on();
         }
     }
 
-    /// The connection is gone.
-    pub(super) fn close_channels(&mut self) {
-        for handle in mem::take(&mut self.channels).open.into_keys() {
-            self.event(ServerEvent::Channel(Box::new(ChannelWish::Closed(handle))));
+    fn change(&mut self, handle: Handle, change: impl FnOnce(&mut Attachment)) {
+        if self.channels.change(handle, change) {
+            self.read_on();
         }
     }
 
-    fn channel_changed(&mut self, handle: Handle) {
-        if let Some(want) = self.channels.changed(handle) {
+    /// Has the application read what may be read now.
+    fn read_on(&mut self) {
+        while let Some((handle, want)) = self.channels.poll_want() {
             self.event(ServerEvent::Channel(Box::new(ChannelWish::Read(handle, want))));
         }
     }
@@ -185,15 +333,22 @@ impl ServerEndpoint {
     /// Moves into `updates` what fits one record, so that what waits for a slow client waits where it can be read again.
     pub(super) fn fill(&mut self, updates: &mut Updates) {
         while updates.has_room()
-            && let Some((handle, told)) = self.channels.next()
+            && let Some((handle, turn)) = self.channels.next()
         {
-            let whole = |head| Piece { head, content: Bytes::new() };
-            let most = self.session.most();
+            let most = self.session.most().saturating_add(MAX_AUTHORED);
+            let told = match turn {
+                Turn::Tell(told) => told,
+                Turn::AskForMembers(revision) => {
+                    self.event(ServerEvent::Channel(Box::new(ChannelWish::Members(handle, revision))));
+                    // What it comes to goes into this record.
+                    return;
+                }
+            };
             match told {
                 Told::Update(entry) if entry.content.len() > most => self.close_too_large(handle, updates),
                 Told::Snapshot(snapshot) if snapshot.content.len() > most => self.close_too_large(handle, updates),
-                Told::Opened(told) => updates.push(whole(opened(handle, &told))),
-                Told::Advance(mark) => updates.push(whole(advance(handle, mark))),
+                Told::Opened(told) => updates.push(Piece { head: opened(handle, &told), content: Bytes::new() }),
+                Told::Advance(mark) => updates.push(Piece { head: advance(handle, mark), content: Bytes::new() }),
                 Told::Update(entry) => {
                     updates.extend(pieces(kind::UPDATE, &update_head(handle, &entry), &entry.content));
                 }
@@ -201,7 +356,7 @@ impl ServerEndpoint {
                     updates.extend(pieces(kind::SNAPSHOT, &snapshot_head(handle, snapshot.at), &snapshot.content));
                 }
             }
-            self.channel_changed(handle);
+            self.read_on();
         }
     }
 

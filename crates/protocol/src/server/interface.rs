@@ -9,7 +9,7 @@ use crate::{
     auth::Auth,
     code::Code,
     error::Violation,
-    frame::{Authenticate, Epoch, Ref, ResetReason, SessionId, Write},
+    frame::{Authenticate, Epoch, Ref, Request, ResetReason, SessionId, VolatileAppend},
     heartbeat::HeartbeatConfig,
     key::{IdentityCell, KeyRole, SharedKey, SharedKeyId},
     limits::{Deadlines, Limits, Pace, RekeyPolicy},
@@ -189,8 +189,11 @@ pub enum ServerEvent {
     Parked(Ended),
     /// The client wants something of a channel.
     Channel(Box<ChannelWish>),
-    /// The client wants something done in a channel: answer with [`ServerEndpoint::answer`](super::ServerEndpoint::answer).
-    Write(Box<Write>),
+    /// The client wants something of a channel that it may have open or not: answer with
+    /// [`ServerEndpoint::answer`](super::ServerEndpoint::answer).
+    Request(Box<Request>),
+    /// The client says something to whoever is in a channel.
+    Volatile(Box<VolatileAppend>),
     /// The client wants something, or has answered.
     Peer(PeerEvent),
     /// It is over, with so many messages that the client has not confirmed. It comes once, last, and only after

@@ -71,6 +71,7 @@ fn regression_who_opens_channels_and_reads_nothing_is_ended() {
             kind: crate::channel::Kind::Topic,
             name: Name::new("n").expect("a name"),
             quiet: false,
+            members: false,
             since: None,
             history: 0,
             data: None,

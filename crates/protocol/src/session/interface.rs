@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use super::outbox::{MAIN_LANE, Message, Receipt, Role};
-
 use crate::{
     error::Refused,
-    frame::{CallId, Failure, PeerFrame},
-    limits::{MAX_PAYLOAD, MAX_VOLATILE},
+    frame::{CallId, ClientFrame, Direct, Failure, PeerFrame, ServerFrame, VolatileAppend},
+    limits::{MAX_AUTHORED, MAX_PAYLOAD, MAX_VOLATILE, PART},
     payload::{Name, Payload},
 };
 
@@ -131,6 +130,39 @@ impl Broadcast {
         };
         let message = Message { role: Role::Notify(None), lane: MAIN_LANE, payload: size, frame: frame.encode() };
         Ok(Self { message, volatile })
+    }
+
+    /// Encodes what somebody in a channel has for one client alone.
+    ///
+    /// # Errors
+    /// [`Refused::TooLarge`] above [`MAX_PAYLOAD`].
+    pub fn direct(direct: &Direct) -> Result<Self, Refused> {
+        // Who wrote it is not the application's.
+        let size = direct.content.len().saturating_sub(MAX_AUTHORED);
+        if size > MAX_PAYLOAD {
+            return Err(Refused::TooLarge);
+        }
+        let frame = ServerFrame::Direct(direct.clone()).encode();
+        Ok(Self {
+            message: Message { role: Role::Notify(None), lane: MAIN_LANE, payload: size, frame },
+            volatile: false,
+        })
+    }
+
+    /// Encodes what a client says to whoever is in a channel.
+    ///
+    /// # Errors
+    /// [`Refused::TooLarge`] above [`PART`], so that nothing waits behind it for long.
+    pub(crate) fn volatile_append(append: VolatileAppend) -> Result<Self, Refused> {
+        let size = append.payload.bytes.len();
+        if size > PART {
+            return Err(Refused::TooLarge);
+        }
+        let frame = ClientFrame::Volatile(append).encode();
+        Ok(Self {
+            message: Message { role: Role::Notify(None), lane: MAIN_LANE, payload: size, frame },
+            volatile: true,
+        })
     }
 
     /// Whether it may be dropped.

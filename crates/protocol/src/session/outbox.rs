@@ -436,7 +436,7 @@ pub(crate) fn name_in(frame: &Bytes) -> Option<crate::payload::Name> {
     let mut reader = crate::wire::Reader::new(&body);
     match *frame.first()? {
         kind::CALL => _ = reader.varint().ok()?,
-        kind::WRITE => {
+        kind::REQUEST => {
             reader.varint().ok()?;
             reader.array::<2>().ok()?;
         }

@@ -312,7 +312,8 @@ impl Pair {
             ServerEvent::Authenticate(shown) => self.asked_in.push(shown.as_ref().clone()),
             ServerEvent::Resumed
             | ServerEvent::Channel(_)
-            | ServerEvent::Write(_)
+            | ServerEvent::Request(_)
+            | ServerEvent::Volatile(_)
             | ServerEvent::Peer(_)
             | ServerEvent::HandshakeFailed(_) => {}
         }

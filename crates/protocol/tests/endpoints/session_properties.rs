@@ -371,6 +371,7 @@ impl World {
                 | ClientEvent::Refused(..)
                 | ClientEvent::Authenticated(..)
                 | ClientEvent::Channel(..)
+                | ClientEvent::Direct(_)
                 | ClientEvent::Warned(..) => {}
             }
         }

@@ -77,6 +77,7 @@ pub(crate) fn kinds(heard: &[ClientEvent]) -> Vec<&'static str> {
         ClientEvent::Authenticated(..) => "authenticated",
         ClientEvent::Warned(..) => "warned",
         ClientEvent::Channel(..) => "channel",
+        ClientEvent::Direct(_) => "direct",
         ClientEvent::Peer(PeerEvent::Message { .. }) => "message",
         ClientEvent::Peer(PeerEvent::Settled { .. }) => "settled",
         ClientEvent::Peer(PeerEvent::Cancelled(_)) => "cancelled",

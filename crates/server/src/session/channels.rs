@@ -1,28 +1,44 @@
-//! The channels that the client of a session has open: who may, what is read for them, what is written.
+//! The channels that the client of a session has open: who may, what is read for them, and who is in them.
 
 use std::sync::Arc;
 
 use moorline_engine::{EngineError, Limit};
 use moorline_protocol::{
-    channel::{Authored, Beginning, Bounds, ChannelId, Kind, MAX_HISTORY, Page, Snapshot, Want},
-    frame::{Handle, Open, Write, WriteKind},
+    channel::{
+        Authored, Beginning, Bounds, ChannelId, Kind, MAX_HISTORY, Member, MemberId, Page, Presence, Snapshot, Want,
+    },
+    frame::{Handle, Open},
     scope::Verb,
     server::ChannelWish,
 };
 
-use super::{work::too_early, *};
+use super::*;
 use crate::{
-    channels::{Inbox, Word},
-    topic::{Author, Declared, failure, member, operation, publish},
+    channels::{Channels, Follower, Inbox, Word},
+    policy::{Declared, Policy},
+    topic::{failure, now},
 };
 
-/// What the client follows on its present connection.
-#[derive(Default)]
+/// How long a client that has come back may take to open again the channels that it is a member of.
+const RETURN: Duration = Duration::from_secs(10);
+
+/// What the client follows on its present connection, and what it is a member of while its session lasts.
 pub(super) struct Opened {
+    channels: Arc<Channels>,
     by_handle: HashMap<Handle, Channel>,
+    memberships: HashMap<ChannelId, Membership>,
+    /// When those memberships end that the client has not taken up again.
+    until: Option<Timestamp>,
     pub(super) inbox: Arc<Inbox>,
     /// Counts the connections: what was read for one of before is for nobody.
     connection: u64,
+}
+
+/// That the session is a member of a channel.
+struct Membership {
+    member: MemberId,
+    /// The handles on this connection that say so. None while it is away.
+    handles: Vec<Handle>,
 }
 
 struct Channel {
@@ -44,42 +60,163 @@ pub(super) struct Reader {
     connection: u64,
 }
 
+impl Opened {
+    pub(super) fn new(channels: Arc<Channels>) -> Self {
+        Self {
+            channels,
+            by_handle: HashMap::new(),
+            memberships: HashMap::new(),
+            until: None,
+            inbox: Arc::default(),
+            connection: 0,
+        }
+    }
+
+    /// When there is something to do.
+    pub(super) fn deadline(&self) -> Option<Timestamp> {
+        self.until
+    }
+
+    fn follow(&mut self, handle: Handle, channel: Channel, follower: Follower) {
+        self.channels.enter(&channel.id, follower);
+        self.by_handle.insert(handle, channel);
+    }
+
+    fn forget(&mut self, handle: Handle) {
+        let Some(channel) = self.by_handle.remove(&handle) else { return };
+        self.channels.leave(&channel.id, handle, &self.inbox);
+        let Some(membership) = self.memberships.get_mut(&channel.id) else { return };
+        let handles = membership.handles.len();
+        membership.handles.retain(|open| *open != handle);
+        if membership.handles.is_empty() && handles > 0 {
+            self.channels.part(&channel.id, membership.member);
+            self.memberships.remove(&channel.id);
+        }
+    }
+
+    fn join(&mut self, handle: Handle, id: ChannelId, member: Member, peer: &Peer) -> Result<(), Code> {
+        let membership =
+            self.memberships.entry(id.clone()).or_insert_with(|| Membership { member: member.id, handles: Vec::new() });
+        if self.channels.join(&id, member, peer).is_err() {
+            self.memberships.remove(&id);
+            return Err(Code::TOO_MANY_MEMBERS);
+        }
+        membership.handles.push(handle);
+        Ok(())
+    }
+
+    /// The connection is gone, and with it what was open on it. Where the session is a member it is away.
+    pub(super) fn disconnect(&mut self) {
+        for (handle, channel) in self.by_handle.drain() {
+            self.channels.leave(&channel.id, handle, &self.inbox);
+        }
+        for (channel, membership) in &mut self.memberships {
+            membership.handles.clear();
+            self.channels.away(channel, membership.member);
+        }
+        self.inbox.clear();
+        self.connection += 1;
+        self.until = None;
+    }
+
+    /// The client is back, and has some time to open again what it is a member of.
+    pub(super) fn reconnect(&mut self, now: Timestamp) {
+        if !self.memberships.is_empty() {
+            self.until = Some(now + RETURN);
+        }
+    }
+
+    /// Ends the memberships that a client that is back has not taken up again in time.
+    pub(super) fn handle_time(&mut self, now: Timestamp) {
+        if self.until.is_some_and(|until| until <= now) {
+            self.until = None;
+            self.memberships.retain(|channel, membership| {
+                if membership.handles.is_empty() {
+                    self.channels.part(channel, membership.member);
+                }
+                !membership.handles.is_empty()
+            });
+        }
+    }
+
+    /// The session is over.
+    pub(super) fn end(&mut self) {
+        self.disconnect();
+        for (channel, membership) in self.memberships.drain() {
+            self.channels.part(&channel, membership.member);
+        }
+    }
+}
+
+impl Drop for Opened {
+    /// However the session's task ends, nobody is left in a channel.
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 impl Driver {
     pub(super) fn handle_wish(&mut self, wish: ChannelWish) {
         match wish {
             ChannelWish::Open(open) => {
                 // It makes the server read, as a call does.
                 self.count_message();
-                if let Err(failure) = self.open_channel(&open) {
-                    self.endpoint.close_channel(open.handle, failure.code, &failure.message);
+                let handle = open.handle;
+                if let Err(code) = self.open_channel(open) {
+                    self.close_channel(handle, code);
                 }
             }
             ChannelWish::Read(handle, want) => self.read_channel(handle, want),
-            ChannelWish::Closed(handle) => self.forget_channel(handle),
+            ChannelWish::Members(handle, revision) => {
+                if let Some(channel) = self.opened.by_handle.get(&handle) {
+                    let changes = self.shared.channels.members_since(&channel.id, revision);
+                    self.endpoint.give_members(handle, &changes);
+                }
+            }
+            ChannelWish::Closed(handle) => self.opened.forget(handle),
         }
     }
 
-    fn topic(&self, kind: Kind, name: &Name, verb: Verb) -> Result<Arc<Declared>, Failure> {
-        let found = self.shared.topics.find(name.as_str()).filter(|_| kind == Kind::Topic);
-        let declared = found.cloned().ok_or_else(|| Failure::of(Code::NO_SUCH_CHANNEL))?;
+    /// What is declared of a channel, if the client may do this in it.
+    pub(super) fn declared(
+        &self,
+        kind: Kind,
+        name: &Name,
+        verb: impl FnOnce(&Policy) -> Option<Verb>,
+    ) -> Result<Arc<Declared>, Code> {
+        let declared = self.shared.declared.find(kind, name.as_str()).ok_or(Code::NO_SUCH_CHANNEL)?;
+        let verb = verb(&declared.policy).ok_or(Code::INVALID_PARAMS)?;
         match declared.policy.guard(verb).permits(&self.entry.principal, Operation::new(verb, name.as_str())) {
-            true => Ok(declared),
-            false => Err(Failure::of(Code::FORBIDDEN)),
+            true => Ok(declared.clone()),
+            false => Err(Code::FORBIDDEN),
         }
     }
 
-    fn channel_id(&self, kind: Kind, name: &Name) -> ChannelId {
+    pub(super) fn channel_id(&self, kind: Kind, name: &Name) -> ChannelId {
         ChannelId::new(self.entry.principal.subject.tenant().clone(), kind, name.clone())
     }
 
-    fn open_channel(&mut self, open: &Open) -> Result<(), Failure> {
-        let declared = self.topic(open.kind, &open.name, Verb::TopicSubscribe)?;
-        let id = self.channel_id(open.kind, &open.name);
+    fn open_channel(&mut self, open: Open) -> Result<(), Code> {
+        let Open { handle, kind, name, quiet, members, history, data, since: _ } = open;
+        let declared = self.declared(kind, &name, |_| Policy::verb_to_open(kind))?;
+        let Some((peer, _)) = &self.peer else { return Err(Code::INTERNAL) };
+        let (id, member) = (self.channel_id(kind, &name), MemberId::of(&peer.id()));
+        let watches = members && declared.policy.presence;
+        if let Some(data) = data.filter(|_| declared.policy.presence) {
+            let (subject, joined) = (self.entry.principal.subject.name().to_owned(), now());
+            let member = Member { id: member, subject, presence: Presence::Here, joined, data };
+            self.opened.join(handle, id.clone(), member, peer)?;
+        }
         // First, so that what is appended while the history is read is heard of.
-        self.shared.channels.enter(&id, open.handle, &self.opened.inbox);
-        self.opened.by_handle.insert(open.handle, Channel { id, declared, quiet: open.quiet });
-        let history = usize::try_from(open.history).unwrap_or(usize::MAX).min(MAX_HISTORY);
-        self.endpoint.attach(open.handle, Beginning::Newest(history));
+        let follower = Follower { handle, inbox: self.opened.inbox.clone(), member, peer: peer.clone(), watches };
+        self.opened.follow(handle, Channel { id, declared, quiet }, follower);
+        let beginning = match kind {
+            Kind::Store => Beginning::Snapshot,
+            Kind::Topic | Kind::Feed | Kind::State => {
+                Beginning::Newest(usize::try_from(history).unwrap_or(usize::MAX).min(MAX_HISTORY))
+            }
+        };
+        self.endpoint.attach(handle, beginning, watches);
         Ok(())
     }
 
@@ -128,6 +265,13 @@ impl Driver {
                 let visible = !channel.quiet || Authored::member_of(&entry.content) != self.me();
                 self.endpoint.tell_entry(handle, epoch, &entry, visible);
             }
+            Word::Volatile(handle, at, content) => {
+                let Some(channel) = self.opened.by_handle.get(&handle) else { return };
+                if !channel.quiet || Authored::member_of(&content) != self.me() {
+                    self.endpoint.tell_volatile(handle, at, &content);
+                }
+            }
+            Word::Members(handle) => self.endpoint.members_changed(handle),
             Word::Removed(handle) => self.endpoint.look_again(handle),
             Word::Missed => {
                 let handles: Vec<_> = self.opened.by_handle.keys().copied().collect();
@@ -136,68 +280,30 @@ impl Driver {
         }
     }
 
-    fn me(&self) -> Option<moorline_protocol::channel::MemberId> {
-        self.peer.as_ref().map(|(peer, _)| member(peer.id()))
+    pub(super) fn me(&self) -> Option<MemberId> {
+        self.peer.as_ref().map(|(peer, _)| MemberId::of(&peer.id()))
     }
 
     fn close_channel(&mut self, handle: Handle, code: Code) {
         self.endpoint.close_channel(handle, code, "");
-        self.forget_channel(handle);
-    }
-
-    fn forget_channel(&mut self, handle: Handle) {
-        if let Some(channel) = self.opened.by_handle.remove(&handle) {
-            self.shared.channels.leave(&channel.id, handle, &self.opened.inbox);
-        }
+        self.opened.forget(handle);
     }
 
     /// The client is somebody else by now, who may not follow what it did before.
     pub(super) fn check_channels(&mut self) {
-        let may_not = |channel: &Channel| {
+        let principal = &self.entry.principal;
+        let may = |channel: &Channel| {
             let name = channel.id.name.as_str();
-            !channel
-                .declared
-                .policy
-                .subscribe
-                .permits(&self.entry.principal, Operation::new(Verb::TopicSubscribe, name))
-                || channel.id.tenant != *self.entry.principal.subject.tenant()
+            let permits = |verb| channel.declared.policy.guard(verb).permits(principal, Operation::new(verb, name));
+            channel.id.tenant == *principal.subject.tenant()
+                && Policy::verb_to_open(channel.id.kind).is_some_and(permits)
         };
-        let forbidden: Vec<_> =
-            self.opened.by_handle.iter().filter(|(_, channel)| may_not(channel)).map(|(handle, _)| *handle).collect();
+        let opened = &self.opened.by_handle;
+        let forbidden: Vec<_> = opened.iter().filter(|(_, channel)| !may(channel)).map(|(handle, _)| *handle).collect();
         forbidden.into_iter().for_each(|handle| self.close_channel(handle, Code::FORBIDDEN));
-    }
-
-    /// The connection is gone. The endpoint has told that its channels are closed.
-    pub(super) fn leave_channels(&mut self) {
-        let handles: Vec<_> = self.opened.by_handle.keys().copied().collect();
-        handles.into_iter().for_each(|handle| self.forget_channel(handle));
-        self.opened.inbox.clear();
-        self.opened.connection += 1;
-    }
-
-    pub(super) fn handle_write(&mut self, write: Write) {
-        let Write { id, what: WriteKind::Append, kind, name, key, payload } = write;
-        let declared = self.topic(kind, &name, Verb::TopicPublish).and_then(|declared| {
-            self.has_turn(declared.turns.as_ref()).map_err(|wait| too_early(wait, &name.as_str().into()))?;
-            declared.policy.publish.check(&payload).map(|()| declared)
-        });
-        let declared = match declared {
-            Ok(declared) => declared,
-            Err(failure) => {
-                self.shared.metrics.refuse_call();
-                // A failure is never too large.
-                let _ = self.endpoint.answer(id, Err(failure));
-                return;
-            }
-        };
-        let Some((peer, _)) = &self.peer else { return };
-        let author = Author::client(peer.id(), &self.entry.principal);
-        let op = key.map(|key| operation(&self.entry.principal.subject, &key));
-        let publishing =
-            publish(self.shared.channels.clone(), self.channel_id(kind, &name), declared, author, payload, op);
-        let (abort, registration) = AbortHandle::new_pair();
-        self.aborts.insert(id, abort);
-        let done = publishing.map(move |position| Done::Answer(id, position.map(|at| Payload::bytes(at.to_bytes()))));
-        self.running.push(Abortable::new(done.boxed(), registration));
+        for (channel, membership) in &self.opened.memberships {
+            let subject = self.entry.principal.subject.name();
+            self.shared.channels.change(channel, membership.member, |member| member.subject = subject.to_owned());
+        }
     }
 }

@@ -13,6 +13,9 @@ impl Driver {
                 self.judge(*shown);
             }
             ServerEvent::Resumed => {
+                // An older connection may have been fenced, and not ended by itself.
+                self.opened.disconnect();
+                self.opened.reconnect(self.shared.now());
                 let Some((peer, _)) = &self.peer else { return };
                 self.shared.audit.accept(self.about(), true);
                 peer.moved(Some(self.address));
@@ -21,7 +24,7 @@ impl Driver {
                 self.start_hooks(&shared.router.on_return, "on_return");
             }
             ServerEvent::Parked(because) => {
-                self.leave_channels();
+                self.opened.disconnect();
                 let Some((peer, _)) = &self.peer else { return };
                 match because {
                     Ended::Closed(Code::TOKEN_EXPIRED) => self.shared.audit.expire(self.about()),
@@ -85,14 +88,18 @@ impl Driver {
                 }
             }
             ServerEvent::Channel(wish) => self.handle_wish(*wish),
-            ServerEvent::Write(write) => {
+            ServerEvent::Request(request) => {
                 self.count_message();
-                self.handle_write(*write);
+                self.handle_request(*request);
+            }
+            ServerEvent::Volatile(append) => {
+                self.count_message();
+                self.handle_volatile(*append);
             }
             // Nobody here asks for receipts.
             ServerEvent::Peer(PeerEvent::Confirmed(_)) => {}
             ServerEvent::Ended(ended, undelivered) => {
-                self.leave_channels();
+                self.opened.end();
                 self.ended(ended, undelivered);
             }
             // Both belong to the handshake, which is over.

@@ -165,6 +165,6 @@ pub(super) fn null() -> Payload {
 
 pub(super) fn context(shared: &Shared, peer: &Peer, name: Arc<str>, payload: Payload) -> Context {
     let (peers, states) = (shared.peers.clone(), shared.states.clone());
-    let (channels, topics) = (shared.channels.clone(), shared.topics.clone());
-    Context { name, payload, entry: peer.entry(), peer: peer.clone(), peers, states, channels, topics }
+    let (channels, declared) = (shared.channels.clone(), shared.declared.clone());
+    Context { name, payload, entry: peer.entry(), peer: peer.clone(), peers, states, channels, declared }
 }

@@ -287,8 +287,8 @@ impl World<'_> {
                     Err(denial) => hold!(denial.code == Code::TOKEN_EXPIRED, "S16", "client {number}: {denial:?}"),
                 }
             }
-            ClientEvent::Channel(subscription, event) => {
-                let detail = format!("client {number} follows nothing and hears {event:?} of {subscription:?}");
+            ClientEvent::Channel(..) | ClientEvent::Direct(_) => {
+                let detail = format!("client {number} follows nothing and hears {event:?}");
                 return Err(Broken { invariant: "S12", detail, at: 0 });
             }
             ClientEvent::Warned(code, _) => {

@@ -375,7 +375,7 @@ impl World<'_> {
                 let delay = self.rng.below(300);
                 self.agenda.at(self.now + delay, Later::Judge(number));
             }
-            ServerEvent::Channel(_) | ServerEvent::Write(_) => {
+            ServerEvent::Channel(_) | ServerEvent::Request(_) | ServerEvent::Volatile(_) => {
                 let detail = format!("client {client} has no channels and says {event:?}");
                 return Err(Broken { invariant: "S12", detail, at: 0 });
             }

@@ -1,7 +1,12 @@
 //! Every frame of channels as it stands on the wire, and what is no frame.
 
+use std::sync::Arc;
+
 use super::*;
-use crate::frame::{ClientFrame, ServerFrame, next_frame};
+use crate::{
+    channel::{Member, MemberChange, MemberId, Presence, ValueHash},
+    frame::{CallId, ClientFrame, ServerFrame, next_frame},
+};
 
 const MARK: Mark = Mark { offset: Offset(300), tag: Tag(*b"\x11\x12\x13\x14\x15\x16\x17\x18") };
 const EPOCH: LogEpoch = LogEpoch([0xe0; 8]);
@@ -37,18 +42,19 @@ fn server_frame(frame: ChannelFrame, snapshot: &str) {
 }
 
 #[test]
-fn a_client_opens_closes_and_writes() {
+fn a_client_opens_closes_and_asks() {
     client_frame(
         &ClientFrame::Open(Open {
             handle: Handle(1),
             kind: Kind::Topic,
             name: name(),
             quiet: true,
+            members: true,
             since: Some(Position { epoch: EPOCH, mark: MARK }),
             history: 50,
             data: Some(Payload::json("{}")),
         }),
-        "20 08 25               # Open, QUIET, 37 bytes
+        "20 18 25               # Open, QUIET, MEMBERS, 37 bytes
          01 01 06 726f6f6d3a31  # handle 1, topic, 'room:1'
          01 12                  # since, 18 bytes
            e0e0e0e0e0e0e0e0     #   epoch
@@ -62,6 +68,7 @@ fn a_client_opens_closes_and_writes() {
             kind: Kind::Store,
             name: name(),
             quiet: false,
+            members: false,
             since: None,
             history: 0,
             data: None,
@@ -70,19 +77,117 @@ fn a_client_opens_closes_and_writes() {
     );
     client_frame(&ClientFrame::Close(Handle(300)), "26 00 02 ac02");
     client_frame(
-        &ClientFrame::Write(Write {
+        &ClientFrame::Request(Request {
             id: CallId(7),
-            what: WriteKind::Append,
+            what: RequestKind::Append,
             kind: Kind::Topic,
             name: name(),
             key: Some(Name::new("k").expect("a name")),
             payload: Payload::json("1"),
         }),
-        "25 02 0e               # Write, KEYED, 14 bytes
+        "25 02 0e               # Request, KEYED, 14 bytes
          07 01 01 06 726f6f6d3a31 # id 7, append, topic, 'room:1'
          01 6b                  # key 'k'
          01 31                  # JSON 1",
     );
+}
+
+#[test]
+fn every_request_has_its_arguments_before_the_payload() {
+    let position = Position { epoch: EPOCH, mark: MARK };
+    let (member, hash) = (MemberId([0xaa; 8]), ValueHash([0xbb; 32]));
+    for (what, number, arguments) in [
+        (RequestKind::Append, "01", String::new()),
+        (RequestKind::Send(member), "02", "aa".repeat(8)),
+        (RequestKind::Present, "03", String::new()),
+        (RequestKind::History { before: None, count: 50 }, "04", "3200".to_owned()),
+        (
+            RequestKind::History { before: Some(position), count: 2 },
+            "04",
+            "0201e0e0e0e0e0e0e0e0ac021112131415161718".into(),
+        ),
+        (RequestKind::Snapshot(position), "05", "e0e0e0e0e0e0e0e0ac021112131415161718".into()),
+        (RequestKind::Keep(hash), "06", "bb".repeat(32)),
+        (RequestKind::Value(hash), "07", "bb".repeat(32)),
+    ] {
+        let (id, kind, key, payload) = (CallId(7), Kind::Store, None, Payload::bytes("x"));
+        let request = Request { id, what, kind, name: name(), key, payload };
+        let length = format!("{:02x}", 12 + arguments.len() / 2);
+        client_frame(
+            &ClientFrame::Request(request),
+            &format!("25 00 {length} 07 {number} 04 06726f6f6d3a31 {arguments} 00 78"),
+        );
+    }
+}
+
+#[test]
+fn members_are_told_with_what_they_say() {
+    let is = |presence, data| {
+        MemberChange::Is(Arc::new(Member {
+            id: MemberId([0xaa; 8]),
+            subject: "Ann".to_owned(),
+            presence,
+            joined: UnixMillis(5),
+            data,
+        }))
+    };
+    let changes = vec![
+        is(Presence::Here, Payload::json("{}")),
+        is(Presence::Away(UnixMillis(300)), Payload::bytes("")),
+        MemberChange::Left(MemberId([0xbb; 8])),
+    ];
+    server_frame(
+        ChannelFrame::Members(Handle(1), Changes { whole: true, more: false, revision: 0, changes }),
+        "24 20 2e               # Members, WHOLE, 46 bytes
+         01                     # handle 1
+         aaaaaaaaaaaaaaaa 01    # a member, here
+           03 416e6e            #   'Ann'
+           05 03 01 7b7d        #   since 5, JSON {}
+         aaaaaaaaaaaaaaaa 02    # a member, away
+           ac02                 #   since 300
+           03 416e6e 05 01 00   #   'Ann', since 5, no bytes
+         bbbbbbbbbbbbbbbb 00    # one who has left",
+    );
+    let none = Changes { whole: false, more: true, revision: 0, changes: Vec::new() };
+    server_frame(ChannelFrame::Members(Handle(1), none), "24 40 01 01 # GOES_ON");
+}
+
+#[test]
+fn what_is_for_one_alone_and_what_is_volatile() {
+    client_frame(
+        &ClientFrame::Volatile(VolatileAppend { kind: Kind::Topic, name: name(), payload: Payload::json("1") }),
+        "2c 00 0a 01 06 726f6f6d3a31 01 31 # topic, 'room:1', JSON 1",
+    );
+    server_frame(
+        ChannelFrame::Volatile(Handle(1), UnixMillis(5), Bytes::from("hi")),
+        "2d 00 04 01 05 6869    # handle 1, time, content",
+    );
+    let direct = Direct { kind: Kind::Topic, name: name(), at: UnixMillis(5), content: Bytes::from("hi") };
+    let frame = ServerFrame::Direct(direct);
+    let snapshot = hex("2b 00 0b 01 06 726f6f6d3a31 05 6869 # topic, 'room:1', time, content");
+    assert_eq!(frame.encode()[..], snapshot);
+    assert_eq!(ServerFrame::read(&raw(&snapshot)), Ok(frame));
+}
+
+#[test]
+fn history_reads_back_as_it_was_written() {
+    let entry = |offset: u64, content: &'static str| Entry {
+        prev: Offset(offset - 1),
+        mark: Mark { offset: Offset(offset), tag: MARK.tag },
+        at: UnixMillis(offset * 10),
+        content: Bytes::from(content),
+    };
+    let entries = [entry(7, "one"), entry(9, "")];
+    let bytes = History::encode(true, EPOCH, &entries);
+    let read = History::decode(&bytes).expect("it is one");
+    let position = |entry: &Entry| Position { epoch: EPOCH, mark: entry.mark };
+    let expected: Vec<_> = entries.iter().map(|entry| (position(entry), entry.at, entry.content.clone())).collect();
+    assert_eq!(read, History { more: true, epoch: EPOCH, entries: expected });
+    for length in 0..bytes.len() {
+        // One that ends between two entries is a shorter one.
+        let read = History::decode(&bytes.slice(..length));
+        assert!(read.is_err() || read.is_ok_and(|read| read.entries.len() < 2), "{length}");
+    }
 }
 
 #[test]
@@ -141,7 +246,8 @@ fn what_cannot_be_is_refused() {
         ("a kind that is none", "20 00 09 02 05 06 726f6f6d3a31"),
         ("a channel without a name", "20 00 03 02 04 00"),
         ("a position that is too short", "20 00 0c 02 04 06 726f6f6d3a31 01 01 e0"),
-        ("a write of no kind", "25 00 0c 07 02 01 06 726f6f6d3a31 01 31"),
+        ("a request of no kind", "25 00 0c 07 08 01 06 726f6f6d3a31 01 31"),
+        ("a member that is cut off", "25 00 0c 07 02 01 06 726f6f6d3a31 01 31"),
         ("a frame of the server's", "23 00 0b 01 ac02 1112131415161718"),
     ] {
         assert!(ClientFrame::read(&raw(&hex(bytes))).is_err(), "{what}");
