@@ -6,7 +6,7 @@
  * then compared with what was told, and what the server lacks is sent: edits from before, from another provider, or that a
  * server lost which was restored from a backup.
  */
-import { MoorlineError } from "./errors.js";
+import { ChannelError, MoorlineError } from "./errors.js";
 import { fromHex, toHex } from "./hash.js";
 import { isPassing, randomId } from "./queue.js";
 import type { Store, StoreState, StoreUpdate } from "./store-types.js";
@@ -147,7 +147,7 @@ export class StoreBinding implements Binding {
   }
 
   destroy(): void {
-    this.#end(new MoorlineError("closed", "The binding was destroyed"));
+    this.#end(new ChannelError("closed", "The binding was destroyed"));
   }
 
   #end(reason: MoorlineError): void {
@@ -192,7 +192,7 @@ export class StoreBinding implements Binding {
     } catch (cause) {
       // Others have it as well; this document goes on without.
       this.#isWhole = false;
-      this.#report(new MoorlineError("unreadable", `A patch of \`${this.#store.name}\` cannot be applied: ${cause}`, { cause }));
+      this.#report(new ChannelError("unreadable", `A patch of \`${this.#store.name}\` cannot be applied: ${cause}`, { cause }));
     }
   }
 
@@ -220,7 +220,7 @@ export class StoreBinding implements Binding {
 
   #follow(state: StoreState): void {
     if (this.#isDestroyed) return;
-    if (state.status === "closed") return this.#end(state.error ?? new MoorlineError("closed", "The store is closed"));
+    if (state.status === "closed") return this.#end(state.error ?? new ChannelError("closed", "The store is closed"));
     const isNew = state.status === "open" && !this.#isOpen;
     this.#isOpen = state.status === "open";
     if (isNew) this.#goOn();
@@ -367,5 +367,5 @@ function referredTo(update: Uint8Array): string | undefined {
 }
 
 function asError(thrown: unknown): MoorlineError {
-  return MoorlineError.is(thrown) ? thrown : new MoorlineError("internal", String(thrown), { cause: thrown });
+  return MoorlineError.is(thrown) ? thrown : new ChannelError("internal", String(thrown), { cause: thrown });
 }

@@ -12,9 +12,10 @@
  * A patch belongs to who was signed in when it was written, and is sent as nobody else.
  */
 import { Disk, type KeptPatch } from "./disk.js";
-import { MoorlineError } from "./errors.js";
+import { ChannelError, MoorlineError } from "./errors.js";
 import { toHex } from "./hash.js";
-import type { Position, RefusedPatch } from "./store-types.js";
+import type { RefusedPatch } from "./store-types.js";
+import type { Position } from "./types.js";
 
 /** Patches of a store that wait, the refused among them. */
 export const MOST_PATCHES = 10_000;
@@ -367,7 +368,7 @@ export class PatchQueue {
     };
     return Object.freeze({
       patch: patch.patch,
-      error: new MoorlineError(code, message),
+      error: new ChannelError(code, message),
       at: patch.at,
       retry: () => {
         if (!take()) return;
@@ -426,7 +427,7 @@ function kept({ server, store, owner, page, operation, patch, at, sequence, refu
 }
 
 function asError(thrown: unknown): MoorlineError {
-  return MoorlineError.is(thrown) ? thrown : new MoorlineError("internal", String(thrown), { cause: thrown });
+  return MoorlineError.is(thrown) ? thrown : new ChannelError("internal", String(thrown), { cause: thrown });
 }
 
 function isFull(error: unknown): boolean {
@@ -434,13 +435,13 @@ function isFull(error: unknown): boolean {
 }
 
 function full(cause?: unknown): MoorlineError {
-  return new MoorlineError("queue_full", "Too much waits for the server, and this patch was not taken", {
+  return new ChannelError("queue_full", "Too much waits for the server, and this patch was not taken", {
     retryable: true, cause, remedy: "Wait until store.current.pending falls, or look at store.refused.",
   });
 }
 
 function closed(): MoorlineError {
-  return new MoorlineError("closed", "The store was closed before the server confirmed the patch", {
+  return new ChannelError("closed", "The store was closed before the server confirmed the patch", {
     remedy: "What is on the disk is sent when the store is opened again.",
   });
 }

@@ -1,27 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import type { MoorlineError } from "./errors.js";
 import type { Unsubscribe } from "./listeners.js";
-import type { WaitOptions } from "./types.js";
-
-/** Where something is in a channel. Opaque: it may be kept, compared with `===`, and given back as `since`. */
-export type Position = string;
-
-/** Why it is not known what was missed: the log was made anew, has lost its end, or begins later than that. */
-export type GapReason = "recreated" | "diverged" | "trimmed" | "overflow";
-
-/** A session that is in a channel. */
-export interface Member {
-  readonly id: string;
-  readonly subject: string;
-  /** What it shows of itself. */
-  readonly data: any;
-  /** Its connection is lost, and it may come back. */
-  readonly away: boolean;
-  readonly joinedAt: number;
-  readonly seenAt: number | undefined;
-  /** This client itself. */
-  readonly me: boolean;
-}
+import type { GapReason, Members, Position, Sender, WaitOptions } from "./types.js";
 
 /** Options of `client.store`. */
 export interface StoreOptions {
@@ -66,7 +46,7 @@ export type StoreUpdate =
   | {
       readonly kind: "patch";
       readonly data: Uint8Array;
-      readonly from: { readonly member: string; readonly subject: string };
+      readonly from: Sender;
       readonly position: Position;
       readonly at: number;
       /** It was there before the store was opened on this connection. */
@@ -117,14 +97,11 @@ export interface ValueOptions extends WaitOptions {
 export interface Store extends AsyncIterable<StoreUpdate>, Disposable {
   readonly name: string;
   readonly current: StoreState;
-  /** Tells every change of `current`. */
-  subscribe(listener: (state: StoreState) => void): Unsubscribe;
+  /** Tells every change of `current`. It can be taken off the object. */
+  readonly subscribe: (listener: (state: StoreState) => void) => Unsubscribe;
   /** Resolves when it is open. @throws the error of a closed one */
   ready(options?: WaitOptions): Promise<this>;
-  readonly members: {
-    readonly current: readonly Member[];
-    subscribe(listener: (members: readonly Member[]) => void): Unsubscribe;
-  };
+  readonly members: Members;
   /** Up to where everything was handed on, own patches counted as such. */
   readonly position: Position | undefined;
   /** What came before the first listener or iterator is told to that one. */

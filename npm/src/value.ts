@@ -9,7 +9,7 @@
  * The id of a value is the hash of what is stored, in hex. So whoever has the id can check every byte that comes, and
  * nothing that came is believed before: neither a length nor a hash.
  */
-import { MoorlineError } from "./errors.js";
+import { ChannelError } from "./errors.js";
 import { fromHex, sha256, toHex } from "./hash.js";
 
 /** Bytes of a value in one piece. */
@@ -49,13 +49,13 @@ export async function putValue(shelf: Shelf, value: Uint8Array): Promise<string>
 /**
  * The value with this id.
  *
- * @throws MoorlineError `too_large` above `maxBytes`, `corrupt_value` when what came is not what the id says, and what the
+ * @throws ChannelError `too_large` above `maxBytes`, `corrupt_value` when what came is not what the id says, and what the
  * shelf throws
  */
 export async function getValue(shelf: Shelf, id: string, maxBytes = DEFAULT_MAX_BYTES): Promise<Uint8Array> {
   const hash = fromHex(id, HASH_BYTES);
   if (!hash) {
-    throw new MoorlineError("invalid_option", "The id of a value is 64 digits in hex", { remedy: "Pass what putValue() gave." });
+    throw new ChannelError("invalid_option", "The id of a value is 64 digits in hex", { remedy: "Pass what putValue() gave." });
   }
   const stored = await checked(shelf, hash);
   if (stored[0] === WHOLE && stored.length <= CHUNK_BYTES + 1) return bounded(stored.length - 1, maxBytes) && stored.slice(1);
@@ -93,13 +93,13 @@ async function checked(shelf: Shelf, hash: Uint8Array): Promise<Uint8Array> {
 
 function bounded(bytes: number, maxBytes: number): true {
   if (bytes <= maxBytes) return true;
-  throw new MoorlineError("too_large", `The value has ${bytes} bytes, and at most ${maxBytes} are read`, {
+  throw new ChannelError("too_large", `The value has ${bytes} bytes, and at most ${maxBytes} are read`, {
     remedy: "Pass a larger maxBytes, if so much is meant to be read.",
   });
 }
 
 function corrupt(why: string): MoorlineError {
-  return new MoorlineError("corrupt_value", `The value is not what its id says: ${why}`, {
+  return new ChannelError("corrupt_value", `The value is not what its id says: ${why}`, {
     remedy: "Put the value again; whoever wrote it stored something else.",
   });
 }
