@@ -56,6 +56,8 @@ export class PatchQueue {
   readonly #server: string;
   readonly #store: string;
   readonly #host: QueueHost;
+  readonly #factory: IDBFactory | undefined;
+  readonly #lockManager: LockManager | undefined;
   readonly #page = randomId();
   /** In the order in which they are sent. */
   #waiting: Waiting[] = [];
@@ -86,6 +88,8 @@ export class PatchQueue {
     this.#server = server;
     this.#store = store;
     this.#host = host;
+    this.#factory = "indexedDB" in host ? host.indexedDB : offered(() => globalThis.indexedDB);
+    this.#lockManager = "locks" in host ? host.locks : offered(() => globalThis.navigator?.locks);
     this.#where = this.#factory ? "disk" : "memory";
   }
 
@@ -172,14 +176,6 @@ export class PatchQueue {
     });
   }
 
-  get #factory(): IDBFactory | undefined {
-    return "indexedDB" in this.#host ? this.#host.indexedDB : globalThis.indexedDB;
-  }
-
-  get #lockManager(): LockManager | undefined {
-    return "locks" in this.#host ? this.#host.locks : globalThis.navigator?.locks;
-  }
-
   /** What comes while a transaction is under way goes into the next one together. */
   #keep(patch: Waiting): void {
     this.#unkept.push(patch);
@@ -217,11 +213,9 @@ export class PatchQueue {
   }
 
   async #tryOpen(): Promise<Disk | undefined> {
+    if (!this.#factory) return undefined;
     try {
-      // Even to look at it throws in some places.
-      const factory = this.#factory;
-      if (!factory) return undefined;
-      return await Disk.open(factory, () => this.#lose(new Error("IndexedDB was closed by the browser")));
+      return await Disk.open(this.#factory, () => this.#lose(new Error("IndexedDB was closed by the browser")));
     } catch (error) {
       this.#lose(error);
       return undefined;
@@ -413,6 +407,15 @@ export class PatchQueue {
 /** Whether the same may go through later: a connection, a timeout, a server in trouble. */
 export function isPassing({ code, retryable }: MoorlineError): boolean {
   return retryable || ["unknown", "timeout", "closed", "connection_lost", "cancelled", "internal"].includes(code);
+}
+
+/** What the platform has, where even to look at it may throw. */
+function offered<T>(look: () => T): T | undefined {
+  try {
+    return look() ?? undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** 128 random bits, in hex. */

@@ -98,7 +98,7 @@ function bounded(bytes: number, maxBytes: number): true {
   });
 }
 
-function corrupt(why: string): MoorlineError {
+function corrupt(why: string): ChannelError {
   return new ChannelError("corrupt_value", `The value is not what its id says: ${why}`, {
     remedy: "Put the value again; whoever wrote it stored something else.",
   });

@@ -13,6 +13,7 @@ import * as Y from "yjs";
 import { toHex } from "../dist/hash.js";
 import { bindLoro } from "../dist/loro.js";
 import { bindYjs } from "../dist/yjs.js";
+import { Link } from "./served-core.mjs";
 import { FakeLocks, FakeServer, FakeStore, randomFrom, settle } from "./fake-store.mjs";
 
 const STEPS = 120;
@@ -49,8 +50,9 @@ class World {
   kept = new Set();
   #edits = 0;
 
-  constructor(kind, seed) {
+  constructor(kind, seed, open) {
     this.kind = kind;
+    this.open = (origin, locks) => open(this.server, origin, locks);
     this.random = randomFrom(seed);
     // Two tabs of one browser, and another browser.
     const [home, away] = [{ indexedDB: new IDBFactory(), locks: new FakeLocks() }, { indexedDB: new IDBFactory() }];
@@ -60,13 +62,13 @@ class World {
   load(origin, existing) {
     const { kind } = this;
     const locks = origin.locks?.page();
-    const store = new FakeStore(this.server, { offline: true, indexedDB: origin.indexedDB, locks });
+    const { link, store } = this.open(origin, locks);
     const doc = existing ?? kind.make();
     const binding = kind.bind(doc, store, {
       snapshotEvery: { patches: 12 },
       onError: (error) => this.errors.push(error),
     });
-    return { origin, locks, store, doc, binding, unsafe: [] };
+    return { origin, locks, link, store, doc, binding, unsafe: [] };
   }
 
   pick(list) { return list[Math.floor(this.random() * list.length)]; }
@@ -90,7 +92,7 @@ class World {
   }
 
   crash(page) {
-    page.store.crash();
+    page.link.crash();
     page.locks?.crash();
     this.pages[this.pages.indexOf(page)] = this.load(page.origin);
   }
@@ -99,19 +101,20 @@ class World {
     const page = this.pick(this.pages);
     const dice = this.random();
     if (dice < 0.3) this.edit(page);
-    else if (dice < 0.4) page.store.connect();
-    else if (dice < 0.45) page.store.lose();
+    else if (dice < 0.4) page.link.connect({ isNew: this.random() < 0.5 });
+    else if (dice < 0.45) page.link.lose();
     else if (dice < 0.49) await this.save(page);
     else if (dice < 0.52) this.crash(page);
     else if (dice < 0.53) this.server.restart();
     else if (dice < 0.56) await settle(12).then(() => mock.timers.tick(2_500));
     else if (dice < 0.7) await settle(this.below(4));
-    else for (let n = this.below(6); n > 0; n--) this.server.step(page.store);
+    else for (let n = this.below(6); n > 0; n--) this.server.step(page.link);
   }
 
   async finish() {
+    await settle();
     for (const page of this.pages) {
-      page.store.connect();
+      page.link.connect();
       await this.save(page);
     }
     for (let round = 0; round < 6; round++) {
@@ -140,13 +143,35 @@ class World {
   }
 }
 
-for (const [name, kind] of Object.entries(kinds)) {
+/** A store by itself, and the real one over a core that is not. */
+const stores = {
+  alone: (server, { indexedDB }, locks) => {
+    const store = new FakeStore(server, { offline: true, indexedDB, locks });
+    return { link: store, store };
+  },
+  "in a client": (server, { indexedDB }, locks) => {
+    const link = new Link(server);
+    mock.timers.tick(1);
+    const found = ["indexedDB", "navigator"].map((name) => [name, Object.getOwnPropertyDescriptor(globalThis, name)]);
+    Object.defineProperty(globalThis, "indexedDB", { value: indexedDB, configurable: true });
+    Object.defineProperty(globalThis, "navigator", { value: { locks }, configurable: true });
+    const store = link.client.store("notes", { offline: true });
+    for (const [name, descriptor] of found) {
+      delete globalThis[name];
+      if (descriptor) Object.defineProperty(globalThis, name, descriptor);
+    }
+    return { link, store };
+  },
+};
+
+for (const [kindName, kind] of Object.entries(kinds)) for (const [where, open] of Object.entries(stores)) {
+  const name = `${kindName}, ${where}`;
   test(`${name}: whatever happens, all documents become the same and no edit is lost`, async (t) => {
     for (const seed of seeds) {
       await t.test(`seed ${seed}`, async () => {
         mock.timers.enable({ apis: ["setTimeout"] });
         try {
-          const world = new World(kind, seed);
+          const world = new World(kind, seed, open);
           for (let step = 0; step < STEPS; step++) await world.step();
           await world.finish();
           world.check();
@@ -156,7 +181,8 @@ for (const [name, kind] of Object.entries(kinds)) {
           const text = kind.text(world.pages[0].doc);
           for (const page of world.pages) page.store.close();
           const late = world.load({ indexedDB: new IDBFactory() });
-          late.store.connect();
+          await settle();
+          late.link.connect();
           await world.server.run();
           assert.equal(kind.text(late.doc), text);
           await late.binding.synced;
@@ -173,7 +199,7 @@ for (const [name, kind] of Object.entries(kinds)) {
   test(`${name}: a server that lost its newest entries gets them back from whoever has them`, async () => {
     mock.timers.enable({ apis: ["setTimeout"] });
     try {
-      const world = new World(kind, 1);
+      const world = new World(kind, 1, open);
       await world.finish();
       for (const page of world.pages) world.edit(page), world.edit(page);
       await world.finish();
@@ -183,7 +209,8 @@ for (const [name, kind] of Object.entries(kinds)) {
         await world.finish();
         world.check();
         const late = world.load({ indexedDB: new IDBFactory() });
-        late.store.connect();
+        await settle();
+        late.link.connect();
         await world.server.run();
         assert.equal(kind.text(late.doc), text);
         late.store.close();
