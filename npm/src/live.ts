@@ -133,7 +133,10 @@ export abstract class Live<T extends Item> implements AsyncIterable<T, undefined
   /** Somebody listens now: tells what has come before, and behind it what comes until then. */
   protected hear(): void {
     if (this.#readers.size > 0 || this.#isHearing) return;
-    if (this.#unread.length === 0) this.#position ??= this.attachment.position;
+    if (this.#unread.length === 0) {
+      this.#position ??= this.attachment.position;
+      return;
+    }
     this.#isHearing = true;
     queueMicrotask(() => {
       this.#isHearing = false;
