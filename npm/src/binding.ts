@@ -301,8 +301,8 @@ export class StoreBinding implements Binding {
 
   /** It is kept, and nothing new is sent before it. */
   #pauseFor(failure: MoorlineError): void {
-    if (this.#isDestroyed || failure.code === "closed") return;
-    this.#pause ??= setTimeout(() => this.#goOn(), this.#pauseMs);
+    if (this.#isDestroyed || this.#pause || failure.code === "closed") return;
+    this.#pause = setTimeout(() => this.#goOn(), this.#pauseMs);
     this.#pauseMs = Math.min(2 * this.#pauseMs, LONGEST_PAUSE_MS);
   }
 

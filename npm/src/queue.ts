@@ -329,7 +329,8 @@ export class PatchQueue {
     if (!mayPass) return this.#setAside(patch, error);
     patch.state = "waiting";
     // Those on their way are not called back; nothing follows them until a pause is over.
-    this.#pause ??= setTimeout(() => {
+    if (this.#pause) return;
+    this.#pause = setTimeout(() => {
       this.#pause = undefined;
       this.#pump();
     }, this.#pauseMs);
