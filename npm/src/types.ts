@@ -285,7 +285,7 @@ export interface TopicOptions {
   echo?: boolean | undefined;
   /**
    * What the members see of this client: a `Uint8Array` as bytes, anything else as JSON, at most 4,096 bytes. With it, `null`
-   * too, the client is a member; without it, it is not.
+   * too, the client is a member, if the server's topic has members; without it, it is not.
    */
   presence?: unknown;
   /** Whether to be told of members. Default: `true`. */
@@ -302,7 +302,7 @@ export interface TopicOptions {
    * what is buffered. Before the first loop, and between two, the oldest is always dropped. Default: `"pause"`.
    */
   overflow?: "pause" | "drop" | "error" | undefined;
-  /** An abort closes it, and its loops end at once with the signal's `reason`. Default: none. */
+  /** An abort closes it, and its loops end at once with the signal's `reason`; an earlier one is thrown. Default: none. */
   signal?: AbortSignal | undefined;
 }
 
@@ -433,7 +433,9 @@ export interface Status {
 
 /** A message of which nobody knows whether the server got it. */
 export interface Unconfirmed {
+  /** `call` is everything that has an answer: also what was published, sent to a member or asked of a topic. */
   readonly kind: "call" | "notify";
+  /** Of the handler, the listeners or the topic. */
   readonly name: string;
 }
 

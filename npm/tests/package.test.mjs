@@ -162,7 +162,7 @@ test("bundles stay within their size", async () => {
   const gzipped = async (entry, external) => gzipSync(await bundle(entry, { minify: true, external })).length;
   const shell = await gzipped("moorline", ["./glue.js"]); // some 3 KB of it are the words of the registry of codes
   console.log(`shell ${shell} bytes gzipped${isReal ? `, with glue ${await gzipped("moorline")}` : ""}`);
-  assert.ok(shell <= 18_000, `the shell has ${shell} bytes`);
+  assert.ok(shell <= 18_500, `the shell has ${shell} bytes`);
   if (isReal) assert.ok((await gzipped("moorline")) <= 21_000);
 });
 

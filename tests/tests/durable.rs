@@ -95,6 +95,7 @@ async fn read(mut log: Topic, upto: Offset) -> Result<BTreeMap<(usize, usize), P
                 assert_eq!(heard.insert(number, message.position), None, "{number:?} twice");
             }
             Some(Ok(TopicEvent::Opened(start))) => assert!(matches!(start, Start::New | Start::Recovered), "{start:?}"),
+            Some(Ok(other)) => panic!("{other:?}"),
             Some(Err(error)) => return Err(error),
             None => return Err(Error::Closed(None)),
         }

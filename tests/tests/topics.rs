@@ -601,3 +601,41 @@ async fn regression_a_fenced_connection_leaves_nobody_in_a_topic() -> TestResult
     members(&mut watching, &[]).await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn a_topic_is_declared_once_by_the_program_or_by_the_configuration() {
+    let twice = [
+        (app().topic("room:*", TopicPolicy::new()), "", "the topics room:{id} and room:* are about the same names"),
+        (
+            app(),
+            "[topics.'room:staff']",
+            "the topic room:staff is declared twice: by the program and at line 1, column 9",
+        ),
+    ];
+    for (app, file, said) in twice {
+        let declared = Config::parse(file, "").expect("it reads").topics;
+        let started = TestServer::start_with(app, |config| config.topics = declared).await;
+        let error = started.err().expect("it does not start").to_string();
+        assert!(error.starts_with(said) && error.ends_with("; leave one out"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_program_and_the_configuration_declare_side_by_side() -> TestResult {
+    let file =
+        "[topics.'log:{id}']\nsubscribe = { roles = ['staff'] }\n[topics.'room:quiet']\npublish = { scope = 'word' }";
+    let declared = Config::parse(file, "")?.topics;
+    let server = TestServer::start_with(app().auth(judge), |config| config.topics = declared).await?;
+    let ann = server.client()?.auth(&("ann", None::<String>))?.connect()?;
+    ann.publish("room:1", &1).await?;
+    ann.publish("log:1", &1).await?;
+    let mut log = ann.topic("log:1", TopicOptions::default())?;
+    assert!(matches!(event(&mut log).await, Err(Error::ChannelClosed(Code::FORBIDDEN, _))));
+    // A scope that is asked for is asked for of everybody with a list of them, and of who has none.
+    let bob = server.client()?.auth(&("bob", Some("word")))?.connect()?;
+    assert!(
+        matches!(ann.publish("room:quiet", &1).await, Err(Error::Failed(failure)) if failure.code == Code::FORBIDDEN)
+    );
+    bob.publish("room:quiet", &1).await?;
+    Ok(())
+}

@@ -9,7 +9,7 @@ use crate::{cases, pace::Pace, subject::Subject};
 pub(crate) const USAGE: &str = "\
 moorline-bench [--quick] [--json FILE] [--against FILE] [CASE]...
 
-  --quick         a minute; without it about seven, with the same cases
+  --quick         two minutes; without it about twelve, with the same cases
   --json FILE     write the figures
   --against FILE  compare the ratios with those of an earlier run, and fail when one has got much worse
   CASE            only these cases";
@@ -21,6 +21,8 @@ pub(crate) enum Args {
     Serve {
         subject: Subject,
         core: Option<usize>,
+        /// Where to keep what is to be kept.
+        data: Option<PathBuf>,
     },
     Run(Run),
 }
@@ -39,8 +41,12 @@ impl Args {
         let mut args = args.peekable();
         if args.next_if(|arg| arg == "serve").is_some() {
             let subject = Subject::parse(&args.next().context("which server?")?)?;
+            let mut data = None;
+            if args.next_if(|arg| arg == "--data").is_some() {
+                data = Some(args.next().map(PathBuf::from).context("which folder?")?);
+            }
             let core = args.next().map(|core| core.parse()).transpose().context("the core is a number")?;
-            return Ok(Self::Serve { subject, core });
+            return Ok(Self::Serve { subject, core, data });
         }
         let mut run = Run { pace: Pace::FULL, json: None, against: None, only: Vec::new() };
         while let Some(arg) = args.next() {

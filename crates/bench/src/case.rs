@@ -48,6 +48,11 @@ impl Stage {
     pub(crate) fn serve(&self) -> Result<Server> {
         Server::start(self.subject, self.core)
     }
+
+    /// Starts the server, which can keep something.
+    pub(crate) fn serve_with_disk(&self) -> Result<Server> {
+        Server::start_with_disk(self.subject, self.core)
+    }
 }
 
 /// What a cost is of.
@@ -86,6 +91,8 @@ pub(crate) struct Round {
     per_second: Option<f64>,
     /// How long single ones took; empty where that has no meaning.
     took: Vec<Duration>,
+    /// How many shared a commit.
+    shared: Option<f64>,
 }
 
 impl Round {
@@ -95,13 +102,18 @@ impl Round {
         Self {
             cost: cost.processor.as_secs_f64() * 1e6 * each,
             per_second: Some(count as f64 / cost.wall.as_secs_f64()),
-            took: Vec::new(),
+            ..Self::default()
         }
     }
 
     /// Each of them took so long.
     pub(crate) fn with_latencies(self, took: Vec<Duration>) -> Self {
         Self { took, ..self }
+    }
+
+    /// So many shared a commit.
+    pub(crate) fn with_shared(self, shared: f64) -> Self {
+        Self { shared: Some(shared), ..self }
     }
 
     /// So many hold so many bytes.
@@ -116,6 +128,8 @@ pub(crate) struct Figures {
     pub(crate) cost: f64,
     pub(crate) per_second: Option<f64>,
     pub(crate) latency: Option<Latency>,
+    /// How many shared a commit.
+    pub(crate) shared: Option<f64>,
     /// To the raw server; `None` for itself.
     pub(crate) ratio: Option<Ratio>,
 }
@@ -181,6 +195,7 @@ fn figures(subject: Subject, rounds: Vec<Round>, raw: &[f64]) -> Option<Figures>
         subject,
         cost: median(costs(&rounds))?,
         per_second: median(rounds.iter().filter_map(|round| round.per_second)),
+        shared: median(rounds.iter().filter_map(|round| round.shared)),
         ratio: ratio.flatten(),
         latency: latency(rounds),
     })

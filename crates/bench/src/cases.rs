@@ -2,6 +2,7 @@
 
 mod calls;
 mod connect;
+mod durable;
 mod fan_out;
 mod idle;
 mod resume;
@@ -35,6 +36,16 @@ const ALL: &[Entry] = &[
     entry::<calls::Single>("call-single", "echo of 128 B, one connection, one call in flight"),
     entry::<fan_out::Paced>("fan-out-paced", "128 B to 1,000 subscribers, 30 times a second"),
     entry::<fan_out::Saturated>("fan-out-saturated", "128 B to 1,000 subscribers, as fast as it goes"),
+    entry::<fan_out::PacedTopic<128, 30>>("topic-paced", "a topic's 128 B to 1,000 subscribers, 30 times a second"),
+    entry::<fan_out::SaturatedTopic<128>>("topic-saturated", "the same as fast as it goes"),
+    entry::<fan_out::PacedTopic<4_096, 10>>(
+        "topic-paced-4k",
+        "a topic's 4 KiB to 1,000 subscribers, 10 times a second",
+    ),
+    entry::<fan_out::SaturatedTopic<4_096>>("topic-saturated-4k", "the same as fast as it goes"),
+    entry::<durable::Durable<1>>("durable-1", "a topic's 128 B until they are on the disk, one writer"),
+    entry::<durable::Durable<8>>("durable-8", "the same, 8 writers with one under way each"),
+    entry::<durable::Durable<64>>("durable-64", "the same, 64 writers"),
     entry::<connect::OneByOne>("connect", "200 connections until they are ready, one after the other"),
     entry::<connect::Burst>("connect-burst", "200 connections until they are ready, all at once"),
     entry::<resume::Resume>("resume", "200 sessions that come back after a cut, one after the other"),

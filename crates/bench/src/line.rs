@@ -26,6 +26,9 @@ pub(crate) const ECHO: &str = "echo";
 /// The notification that asks for a broadcast, and the one that everybody else then hears.
 pub(crate) const PUBLISH: &str = "publish";
 pub(crate) const TICK: &str = "tick";
+/// The topic that is not kept, and the one that is.
+pub(crate) const TOPIC: &str = "topic";
+pub(crate) const KEPT: &str = "kept";
 
 /// Handshakes at one time, where it is not they that are measured.
 const AT_ONCE: usize = 16;
@@ -42,6 +45,8 @@ pub(crate) enum Heard {
     Reply(Bytes),
     /// What somebody published.
     Published(Bytes),
+    /// The topic is open.
+    Following,
 }
 
 /// One connection.
@@ -119,6 +124,46 @@ impl Line {
         match &mut self.speech {
             Speech::Raw(raw) => raw.publish(json, &mut self.waiting),
             Speech::Moorline(moorline) => moorline.publish(json)?,
+        }
+        Ok(())
+    }
+
+    /// Subscribes to the topic. Whoever is connected to the raw server hears everything.
+    pub(crate) async fn follow(&mut self) -> Result<()> {
+        let Speech::Moorline(moorline) = &mut self.speech else { return Ok(()) };
+        moorline.follow()?;
+        let mut heard = Vec::new();
+        while heard.is_empty() {
+            self.hear(&mut heard).await?;
+        }
+        ensure!(matches!(heard[..], [Heard::Following]), "the server said {heard:?}");
+        Ok(())
+    }
+
+    /// Publishes this JSON text to the topic. A Moorline server answers; the raw server does not.
+    pub(crate) fn append(&mut self, json: &Bytes) -> Result<()> {
+        match &mut self.speech {
+            Speech::Raw(raw) => raw.publish(json, &mut self.waiting),
+            Speech::Moorline(moorline) => moorline.append(TOPIC, json)?,
+        }
+        Ok(())
+    }
+
+    /// Publishes this JSON text to the topic that is kept, and wants to know when it is.
+    pub(crate) fn keep(&mut self, json: &Bytes) -> Result<()> {
+        match &mut self.speech {
+            Speech::Raw(raw) => raw.keep(json, &mut self.waiting),
+            Speech::Moorline(moorline) => moorline.append(KEPT, json)?,
+        }
+        Ok(())
+    }
+
+    /// Takes what the server has said already.
+    pub(crate) fn glance(&mut self, heard: &mut Vec<Heard>) -> Result<()> {
+        while let Some(message) = self.websocket.next().now_or_never() {
+            if let Message::Binary(message) = message.context("the server has closed a connection")?? {
+                self.handle(message, heard)?;
+            }
         }
         Ok(())
     }

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
             println!("{}", args::USAGE);
             Ok(())
         }
-        Ok(Args::Serve { subject, core }) => serve::run(subject, core),
+        Ok(Args::Serve { subject, core, data }) => serve::run(subject, core, data.as_deref()),
         Ok(Args::Run(run)) => bench(&run),
         Err(error) => Err(error),
     };

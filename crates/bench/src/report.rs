@@ -73,6 +73,7 @@ impl Report {
                 }
             };
             line("a second", &|figures| figures.per_second.map(|rate| format!("{rate:.0}")));
+            line("a commit", &|figures| figures.shared.map(|shared| format!("{shared:.1}")));
             line("µs p50 / p99", &|figures| {
                 figures.latency.map(|latency| format!("{:.0} / {:.0}", latency.p50, latency.p99))
             });
@@ -168,6 +169,9 @@ fn details(case: &Measured) -> serde_json::Value {
         let mut details = json!({ "cost": round(figures.cost) });
         if let Some(rate) = figures.per_second {
             details["per_second"] = json!(rate.round());
+        }
+        if let Some(shared) = figures.shared {
+            details["per_commit"] = json!(round(shared));
         }
         if let Some(latency) = figures.latency {
             details["p50_us"] = json!(latency.p50.round());

@@ -6,11 +6,18 @@ use std::{error::Error, fs, process::Command};
 
 type TestResult = Result<(), Box<dyn Error>>;
 
-const CASES: [&str; 8] = [
+const CASES: [&str; 15] = [
     "call-pipelined",
     "call-single",
     "fan-out-paced",
     "fan-out-saturated",
+    "topic-paced",
+    "topic-saturated",
+    "topic-paced-4k",
+    "topic-saturated-4k",
+    "durable-1",
+    "durable-8",
+    "durable-64",
     "connect",
     "connect-burst",
     "resume",
@@ -43,7 +50,13 @@ fn every_case_gives_figures_for_every_server() -> TestResult {
             if case != "idle" {
                 assert!(figures["per_second"].as_f64().is_some_and(|rate| rate > 0.0), "{case} {server}: {figures}");
             }
-            if !["idle", "call-pipelined", "fan-out-saturated"].contains(&case) {
+            if case.starts_with("durable") {
+                assert!(
+                    figures["per_commit"].as_f64().is_some_and(|shared| shared > 0.0),
+                    "{case} {server}: {figures}"
+                );
+            }
+            if !["idle", "call-pipelined"].contains(&case) && !case.contains("saturated") {
                 assert!(figures["p50_us"].as_f64() <= figures["p99_us"].as_f64(), "{case} {server}: {figures}");
                 assert!(figures["p50_us"].is_number(), "{case} {server}: {figures}");
             }

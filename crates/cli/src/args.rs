@@ -169,6 +169,10 @@ pub(crate) struct ServeFlags {
     /// Directory of static files to serve beside the WebSocket
     #[arg(long, value_name = "DIR")]
     pub(crate) public: Option<PathBuf>,
+
+    /// Make topics that are not declared, while this machine alone is let in, and say what to add to the configuration
+    #[arg(long)]
+    pub(crate) dev: bool,
 }
 
 #[derive(Debug, Subcommand)]

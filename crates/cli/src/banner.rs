@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, path::Path};
 
-use moorline_server::{Config, Summary, identity::Origin, protocol::key::KeyRole};
+use moorline_server::{ChannelCounts, Config, Summary, identity::Origin, protocol::key::KeyRole};
 use serde_json::json;
 use tracing_subscriber::fmt::{
     format::Writer,
@@ -57,6 +57,7 @@ impl Banner<'_> {
         line("auth", self.auth().to_owned());
         line("origins", self.origins());
         line("sealed", if summary.encryption { summary.suites.join(", ") } else { "no".to_owned() });
+        line("topics", self.topics());
         for warning in &summary.warnings {
             line("warning", warning.clone());
         }
@@ -99,6 +100,13 @@ impl Banner<'_> {
             "origins": summary.origins,
             "encryption": if summary.encryption { "on" } else { "off" },
             "suites": summary.suites,
+            "topics": {
+                "declared": summary.declared.topics,
+                "with_history": summary.declared.with_history,
+                "with_presence": summary.declared.with_presence,
+                "undeclared": summary.declared.undeclared,
+            },
+            "channels": summary.channels,
             "warnings": summary.warnings,
         });
         format!("{banner}\n")
@@ -154,6 +162,26 @@ impl Banner<'_> {
             "anonymous" => "anonymous: everybody, without signing in",
             other => other,
         }
+    }
+
+    fn topics(&self) -> String {
+        let ChannelCounts { topics: declared, with_history, with_presence, undeclared, .. } = self.summary.declared;
+        let mut text = match declared {
+            0 if !undeclared => "none: what is not declared does not exist".to_owned(),
+            0 => "none declared".to_owned(),
+            count => format!("{count} declared"),
+        };
+        // Writing to a text does not fail.
+        if let Some(file) = self.summary.channels.as_ref().filter(|_| with_history > 0) {
+            _ = write!(text, ", {with_history} with history in {}", file.display());
+        }
+        if with_presence > 0 {
+            _ = write!(text, ", {with_presence} with presence");
+        }
+        if undeclared {
+            text.push_str("; any other is made when it is asked for (--dev)");
+        }
+        text
     }
 
     fn origins(&self) -> String {

@@ -16,6 +16,7 @@ use crate::{
 /// Runs the server until a signal ends it.
 pub(crate) fn run(config: Option<&Path>, flags: ServeFlags) -> anyhow::Result<()> {
     let mut config = config.map_or_else(Config::load, Config::load_from)?;
+    let dev = flags.dev;
     flags.apply(&mut config);
     if let Some(public) = config.server.public.as_deref().filter(|public| !public.is_dir()) {
         bail!(
@@ -25,12 +26,12 @@ pub(crate) fn run(config: Option<&Path>, flags: ServeFlags) -> anyhow::Result<()
     }
     logging::start(&config.log)?;
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config, dev))
 }
 
 impl ServeFlags {
     fn apply(self, config: &mut Config) {
-        let Self { listen, data_dir, tls, public } = self;
+        let Self { listen, data_dir, tls, public, dev: _ } = self;
         config.tls.self_signed |= tls == Some(Tls::SelfSigned);
         let server = &mut config.server;
         server.listen = listen.unwrap_or(server.listen);
@@ -41,10 +42,11 @@ impl ServeFlags {
     }
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, dev: bool) -> anyhow::Result<()> {
     // Before the banner: who reads it may send one at once.
     let mut signals = Signals::catch().context("cannot catch signals")?;
-    let server = Server::builder().config(config.clone()).control().build().await?;
+    let builder = Server::builder().config(config.clone()).control();
+    let server = if dev { builder.dev() } else { builder }.build().await?;
     let banner = Banner { config: &config, summary: server.summary() };
     eprint!("{}", if logging::is_pretty(config.log.format) { banner.pretty() } else { banner.json() });
 

@@ -39,12 +39,12 @@ fn people_get_the_banner_as_lines() -> TestResult {
     command.env("MOORLINE__LOG__FORMAT", "pretty").env("MOORLINE__INTERNAL__LISTEN", "127.0.0.1:0");
     let mut child = command.stderr(Stdio::piped()).spawn()?;
     let stderr = BufReader::new(child.stderr.take().ok_or("no stderr")?);
-    let lines: Vec<String> = stderr.lines().map_while(Result::ok).take(9).collect();
+    let lines: Vec<String> = stderr.lines().map_while(Result::ok).take(10).collect();
     child.kill()?;
     child.wait()?;
     assert_eq!(lines[0], format!("moorline {}   defaults + 2 environment variables", env!("CARGO_PKG_VERSION")));
     let names: Vec<_> = lines[1..].iter().filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(names, ["listen", "internal", "control", "identity", "trust", "auth", "origins", "sealed"]);
+    assert_eq!(names, ["listen", "internal", "control", "identity", "trust", "auth", "origins", "sealed", "topics"]);
     assert!(lines[2].starts_with("internal  http://127.0.0.1:"), "{}", lines[2]);
     assert!(lines[3].ends_with("moorline-data/control.sock"), "{}", lines[3]);
     assert!(lines[4].ends_with("(made now, kept in moorline-data/identity)"), "{}", lines[4]);

@@ -118,6 +118,8 @@ test("the session is told before the state", async () => {
   assert.deepEqual(log.map(([name]) => name), ["onStatus", "onSession", "onStatus"]);
   assert.deepEqual(log[1][1], {
     id: "ab".repeat(16),
+    // SHA-256("moorline member" and sixteen bytes ab), the first eight bytes, computed apart.
+    member: "1c679f2584a66810",
     encryption: { suite: "off", trust: "none", serverKey: undefined },
     serverVersion: "test/1",
     limits: { maxMessage: 1024, maxCallsInFlight: 9, messagesPerSecond: 50, bytesPerSecond: undefined },

@@ -35,6 +35,8 @@ const FIELDS = {
 };
 export const BYE = 0x04, SEQ = 0x05, ACK = 0x06, PING = 0x07;
 export const CALL = 0x10, REPLY = 0x11, FAIL = 0x12, CANCEL = 0x13, NOTIFY = 0x14, VOLATILE = 0x15, ITEM = 0x16, CREDIT = 0x17, END = 0x18;
+export const OPEN = 0x20, OPENED = 0x21, UPDATE = 0x22, MEMBERS = 0x24, REQUEST = 0x25, CLOSE = 0x26, CLOSED = 0x27, SNAPSHOT = 0x28;
+export const DIRECT = 0x2b, VOLATILE_APPEND = 0x2c, VOLATILE_UPDATE = 0x2d;
 export const ASK = 0x01, KEYED = 0x02, STREAM = 0x04;
 
 /** `resumption` is field 7 (resumed, the last number received) or 8 (reset, the reason); neither is a new session. */
@@ -113,7 +115,7 @@ export function client({ options = {}, on = {} } = {}) {
   const host = Object.fromEntries(
     [
       "discover", "authorize", "onAuthenticated", "onWarning", "onStatus", "onSession", "onReset", "onConfirmed", "onRefused", "onRoom", "onSettled", "onItem", "onCall", "onCancelled",
-      "onCredit", "onMessage",
+      "onCredit", "onMessage", "onChannelOpened", "onUpdate", "onSnapshot", "onVolatile", "onDirect", "onMembers", "onChannelClosed",
     ].map((name) => [name, heard(name)]),
   );
   host.openSocket = (url, protocols) => {

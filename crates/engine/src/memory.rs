@@ -72,7 +72,7 @@ impl MemoryEngine {
     }
 
     /// Another engine with the same channels, that goes its own way from here and tells nobody: a disk as it was once.
-    #[cfg(feature = "testing")]
+    #[cfg(feature = "simulation")]
     pub fn copy(&self, seed: [u8; 32]) -> Self {
         let state = self.state();
         Self(Mutex::new(State {

@@ -494,6 +494,27 @@ fn who_follows_no_longer_is_told_nothing_more() {
     assert_eq!(scene.heard(), Vec::<String>::new());
 }
 
+/// A newer connection took the session of one that was still open, and nobody was told that the channels of the older
+/// were not open any more. The handles of the newer begin from 1 again: what had been read for a channel of the older
+/// could be told of another one, and the server's list of followers grew with each such connection.
+#[test]
+fn regression_a_connection_that_loses_its_session_closes_its_channels() {
+    let mut scene = Scene::connected(Beginning::Newest(10));
+    scene.follow("room");
+    scene.follow("other");
+    assert_eq!(scene.open.len(), 2);
+    assert!(scene.server.as_mut().unwrap().take_session().is_some());
+    loop {
+        match scene.server.as_mut().unwrap().poll_output() {
+            ServerOutput::Event(ServerEvent::Channel(wish)) => scene.wish(*wish),
+            ServerOutput::CloseSocket(code) => break assert_eq!(code, Code::SUPERSEDED),
+            ServerOutput::Event(_) | ServerOutput::Transmit(_) => {}
+            ServerOutput::Wait(_) => panic!("the older socket is closed"),
+        }
+    }
+    assert!(scene.open.is_empty());
+}
+
 #[test]
 fn a_slow_client_costs_what_one_page_costs_and_hears_everything() {
     let mut scene = Scene::connected(Beginning::Newest(10));

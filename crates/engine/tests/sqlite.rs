@@ -3,7 +3,7 @@
 #![cfg(feature = "sqlite")]
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use std::{path::Path, sync::Arc};
+use std::{future::poll_fn, path::Path, sync::Arc, task::Poll};
 
 use bytes::Bytes;
 use moorline_engine::{
@@ -124,4 +124,28 @@ fn what_is_no_database_is_refused() {
     std::fs::write(&path, "something else altogether, and long enough to have a header".repeat(10)).unwrap();
     assert!(matches!(SqliteEngine::open(&path, [1; 32]), Err(OpenError::Sqlite(_))));
     assert!(matches!(SqliteEngine::open(&directory.path().join("no/such"), [1; 32]), Err(OpenError::Sqlite(_))));
+}
+
+/// tokio lets a task do so much in one go: of many appends in one task it put off those beyond that, and woke the last of
+/// them first. So what one client had published in a burst was kept in another order.
+#[tokio::test]
+async fn regression_appends_are_kept_in_the_order_in_which_they_were_begun() {
+    const BURST: usize = 400;
+    let directory = TempDir::new().unwrap();
+    let (engine, log) = (open(&directory), log());
+    let mut appends: Vec<_> = (0..BURST).map(|n| engine.append(&log, entry(&n.to_string()))).collect();
+    let mut waiting = Vec::new();
+    for mut append in appends.drain(..) {
+        let polled = poll_fn(|context| Poll::Ready(append.as_mut().poll(context))).await;
+        match polled {
+            Poll::Ready(appended) => drop(appended.unwrap()),
+            Poll::Pending => waiting.push(append),
+        }
+    }
+    while let Some(last) = waiting.pop() {
+        last.await.unwrap();
+    }
+    let page = engine.read(&log, Range::Oldest, Limit { entries: BURST, ..Limit::default() }).await.unwrap();
+    let kept: Vec<_> = page.entries.iter().map(|entry| String::from_utf8_lossy(&entry.content).into_owned()).collect();
+    assert_eq!(kept, (0..BURST).map(|n| n.to_string()).collect::<Vec<_>>());
 }

@@ -332,7 +332,11 @@ impl ClientEndpoint {
     /// How full its queues are.
     #[cfg(feature = "testing")]
     pub fn inspect(&self) -> crate::testing::Inspection {
-        self.session.inspect()
+        let mut inspection = self.session.inspect();
+        if let Phase::Connected { connection, .. } = &self.phase {
+            connection.inspect(&mut inspection);
+        }
+        inspection
     }
 
     /// Makes it say at the next resumption that it has received no more than this.

@@ -145,6 +145,13 @@ impl Connection {
         Self { link, heartbeat, updates: Updates::default(), assembly: Assembly::default() }
     }
 
+    /// How full it is.
+    #[cfg(feature = "testing")]
+    pub(crate) fn inspect(&self, inspection: &mut crate::testing::Inspection) {
+        inspection.update_bytes = self.updates.bytes;
+        inspection.channel_partial = self.assembly.is_partial();
+    }
+
     /// Opens a record: its frames, still in one piece.
     pub(crate) fn open(&mut self, now: Timestamp, record: Bytes) -> Result<Bytes, Violation> {
         let plaintext = self.link.open(record)?;

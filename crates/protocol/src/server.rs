@@ -391,13 +391,18 @@ impl ServerEndpoint {
     /// Bytes that wait in the channels that the client has open, about.
     #[cfg(feature = "testing")]
     pub fn waiting_in_channels(&self) -> usize {
-        self.channels.waiting()
+        self.channels.waiting_in_all()
     }
 
     /// How full its queues are.
     #[cfg(feature = "testing")]
     pub fn inspect(&self) -> crate::testing::Inspection {
-        self.session.inspect()
+        let mut inspection = self.session.inspect();
+        if let Phase::Connected(connection) = &self.phase {
+            connection.inspect(&mut inspection);
+        }
+        inspection.channel_waiting = self.channels.waiting();
+        inspection
     }
 
     /// Makes it say at the next resumption that it has received no more than this.
@@ -588,7 +593,7 @@ impl ServerEndpoint {
         self.session.disconnect();
         self.congested = false;
         (self.expires, self.authenticating) = (None, None);
-        self.channels = Channels::default();
+        self.close_channels();
         self.phase = Phase::Parked { until: now + self.config.resume_window };
         self.event(ServerEvent::Parked(because));
     }
@@ -596,7 +601,7 @@ impl ServerEndpoint {
     /// Settles what is open and tells the application that it is over.
     fn end(&mut self, ended: Ended) {
         self.phase = Phase::Closed;
-        self.channels = Channels::default();
+        self.close_channels();
         let undelivered = self.session.undelivered();
         for id in self.session.abandon() {
             self.event(ServerEvent::Peer(PeerEvent::Cancelled(id)));

@@ -169,4 +169,10 @@ pub struct Inspection {
     pub asked: usize,
     /// Calls of the other side that are not answered.
     pub serving: usize,
+    /// Whether a large entry or snapshot of a channel has come in part.
+    pub channel_partial: bool,
+    /// What is told of channels and waits for a record, in bytes.
+    pub update_bytes: usize,
+    /// What waits in the fullest of the channels that are open, entries and bytes.
+    pub channel_waiting: (usize, usize),
 }

@@ -38,26 +38,29 @@ use crate::{
     },
     audit::Audit,
     channels::Channels,
-    config::Config,
+    config::{Config, Place},
+    configured,
     data_dir::check_not_served,
     handler::{BoxedHandler, Running, States},
     headers,
     http::{Issuing, Warnings},
     identity,
     internal::{self, Internal},
+    key_value::Namespaces,
     limits,
     metrics::{Meter, Metrics},
     once::Once,
     policy::{Declarations, Policy},
     published::Published,
     router::{Router, Served},
-    server::Summary,
+    server::{ChannelCounts, Summary},
     shared::Shared,
     status::{Callback, Life, ServerStatus},
     store::StorePolicy,
     stream::{BoxedStream, StreamHandler},
     tasks::{Owner, Tasks},
     topic::TopicPolicy,
+    undeclared::Undeclared,
 };
 
 /// Collects what a server is made of: configuration, state, handlers.
@@ -69,9 +72,11 @@ pub struct ServerBuilder {
     identity: Option<Identity>,
     internal: Option<SocketAddr>,
     control: bool,
+    dev: bool,
     states: States,
     router: Router,
     declared: Declarations,
+    namespaces: Namespaces,
     /// The first channel that was declared wrong.
     wrong_channel: Option<(Kind, String, InvalidPattern)>,
     auth: Option<Arc<dyn AuthHandler>>,
@@ -118,6 +123,15 @@ impl ServerBuilder {
         self
     }
 
+    /// Helps while a program is being written: in open mode, so for this machine alone, a topic that nobody has declared is
+    /// made when it is asked for, with presence and without history, and the log says what to add to the configuration.
+    /// Elsewhere such a topic does not exist, whether this is set or not.
+    #[must_use]
+    pub fn dev(mut self) -> Self {
+        self.dev = true;
+        self
+    }
+
     /// Ends TLS itself, with this certificate and its rules; clients then use `https://` and `wss://`.
     ///
     /// A client has `timeouts.tls_accept` for its handshake.
@@ -156,6 +170,15 @@ impl ServerBuilder {
         self
     }
 
+    /// Keeps values of the application's in a namespace, which handlers take as
+    /// [`KeyValue<N>`](crate::KeyValue): see [`crate::key_value`]. They are in the data directory under the namespace, so
+    /// that `N` may be called otherwise later.
+    #[must_use]
+    pub fn key_value<N: 'static>(mut self, namespace: &str) -> Self {
+        self.namespaces.declare::<N>(namespace, &mut self.states);
+        self
+    }
+
     /// Answers calls of this name.
     #[must_use]
     pub fn handler<Args>(mut self, name: &str, handler: impl Handler<Args, Future = Running>) -> Self {
@@ -174,7 +197,8 @@ impl ServerBuilder {
     }
 
     /// Has topics of this pattern: `room:{id}` is about `room:1` and `room:2`. Where several patterns are about one name,
-    /// the one that says most of it counts.
+    /// the one that says most of it counts; two that are about the same names are an error, also where one of them stands
+    /// in the configuration.
     #[must_use]
     pub fn topic(mut self, pattern: &str, policy: TopicPolicy) -> Self {
         self.declare(Kind::Topic, pattern, policy.0);
@@ -190,7 +214,7 @@ impl ServerBuilder {
 
     fn declare(&mut self, kind: Kind, pattern: &str, policy: Policy) {
         match Pattern::parse(pattern) {
-            Ok(pattern) => self.declared.insert(kind, pattern, policy),
+            Ok(pattern) => self.declared.insert(kind, pattern, policy, Place::Program),
             Err(error) => _ = self.wrong_channel.get_or_insert_with(|| (kind, pattern.to_owned(), error)),
         }
     }
@@ -274,16 +298,33 @@ impl ServerBuilder {
 
     async fn put_together(self, life: Life) -> Result<Server, Error> {
         let ends_tls = self.ends_tls();
-        let Self { config, identity, internal, control, states, router, declared, auth, jwt, metrics, .. } = self;
+        let Self {
+            config,
+            identity,
+            internal,
+            control,
+            states,
+            router,
+            mut declared,
+            namespaces,
+            auth,
+            jwt,
+            metrics,
+            ..
+        } = self;
         #[cfg(feature = "tls")]
         let tls = self.tls;
+        if let Some(error) = namespaces.error() {
+            return Err(Error::Namespace(error.clone()));
+        }
         router.check(&states)?;
         if let Some((kind, pattern, error)) = self.wrong_channel {
             return Err(Error::InvalidChannel { kind, pattern, error: error.to_string() });
         }
-        if let Some((kind, pattern, error)) = declared.error() {
-            return Err(Error::InvalidChannel { kind, pattern: pattern.to_owned(), error: error.to_owned() });
+        for section in &config.topics {
+            declared.insert(Kind::Topic, section.pattern.clone(), configured::topic(section)?.0, section.place.clone());
         }
+        declared.check()?;
         let address = config.server.listen;
         let tokens = match (TokenVerifier::new(&config)?, &jwt) {
             (Some(tokens), Some(jwt)) => Some(Arc::new(tokens.for_program(jwt))),
@@ -295,6 +336,10 @@ impl ServerBuilder {
         let access = Access::new(&config, address, asks)?;
         if config.server.proxy_protocol && config.server.trusted_proxies.is_empty() {
             return Err(Error::NoTrustedProxies);
+        }
+        let is_closed = self.dev && !access.is_open();
+        if self.dev && access.is_open() {
+            declared.make_undeclared(Undeclared::new(config.source.file.clone()));
         }
         let everybody = match (access.is_open(), config.auth.anonymous) {
             (true, _) => Some(Scopes::All),
@@ -316,7 +361,8 @@ impl ServerBuilder {
         }
         let needed = config.server.encryption && identity.is_none() && own;
         let mut unavailable = None;
-        let needed = needed || config.tls.self_signed || declared.any_is_durable();
+        let keeps = declared.any_is_durable() || !namespaces.is_empty();
+        let needed = needed || config.tls.self_signed || keeps;
         if let Some(public) = &config.server.public {
             check_not_served(&config.server.data_dir, public)?;
         }
@@ -368,14 +414,16 @@ impl ServerBuilder {
         }
         let mut epoch = [0; 8];
         getrandom::fill(&mut epoch).map_err(|_| Error::NoEntropy)?;
-        let durable = match (declared.any_is_durable(), &data_dir) {
+        let durable = match (keeps, &data_dir) {
             (true, Some(directory)) => {
                 let path = directory.path().join("channels.sqlite");
                 let opened = SqliteEngine::open(&path, seed()?);
-                Some(Arc::new(opened.map_err(|error| Error::Engine { path, error })?) as Arc<dyn Engine>)
+                let engine = opened.map_err(|error| Error::Engine { path: path.clone(), error })?;
+                Some((path, Arc::new(engine) as Arc<dyn Engine>))
             }
             (true, None) | (false, _) => None,
         };
+        let (channels_file, durable) = durable.unzip();
         let channels = Arc::new(Channels::new(Arc::new(MemoryEngine::new(seed()?)), durable));
         tasks.spawn(sweep(channels.clone(), tasks.clone()));
         let mut endpoint = endpoint_config(&config, encryption, Epoch(epoch));
@@ -384,6 +432,10 @@ impl ServerBuilder {
         let mut summary = summary(&config, &published, &access, (address, internal_address), identity_origin);
         summary.auth = gate.ways();
         summary.tls = ends_tls;
+        (summary.declared, summary.channels) = (declared.counts(), channels_file);
+        if is_closed {
+            summary.warnings.push(CLOSED_DEV.into());
+        }
         #[cfg(feature = "tls")]
         if let Some(tls) = &certificate {
             summary.certificate = Some(tls.certificate());
@@ -466,6 +518,9 @@ async fn sweep(channels: Arc<Channels>, tasks: Tasks) {
         }
     }
 }
+
+/// Of development without open mode.
+const CLOSED_DEV: &str = "topics that are not declared do not exist in spite of --dev: it makes them only while this machine alone is let in";
 
 /// How often what is too old is dropped.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -551,6 +606,8 @@ fn summary(
         identity_origin,
         origins: access.origins(),
         auth: String::new(),
+        declared: ChannelCounts::default(),
+        channels: None,
         warnings,
     }
 }

@@ -14,14 +14,17 @@
 //!    `/etc/moorline/moorline.toml`. Relative paths in it are relative to it, those elsewhere to the working directory;
 //! 4. the defaults.
 //!
-//! What is not known is an error that names the nearest known, in the file with line and column.
+//! What is not known is an error that names the nearest known, in the file with line and column. Tables that the file
+//! names itself (`[topics."room:{id}"]`) have no variables.
 
 mod auth;
+mod channels;
 mod date;
 mod environment;
 mod error;
 mod file;
 mod keys;
+mod named;
 mod network;
 mod origin;
 mod quantity;
@@ -46,7 +49,9 @@ use moorline_protocol::{
 };
 
 pub use auth::{AuthSection, IssueSection, JwksUrl, JwtAlgorithm, JwtSection};
-pub use error::{ConfigError, KeyName, Place, Problem, Quantity, SyntaxError};
+pub use channels::{GuardSection, HistorySection, PublishSection, TopicSection};
+pub use error::{ConfigError, KeyName, Place, Problem, Quantity, SyntaxError, TableName};
+pub(crate) use named::Quoted;
 pub use network::{InvalidNetwork, Network};
 pub use origin::{InvalidOrigin, WebOrigin};
 pub use secret::Secret;
@@ -79,6 +84,8 @@ pub struct Config {
     pub heartbeat: HeartbeatSection,
     /// `[session]`: what outlives a connection.
     pub session: SessionSection,
+    /// `[topics."PATTERN"]`: the topics that there are, beside those that the program declares.
+    pub topics: Vec<TopicSection>,
     /// `[log]`: what is logged, for the program that sets up logging; the library does not.
     pub log: LogSection,
     /// Where all this comes from, for the banner.

@@ -3,10 +3,15 @@
 use std::{fmt, io, net::SocketAddr, path::PathBuf};
 
 use moorline_engine::OpenError;
-use moorline_protocol::{channel::Kind, scope::InvalidScopes};
+use moorline_protocol::{channel::Kind, pattern::Pattern, scope::InvalidScopes};
 
 use crate::{
-    DataDirError, access::SharedKeyError, config::ConfigError, identity::IdentityError, token::TokenSettingError,
+    DataDirError,
+    access::SharedKeyError,
+    config::{ConfigError, Place},
+    identity::IdentityError,
+    key_value::NamespaceError,
+    token::TokenSettingError,
 };
 
 /// Why a server does not start or ends.
@@ -70,6 +75,17 @@ pub enum Error {
         /// What is wrong.
         error: String,
     },
+    /// Two declarations are about the same topics: what they say, and where they stand.
+    ChannelTwice(Kind, Box<[(Pattern, Place); 2]>),
+    /// The file with the schema of a topic's messages does not do.
+    Schema {
+        /// Where the topic is declared.
+        place: Place,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: SchemaProblem,
+    },
     /// The file that has the channels could not be opened.
     Engine {
         /// Which file.
@@ -84,6 +100,27 @@ pub enum Error {
         /// The type of the state.
         state: &'static str,
     },
+    /// A handler takes values of a namespace that was not declared.
+    MissingNamespace {
+        /// The handler.
+        handler: String,
+        /// The type of the namespace.
+        namespace: &'static str,
+    },
+    /// A namespace was declared wrong.
+    Namespace(NamespaceError),
+}
+
+/// What is wrong with the file of a schema.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SchemaProblem {
+    /// It cannot be read.
+    Unreadable(io::Error),
+    /// It is not JSON.
+    NotJson(serde_json::Error),
+    /// It is no JSON Schema, for this reason.
+    NotASchema(Box<str>),
 }
 
 /// What would let others than this machine into an open server.
@@ -150,10 +187,45 @@ impl fmt::Display for Error {
             Self::InvalidChannel { kind, pattern, error } => {
                 write!(formatter, "the {} {pattern:?}: {error}", kind.name())
             }
+            Self::ChannelTwice(kind, twice) => {
+                let kind = kind.name();
+                let [(one, first), (other, second)] = &**twice;
+                match one == other {
+                    true => write!(formatter, "the {kind} {one} is declared twice")?,
+                    false => write!(formatter, "the {kind}s {one} and {other} are about the same names")?,
+                }
+                write!(formatter, ": {} and {}; leave one out", Declared(first), Declared(second))
+            }
+            Self::Schema { place, path, problem } => {
+                write!(formatter, "{place}: publish.schema_file: {} ", path.display())?;
+                match problem {
+                    SchemaProblem::Unreadable(_) => formatter.write_str("cannot be read"),
+                    SchemaProblem::NotJson(error) => write!(formatter, "is not JSON: {error}"),
+                    SchemaProblem::NotASchema(error) => write!(formatter, "is no JSON Schema: {error}"),
+                }
+            }
             Self::Engine { path, error } => write!(formatter, "the channels in {}: {error}", path.display()),
+            Self::MissingNamespace { handler, namespace } => write!(
+                formatter,
+                "the handler {handler:?} takes KeyValue<{namespace}>, which is not declared: \
+                 ServerBuilder::key_value::<{namespace}>(\"…\")"
+            ),
+            Self::Namespace(error) => error.fmt(formatter),
             Self::MissingState { handler, state } => {
                 write!(formatter, "the handler {handler:?} takes State<{state}>, which with_state was not given")
             }
+        }
+    }
+}
+
+/// Where something is declared.
+struct Declared<'a>(&'a Place);
+
+impl fmt::Display for Declared<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Place::Program => formatter.write_str("by the program"),
+            place => write!(formatter, "at {place}"),
         }
     }
 }
@@ -170,6 +242,7 @@ impl std::error::Error for Error {
             Self::Tls(error) => error.source(),
             Self::Listen { source, .. } => Some(source),
             Self::Engine { error, .. } => error.source(),
+            Self::Schema { problem: SchemaProblem::Unreadable(error), .. } => Some(error),
             Self::ListenTwice(_)
             | Self::OpenToOthers { .. }
             | Self::TlsNotBuilt
@@ -181,6 +254,10 @@ impl std::error::Error for Error {
             | Self::AnonymousScopes(_)
             | Self::InvalidGuard { .. }
             | Self::InvalidChannel { .. }
+            | Self::ChannelTwice(..)
+            | Self::Schema { .. }
+            | Self::Namespace(_)
+            | Self::MissingNamespace { .. }
             | Self::MissingState { .. } => None,
         }
     }

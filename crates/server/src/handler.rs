@@ -51,7 +51,7 @@ impl States {
         self.0.insert(TypeId::of::<T>(), Box::new(state));
     }
 
-    fn get<T: Clone + 'static>(&self) -> Option<T> {
+    pub(crate) fn get<T: Clone + 'static>(&self) -> Option<T> {
         self.0.get(&TypeId::of::<T>()).and_then(|state| state.downcast_ref::<T>()).cloned()
     }
 
@@ -64,6 +64,21 @@ impl States {
 pub struct StateType {
     id: TypeId,
     pub(crate) name: &'static str,
+    pub(crate) given_by: GivenBy,
+}
+
+/// What gives a server a state.
+#[derive(Clone, Copy)]
+pub(crate) enum GivenBy {
+    WithState,
+    KeyValue,
+}
+
+impl StateType {
+    /// A namespace, which is kept as a `T`, and is that of the type of this name.
+    pub(crate) fn namespace<T: 'static>(name: &'static str) -> Self {
+        Self { id: TypeId::of::<T>(), name, given_by: GivenBy::KeyValue }
+    }
 }
 
 /// Something that a handler takes.
@@ -159,7 +174,7 @@ impl<T: Clone + Send + Sync + 'static> FromCall for State<T> {
     }
 
     fn state() -> Option<StateType> {
-        Some(StateType { id: TypeId::of::<T>(), name: type_name::<T>() })
+        Some(StateType { id: TypeId::of::<T>(), name: type_name::<T>(), given_by: GivenBy::WithState })
     }
 }
 

@@ -49,6 +49,7 @@ mod audit;
 mod builder;
 mod channels;
 pub mod config;
+mod configured;
 mod connection;
 pub mod control;
 mod data_dir;
@@ -59,6 +60,7 @@ mod headers;
 mod http;
 pub mod identity;
 mod internal;
+pub mod key_value;
 mod limits;
 mod listener;
 mod metrics;
@@ -84,20 +86,22 @@ pub mod testing;
 pub mod tls;
 pub mod token;
 mod topic;
+mod undeclared;
 
 pub use access::{Admit, Attempt, AuthHandler, Guard, Jwt, Principal, SharedKeyError, WayIn};
 pub use builder::ServerBuilder;
 pub use config::Config;
 pub use data_dir::{DataDir, DataDirError};
-pub use error::{Error, OpenTo};
+pub use error::{Error, OpenTo, SchemaProblem};
 pub use fail::Fail;
 pub use handler::{Auth, CallName, Handler, Json, State};
+pub use key_value::{KeyValue, KeyValueError};
 pub use limits::{Rate, per_minute, per_second};
 pub use moorline_protocol as protocol;
 pub use peer::{Items, Peer, SendError};
 pub use peers::Peers;
 pub use restrict::{Restrict, Restricted};
-pub use server::{Server, Summary};
+pub use server::{ChannelCounts, Server, Summary};
 pub use session::Departure;
 pub use status::ServerStatus;
 pub use store::{MAX_VALUE, StoreContents, StorePolicy, Stores};
@@ -116,7 +120,7 @@ pub mod prelude {
     pub use bytes::Bytes;
 
     pub use crate::{
-        Attempt, Auth, Config, Fail, Json, Jwt, Peer, Peers, Principal, Restrict, Server, ServerBuilder, State,
-        StorePolicy, Stores, TopicPolicy, Topics, per_minute, per_second,
+        Attempt, Auth, Config, Fail, Json, Jwt, KeyValue, Peer, Peers, Principal, Restrict, Server, ServerBuilder,
+        State, StorePolicy, Stores, TopicPolicy, Topics, per_minute, per_second,
     };
 }

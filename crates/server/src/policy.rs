@@ -5,7 +5,7 @@ use std::sync::Arc;
 use moorline_engine::Retention;
 use moorline_protocol::{channel::Kind, frame::RequestKind, pattern::Pattern, scope::Verb};
 
-use crate::{Guard, limits::Turns};
+use crate::{Error, Guard, config::Place, limits::Turns, server::ChannelCounts, undeclared::Undeclared};
 
 /// What channels of a pattern are like, whatever their kind.
 #[derive(Clone, Debug, Default)]
@@ -72,42 +72,80 @@ impl Policy {
 /// Channels of one pattern.
 pub(crate) struct Declared {
     pub(crate) policy: Policy,
+    /// Where it is declared: the configuration, otherwise the program.
+    place: Place,
     /// How often one may add to them.
     pub(crate) turns: Option<Turns>,
 }
 
 impl Declared {
     pub(crate) fn new(policy: Policy) -> Self {
-        let turns = policy.write.turns();
-        Self { policy, turns }
+        Self { turns: policy.write.turns(), policy, place: Place::Program }
     }
 }
 
 /// Which channels there are.
 #[derive(Default)]
-pub(crate) struct Declarations(Vec<(Kind, Pattern, Arc<Declared>)>);
+pub(crate) struct Declarations {
+    by_pattern: Vec<(Kind, Pattern, Arc<Declared>)>,
+    /// The first two that are about the same names, where they stand.
+    twice: Option<(Kind, [(Pattern, Place); 2])>,
+    /// What makes topics that nobody has declared.
+    undeclared: Option<Undeclared>,
+}
 
 impl Declarations {
-    pub(crate) fn insert(&mut self, kind: Kind, pattern: Pattern, policy: Policy) {
-        self.0.push((kind, pattern, Arc::new(Declared::new(policy))));
+    pub(crate) fn insert(&mut self, kind: Kind, pattern: Pattern, policy: Policy, place: Place) {
+        let is_same =
+            |(of, other, _): &&(Kind, Pattern, _)| *of == kind && other.covers(&pattern) && pattern.covers(other);
+        if let Some((_, other, declared)) = self.by_pattern.iter().find(is_same) {
+            let other = (other.clone(), declared.place.clone());
+            self.twice.get_or_insert_with(|| (kind, [other, (pattern.clone(), place.clone())]));
+        }
+        self.by_pattern.push((kind, pattern, Arc::new(Declared { place, ..Declared::new(policy) })));
         // The more a pattern says of a name, the earlier it is asked.
-        self.0.sort_by(|(_, one, _), (_, other, _)| other.specificity(one));
+        self.by_pattern.sort_by(|(_, one, _), (_, other, _)| other.specificity(one));
     }
 
     pub(crate) fn find(&self, kind: Kind, name: &str) -> Option<&Arc<Declared>> {
-        let found = self.0.iter().find(|(of, pattern, _)| *of == kind && pattern.matches(name));
-        found.map(|(_, _, declared)| declared)
+        let found = self.by_pattern.iter().find(|(of, pattern, _)| *of == kind && pattern.matches(name));
+        let made = || if kind == Kind::Topic { self.undeclared.as_ref()?.find(name) } else { None };
+        found.map(|(_, _, declared)| declared).or_else(made)
+    }
+
+    /// Has topics that are not declared made when they are asked for.
+    pub(crate) fn make_undeclared(&mut self, undeclared: Undeclared) {
+        self.undeclared = Some(undeclared);
+    }
+
+    /// How many there are, for the banner.
+    pub(crate) fn counts(&self) -> ChannelCounts {
+        let count = |of: Kind, is: fn(&Policy) -> bool| {
+            self.by_pattern.iter().filter(|(kind, _, one)| *kind == of && is(&one.policy)).count()
+        };
+        ChannelCounts {
+            topics: count(Kind::Topic, |_| true),
+            with_history: count(Kind::Topic, Policy::is_durable),
+            with_presence: count(Kind::Topic, |policy| policy.presence),
+            undeclared: self.undeclared.is_some(),
+            stores: count(Kind::Store, |_| true),
+        }
     }
 
     pub(crate) fn any_is_durable(&self) -> bool {
-        self.0.iter().any(|(_, _, declared)| declared.policy.is_durable())
+        self.by_pattern.iter().any(|(_, _, declared)| declared.policy.is_durable())
     }
 
-    /// The first that is declared wrong.
-    pub(crate) fn error(&self) -> Option<(Kind, &str, &str)> {
-        self.0.iter().find_map(|(kind, pattern, declared)| {
-            let error = declared.policy.error()?;
-            Some((*kind, pattern.as_str(), error))
+    /// Finds at the start what was declared wrong.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if let Some((kind, twice)) = &self.twice {
+            return Err(Error::ChannelTwice(*kind, Box::new(twice.clone())));
+        }
+        self.by_pattern.iter().try_for_each(|(kind, pattern, declared)| match declared.policy.error() {
+            Some(error) => {
+                Err(Error::InvalidChannel { kind: *kind, pattern: pattern.to_string(), error: error.to_owned() })
+            }
+            None => Ok(()),
         })
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     Error, Guard,
-    handler::{BoxedHandler, StateType, States},
+    handler::{BoxedHandler, GivenBy, StateType, States},
     limits::Turns,
     stream::BoxedStream,
 };
@@ -119,7 +119,13 @@ impl<H: Declared> Table<H> {
 
 fn check_states(name: &str, handler: &impl Declared, states: &States) -> Result<(), Error> {
     match handler.states().iter().find(|state| !states.has(state)) {
-        Some(state) => Err(Error::MissingState { handler: name.to_owned(), state: state.name }),
+        Some(state) => {
+            let (handler, name) = (name.to_owned(), state.name);
+            Err(match state.given_by {
+                GivenBy::WithState => Error::MissingState { handler, state: name },
+                GivenBy::KeyValue => Error::MissingNamespace { handler, namespace: name },
+            })
+        }
         None => Ok(()),
     }
 }

@@ -2,11 +2,14 @@
 
 use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use moorline_protocol::key::{KeyRole, ServerKey};
+use moorline_protocol::{
+    key::{KeyRole, ServerKey},
+    subject::Tenant,
+};
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
-    DataDir, Error, Peers, ServerBuilder, http, identity,
+    DataDir, Error, KeyValue, Peers, ServerBuilder, http, identity,
     internal::Internal,
     listener,
     shared::Shared,
@@ -72,8 +75,28 @@ pub struct Summary {
     /// The ways in: `jwt`, `auth handler`, `shared key`; `open` (this machine, everybody), `anonymous` (everybody) or `guests`
     /// (who may use what skips all this).
     pub auth: String,
+    /// The channels that are declared.
+    pub declared: ChannelCounts,
+    /// The file with everything of channels that is kept, where anything is.
+    pub channels: Option<PathBuf>,
     /// What an operator should look at.
     pub warnings: Vec<String>,
+}
+
+/// How many declarations of channels there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChannelCounts {
+    /// Of topics, by the program and by the configuration.
+    pub topics: usize,
+    /// Those whose messages are kept over restarts.
+    pub with_history: usize,
+    /// Those that tell who is there.
+    pub with_presence: usize,
+    /// Whether any other topic is made when it is asked for: see [`ServerBuilder::dev`].
+    pub undeclared: bool,
+    /// Of stores.
+    pub stores: usize,
 }
 
 impl Server {
@@ -100,6 +123,11 @@ impl Server {
     /// Everybody who is connected, for code outside of handlers.
     pub fn peers(&self) -> Peers {
         self.shared.peers.clone()
+    }
+
+    /// The values of a tenant in a namespace, for code outside of handlers; `None` where it is not declared.
+    pub fn key_value<N: 'static>(&self, tenant: Tenant) -> Option<KeyValue<N>> {
+        KeyValue::of(&self.shared.states, self.shared.channels.engine(true), &tenant)
     }
 
     /// Where it is in its life, for whoever watches it.

@@ -419,6 +419,8 @@ impl Driver {
         };
         // The older socket hears that it is superseded.
         self.drain_endpoint();
+        // The newer one has handles of its own, which begin from 1 again: nothing that was read for the older may come.
+        self.opened.disconnect();
         let Newcomer { websocket, mut endpoint, arrival, entry, address, place } = newcomer;
         match endpoint.resume(now, wall_clock(), saved, entry.admission(SystemTime::now())) {
             Ok(()) => {

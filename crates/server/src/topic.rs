@@ -30,6 +30,9 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct TopicPolicy(pub(crate) Policy);
 
+/// Bytes of messages that a history has unless it says otherwise.
+const HISTORY_BYTES: u64 = 64 << 20;
+
 impl TopicPolicy {
     /// No history beyond what who was away for a moment needs: 120 s and 1 MiB, in memory. No members.
     pub fn new() -> Self {
@@ -39,8 +42,13 @@ impl TopicPolicy {
     /// Keeps so many messages, no longer than `age`, and no more than 64 MiB of them, over restarts too: what is
     /// published is on the disk before its publisher is told so.
     #[must_use]
-    pub fn history(mut self, count: u64, age: Duration) -> Self {
-        self.0.kept = Some(Retention { entries: count, bytes: 64 << 20, age });
+    pub fn history(self, count: u64, age: Duration) -> Self {
+        self.keep(Retention { entries: count, bytes: HISTORY_BYTES, age })
+    }
+
+    /// Keeps as much as this says.
+    pub(crate) fn keep(mut self, retention: Retention) -> Self {
+        self.0.kept = Some(retention);
         self
     }
 

@@ -44,6 +44,14 @@ pub(crate) enum Later {
     Cancel(Who, CallId),
     /// A fault is over.
     Uncongest(usize, End),
+    /// The server does what it has in hand for channels.
+    Job(u64),
+    /// The session on a socket hears of new entries.
+    Hear(usize),
+    /// Sessions are told where their channels end.
+    TellEnds,
+    /// A client tries to follow a channel that it was not let follow.
+    FollowAgain(usize, usize),
     Heal,
 }
 

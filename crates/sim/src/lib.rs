@@ -11,7 +11,9 @@
 //! target. `docs/SIMULATION.md` tells what is modelled and numbers the invariants.
 //!
 //! ```
-//! let outcome = moorline_sim::run(&moorline_sim::script::Script::draw(1, false));
+//! use moorline_sim::script::{Flavour, Script};
+//!
+//! let outcome = moorline_sim::run(&Script::draw(1, Flavour::Clear));
 //! assert_eq!(outcome.broken, None);
 //! ```
 

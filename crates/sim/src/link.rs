@@ -102,6 +102,8 @@ fn damaged(record: &Bytes) -> Bytes {
 pub(crate) struct Socket {
     pub(crate) client: usize,
     pub(crate) id: SocketId,
+    /// The server's run that it reached.
+    pub(crate) run: usize,
     pub(crate) client_open: bool,
     pub(crate) server_open: bool,
     pub(crate) up: Pipe,
@@ -123,6 +125,7 @@ impl Socket {
         Self {
             client,
             id,
+            run: 0,
             client_open: true,
             server_open: false,
             up: Pipe::default(),

@@ -1,7 +1,7 @@
-//! Runs seeds, on every processor there is: `moorline-sim FIRST COUNT NOISE`.
+//! Runs seeds, on every processor there is: `moorline-sim FIRST COUNT NOISE CHANNELS`, so many of each flavour.
 //!
 //! For `cargo xtask sim`, which draws the progress. Lines on standard output: `ran N` now and then, `broken ...`,
-//! `counters ...` and `done` at the end.
+//! `counter ...` and `done` at the end.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -17,7 +17,7 @@ use moorline_sim::{
     broken::Broken,
     counters::{COUNTERS, Counters},
     digest, run,
-    script::Script,
+    script::{Flavour, Script},
     shrink::shrink,
 };
 
@@ -37,27 +37,33 @@ fn attempt(script: &Script) -> Result<(Option<Broken>, Counters, u64), Broken> {
 
 fn main() -> ExitCode {
     let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|arg| arg.parse().ok()).collect();
-    let [first, count, noise] = numbers[..] else {
-        eprintln!("usage: moorline-sim FIRST COUNT NOISE");
+    let [first, count, noise, channels] = numbers[..] else {
+        eprintln!("usage: moorline-sim FIRST COUNT NOISE CHANNELS");
         return ExitCode::FAILURE;
     };
+    let all = count + noise + channels;
+    let place = |number: u64| match number {
+        number if number < count => (Flavour::Clear, first + number),
+        number if number < count + noise => (Flavour::Noise, first + number - count),
+        number => (Flavour::Channels, first + number - count - noise),
+    };
     let (next, ran, hash) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-    let total = Mutex::new((Counters::default(), 0usize));
+    // What came in worlds of sessions alone, and in those with channels.
+    let total = Mutex::new(([Counters::default(), Counters::default()], 0usize));
     let work = || {
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= count + noise {
+            if number >= all {
                 return;
             }
-            let with_noise = number >= count;
-            let seed = first + if with_noise { number - count } else { number };
-            let script = Script::draw(seed, with_noise);
+            let (flavour, seed) = place(number);
+            let script = Script::draw(seed, flavour);
             let result = attempt(&script);
             let broken = match &result {
                 Ok((broken, counters, transcript)) => {
                     hash.fetch_xor(digest([(number, *transcript)]), Ordering::Relaxed);
                     if let Ok(mut total) = total.lock() {
-                        total.0.merge(counters);
+                        total.0[usize::from(flavour == Flavour::Channels)].merge(counters);
                     }
                     broken.clone()
                 }
@@ -68,7 +74,11 @@ fn main() -> ExitCode {
                     total.1 += 1;
                     total.1
                 });
-                let flag = if with_noise { " --with-noise" } else { "" };
+                let flag = match flavour {
+                    Flavour::Clear => "",
+                    Flavour::Noise => " --with-noise",
+                    Flavour::Channels => " --with-channels",
+                };
                 println!("broken seed {seed}{flag}: {broken}");
                 println!("  replay: cargo xtask sim --seed {seed}{flag}");
                 if failures <= ENOUGH {
@@ -82,7 +92,7 @@ fn main() -> ExitCode {
                         .iter()
                         .for_each(|(at, client, event)| println!("  {at:>7} ms client {client}: {event:?}"));
                 } else {
-                    next.store(count + noise, Ordering::Relaxed);
+                    next.store(all, Ordering::Relaxed);
                 }
             }
             let ran = ran.fetch_add(1, Ordering::Relaxed) + 1;
@@ -98,7 +108,11 @@ fn main() -> ExitCode {
     });
     let Ok(total) = total.into_inner() else { return ExitCode::FAILURE };
     for (counter, name, least) in COUNTERS {
-        println!("counter {} {least} {name}", total.0.get(*counter));
+        let of_channels = counter.is_of_channels();
+        let (of, seeds) = if of_channels { ("channels", channels) } else { ("sessions", count + noise) };
+        if seeds > 0 {
+            println!("counter {of} {} {least} {name}", total.0[usize::from(of_channels)].get(*counter));
+        }
     }
     println!("transcript {:016x}", hash.into_inner());
     println!("done {} failed {}", ran.into_inner(), total.1);

@@ -103,6 +103,13 @@ impl Head {
         Payload::bytes(Bytes::from(bytes))
     }
 
+    /// Reads the head of a content, whatever follows.
+    pub(crate) fn peek(content: &[u8]) -> Option<Self> {
+        let number = u64::from_le_bytes(*content.first_chunk()?);
+        let work = u32::from_le_bytes(*content.get(12..)?.first_chunk()?);
+        Some(Self { number, work, ..Self::default() })
+    }
+
     /// Reads a payload and looks at every byte of it.
     pub(crate) fn read(payload: &Payload) -> Result<Self, Broken> {
         let bytes = &payload.bytes;

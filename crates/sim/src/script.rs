@@ -1,6 +1,20 @@
 //! What happens to a world: drawn from a seed before anything runs, so that a failing script can be made shorter.
 
+mod channels;
+
+pub use self::channels::{Act, ChannelSetting, Disk, Keep};
 use crate::rng::Rng;
+
+/// Which world a seed makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Flavour {
+    /// Sessions and their messages, in clear, so that the wire can be read.
+    Clear,
+    /// The same with real Noise.
+    Noise,
+    /// Channels above sessions, in clear.
+    Channels,
+}
 
 /// How records are protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +75,8 @@ pub struct Setting {
     pub forgetful: bool,
     /// How long what a client shows lasts; 0 where clients show nothing.
     pub lives: u64,
+    /// Its channels, if it has any.
+    pub channels: Option<ChannelSetting>,
 }
 
 /// Who speaks.
@@ -209,6 +225,8 @@ pub enum Event {
     Say(Side, Say),
     /// Something goes wrong.
     Fault(Fault),
+    /// Something is done in a channel.
+    Channel(Act),
 }
 
 /// A world's whole fate.
@@ -249,7 +267,15 @@ fn small(rng: &mut Rng) -> usize {
 
 impl Script {
     /// The script of a seed.
-    pub fn draw(seed: u64, noise: bool) -> Self {
+    pub fn draw(seed: u64, flavour: Flavour) -> Self {
+        match flavour {
+            Flavour::Clear => Self::session(seed, false),
+            Flavour::Noise => Self::session(seed, true),
+            Flavour::Channels => channels::draw(seed),
+        }
+    }
+
+    fn session(seed: u64, noise: bool) -> Self {
         let mut rng = Rng::of(seed, 1, 0);
         let cipher = match (noise, rng.below(8)) {
             (false, 0) => Cipher::Plain,
@@ -275,6 +301,7 @@ impl Script {
             greetings: rng.pick(&[0, 0, 1, 3]),
             forgetful: rng.percent(30),
             lives: rng.pick(&[0, 0, 0, 60_000, 25_000]),
+            channels: None,
         };
         let until = rng.pick(&[3_000, 10_000, 30_000, 30_000, 100_000, 200_000]);
         let count = rng.between(8, 60);

@@ -4,12 +4,16 @@
 //! The endpoints are the real ones. The world is their drivers and their applications, and after every step it looks
 //! whether the invariants of `docs/SIMULATION.md` hold.
 
+mod channels;
 mod client;
 mod end;
 mod fault;
+mod following;
 mod network;
+mod past;
 mod server;
 mod wire;
+mod writing;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -36,8 +40,9 @@ use crate::{
     link::{Item, Socket},
     message::{Head, Label, Lane},
     rng::Rng,
-    script::{Caps, Cipher, Event, Fault, Say, Script, Side},
+    script::{Act, Caps, Cipher, Disk, Event, Fault, Say, Script, Side},
     transcript::Transcript,
+    world::{channels::Channels, following::ClientChannels},
 };
 
 /// Steps after which a world is taken to run in circles.
@@ -71,6 +76,7 @@ struct Client {
     tampered: bool,
     /// Whether it has asked for another's session.
     pretends: bool,
+    channels: ClientChannels,
 }
 
 /// A server's endpoint, under the number of its socket.
@@ -149,6 +155,8 @@ pub(crate) struct World<'a> {
     broadcasts: [u64; 2],
     /// The newest nonce under each key.
     nonces: BTreeMap<u64, u64>,
+    /// The server's channels, if this world has any.
+    channels: Option<Channels>,
 }
 
 fn limits(caps: &Caps) -> Limits {
@@ -192,12 +200,16 @@ impl<'a> World<'a> {
             runs: 0,
             broadcasts: [0; 2],
             nonces: BTreeMap::new(),
+            channels: setting.channels.map(|channels| Channels::new(channels, script.seed, setting.clients)),
         };
         world.clients = (0..setting.clients).map(|number| world.client(number)).collect();
         for (number, (at, ..)) in script.events.iter().enumerate() {
             world.agenda.at(*at, Later::Script(number));
         }
         world.agenda.at(script.until, Later::Heal);
+        if setting.channels.is_some_and(|channels| channels.lossy) {
+            world.agenda.at(0, Later::TellEnds);
+        }
         if [setting.client, setting.server].iter().any(|caps| caps.bytes == 1 || caps.frames == 1 || caps.calls == 1) {
             world.counters.add(Counter::LimitOne);
         }
@@ -259,6 +271,7 @@ impl<'a> World<'a> {
             woken: (0, 0),
             tampered: false,
             pretends: false,
+            channels: ClientChannels::default(),
         }
     }
 
@@ -326,9 +339,13 @@ impl<'a> World<'a> {
             | Later::Authorized(client, ..)
             | Later::ClientWake(client)
             | Later::Work(Who::Client(client), _)
-            | Later::Cancel(Who::Client(client), _) => Some(*client),
+            | Later::Cancel(Who::Client(client), _)
+            | Later::FollowAgain(client, _) => Some(*client),
             Later::Script(number) => match self.script.events[*number] {
-                (_, client, Event::Say(Side::Client, _)) => Some(client),
+                (_, client, Event::Say(Side::Client, _))
+                | (_, client, Event::Channel(Act::Follow { .. } | Act::Unfollow(_) | Act::Write { .. })) => {
+                    Some(client)
+                }
                 _ => None,
             },
             Later::Arrive(_, End::Server)
@@ -340,6 +357,9 @@ impl<'a> World<'a> {
             | Later::Work(Who::Session(_), _)
             | Later::Cancel(Who::Session(_), _)
             | Later::Uncongest(..)
+            | Later::Job(_)
+            | Later::Hear(_)
+            | Later::TellEnds
             | Later::Heal => None,
         }
     }
@@ -362,6 +382,7 @@ impl<'a> World<'a> {
                     Event::Say(Side::Client, say) => self.client_says(client, say),
                     Event::Say(Side::Server, say) => self.server_says(client, say),
                     Event::Fault(fault) => self.fault(client, fault),
+                    Event::Channel(act) => self.act(client, act),
                 }
             }
             Later::Arrive(socket, end) => self.arrive(socket, end),
@@ -421,6 +442,10 @@ impl<'a> World<'a> {
                 self.sockets[socket].from(end).forced = false;
                 self.tell_congestion(socket, end)
             }
+            Later::Job(number) => self.do_job(number),
+            Later::Hear(socket) => self.hear_words(socket),
+            Later::TellEnds => self.tell_ends(),
+            Later::FollowAgain(client, place) => self.follow_again(client, place),
             Later::Heal => self.heal(),
         }
     }

@@ -13,8 +13,8 @@ use self::list::MUTANTS;
 use crate::repo;
 use crate::run::{Cmd, cargo, cmd};
 
-/// Seeds for each: first those in clear, then those with Noise.
-const SEEDS: [&str; 3] = ["0", "1500", "20"];
+/// Seeds for each: first those in clear, then those with Noise, then those with channels.
+const SEEDS: [&str; 4] = ["0", "1500", "20", "1500"];
 
 /// A line that is wrong: the file, what stands there, what stands there instead.
 struct Mutant(&'static str, &'static str, &'static str);

@@ -10,11 +10,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::repo;
 use crate::run::{cargo, cmd, seconds};
 
-const USAGE: &str = "usage: cargo xtask sim [--seeds N] [--noise M] [--from S] | --seed S [--with-noise]";
+const USAGE: &str = "usage: cargo xtask sim [--seeds N] [--noise N] [--channels N] [--from S] | \
+                     --seed S [--with-noise | --with-channels]";
 
-/// What CI runs: seeds in clear, where the wire can be read, and seeds with real Noise, which costs more.
+/// What CI runs: seeds in clear, where the wire can be read, seeds with real Noise, which costs more, and seeds in whose
+/// worlds channels are followed.
 const SEEDS: u64 = 20_000;
 const NOISE: u64 = 500;
+const CHANNELS: u64 = 20_000;
 
 /// From so many seeds on every situation must have come often enough.
 const ENOUGH_TO_COUNT: u64 = 2_000;
@@ -24,10 +27,13 @@ struct Wanted {
     first: u64,
     seeds: u64,
     noise: u64,
+    channels: u64,
 }
 
+const USUAL: Wanted = Wanted { first: 0, seeds: SEEDS, noise: NOISE, channels: CHANNELS };
+
 fn wanted(args: &[String]) -> Result<Wanted> {
-    let mut wanted = Wanted { first: 0, seeds: SEEDS, noise: NOISE };
+    let mut wanted = USUAL;
     let mut args = args.iter();
     while let Some(flag) = args.next() {
         let mut number = || {
@@ -37,9 +43,11 @@ fn wanted(args: &[String]) -> Result<Wanted> {
         match flag.as_str() {
             "--seeds" => wanted.seeds = number()?,
             "--noise" => wanted.noise = number()?,
+            "--channels" => wanted.channels = number()?,
             "--from" => wanted.first = number()?,
-            "--seed" => wanted = Wanted { first: number()?, seeds: 1, noise: 0 },
+            "--seed" => wanted = Wanted { first: number()?, seeds: 1, noise: 0, channels: 0 },
             "--with-noise" => (wanted.seeds, wanted.noise) = (0, 1),
+            "--with-channels" => (wanted.seeds, wanted.channels) = (0, 1),
             other => bail!("`sim` does not take {other:?}; {USAGE}"),
         }
     }
@@ -52,7 +60,7 @@ pub(crate) fn command(args: &[String]) -> Result<()> {
 
 /// The share of every change.
 pub(crate) fn usual() -> Result<()> {
-    run(&Wanted { first: 0, seeds: SEEDS, noise: NOISE })
+    run(&USUAL)
 }
 
 fn program() -> Result<std::path::PathBuf> {
@@ -61,16 +69,16 @@ fn program() -> Result<std::path::PathBuf> {
 }
 
 /// The transcript of the first seeds, as this machine itself makes it.
-pub(crate) fn transcript(seeds: u64, noise: u64) -> Result<String> {
-    let numbers = [0, seeds, noise].map(|number| number.to_string());
+pub(crate) fn transcript(seeds: u64, noise: u64, channels: u64) -> Result<String> {
+    let numbers = [0, seeds, noise, channels].map(|number| number.to_string());
     let said = cmd(program()?).args(numbers).output()?;
     let transcript = said.lines().find_map(|line| line.strip_prefix("transcript "));
     transcript.map(str::to_owned).context("the simulation does not say what its transcript is")
 }
 
-fn run(Wanted { first, seeds, noise }: &Wanted) -> Result<()> {
-    let total = seeds + noise;
-    let numbers = [first, seeds, noise].map(u64::to_string);
+fn run(Wanted { first, seeds, noise, channels }: &Wanted) -> Result<()> {
+    let total = seeds + noise + channels;
+    let numbers = [first, seeds, noise, channels].map(u64::to_string);
     let simulation = cmd(program()?).args(numbers);
     let shown = simulation.shown();
     eprintln!("$ {shown}");
@@ -87,17 +95,18 @@ fn run(Wanted { first, seeds, noise }: &Wanted) -> Result<()> {
     let said = child.stdout.take().context("the simulation says nothing")?;
     for line in BufReader::new(said).lines() {
         let line = line?;
-        let words: Vec<_> = line.splitn(4, ' ').collect();
+        let words: Vec<_> = line.splitn(3, ' ').collect();
         match words[..] {
             ["ran", ran] => {
                 if let (Some(bar), Ok(ran)) = (&bar, ran.parse()) {
                     bar.set_position(ran);
                 }
             }
-            ["counter", times, least, name] => {
-                let (times, least): (u64, u64) = (times.parse()?, least.parse()?);
+            ["counter", of, rest] => {
+                let (times, least, name) = counter(rest).with_context(|| format!("{line:?} is no counter"))?;
                 println!("{times:>12}  {name}");
-                if times * 10_000 < least * seeds {
+                let counted = if of == "channels" { channels } else { seeds };
+                if *counted >= ENOUGH_TO_COUNT && times * 10_000 < least * counted {
                     seldom.push(name.to_owned());
                 }
             }
@@ -111,29 +120,35 @@ fn run(Wanted { first, seeds, noise }: &Wanted) -> Result<()> {
         bar.finish_and_clear();
     }
     ensure!(child.wait()?.success(), "something did not hold; above is which seed shows it, and how to run that again");
-    if *seeds >= ENOUGH_TO_COUNT {
-        ensure!(seldom.is_empty(), "too seldom to prove anything: {}", seldom.join(", "));
-    }
+    ensure!(seldom.is_empty(), "too seldom to prove anything: {}", seldom.join(", "));
     let took = started.elapsed();
     println!("{total} seeds in {}: {:.0} a second", seconds(took), total as f64 / took.as_secs_f64().max(0.001));
     Ok(())
+}
+
+/// How often something came, how often it must in 10,000 seeds, and what it is.
+fn counter(text: &str) -> Option<(u64, u64, &str)> {
+    let (times, rest) = text.split_once(' ')?;
+    let (least, name) = rest.split_once(' ')?;
+    Some((times.parse().ok()?, least.parse().ok()?, name))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn numbers(args: &[&str]) -> Result<(u64, u64, u64)> {
+    fn numbers(args: &[&str]) -> Result<(u64, u64, u64, u64)> {
         let args: Vec<_> = args.iter().map(|arg| (*arg).to_owned()).collect();
-        wanted(&args).map(|Wanted { first, seeds, noise }| (first, seeds, noise))
+        wanted(&args).map(|Wanted { first, seeds, noise, channels }| (first, seeds, noise, channels))
     }
 
     #[test]
     fn a_seed_that_failed_is_run_alone() -> Result<()> {
-        assert_eq!(numbers(&[])?, (0, SEEDS, NOISE));
-        assert_eq!(numbers(&["--seeds", "7", "--noise", "0"])?, (0, 7, 0));
-        assert_eq!(numbers(&["--seed", "99"])?, (99, 1, 0));
-        assert_eq!(numbers(&["--seed", "99", "--with-noise"])?, (99, 0, 1));
+        assert_eq!(numbers(&[])?, (0, SEEDS, NOISE, CHANNELS));
+        assert_eq!(numbers(&["--seeds", "7", "--noise", "0"])?, (0, 7, 0, CHANNELS));
+        assert_eq!(numbers(&["--seed", "99"])?, (99, 1, 0, 0));
+        assert_eq!(numbers(&["--seed", "99", "--with-noise"])?, (99, 0, 1, 0));
+        assert_eq!(numbers(&["--seed", "99", "--with-channels"])?, (99, 0, 0, 1));
         assert!(numbers(&["--seed"]).is_err() && numbers(&["--seeds", "x"]).is_err() && numbers(&["7"]).is_err());
         Ok(())
     }

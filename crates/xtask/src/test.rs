@@ -58,7 +58,7 @@ fn protocol_on_wasm() -> Result<()> {
     };
     on_wasm("moorline-protocol").run()?;
     // The same worlds must do the same there as here. The numbers of seeds are those of crates/sim/tests/seeds.rs.
-    on_wasm(SIM).env("MOORLINE_SIM_TRANSCRIPT", sim::transcript(40, 4)?).run()
+    on_wasm(SIM).env("MOORLINE_SIM_TRANSCRIPT", sim::transcript(40, 4, 40)?).run()
 }
 
 fn package() -> Result<()> {

@@ -115,7 +115,7 @@ globalThis.kit = {
 
   /** Publishes `{ n }` for these numbers in order, some on their way at once. */
   async publish(client, name, from, to) {
-    const BURST = 20;
+    const BURST = 100;
     for (let first = from; first <= to; first += BURST) {
       const burst = Array.from({ length: Math.min(BURST, to - first + 1) }, (_, at) => first + at);
       await Promise.all(burst.map((n) => client.publish(name, { n }, { timeoutMs: 50_000 })));

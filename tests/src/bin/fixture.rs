@@ -16,7 +16,7 @@
 //! | `--jwt-secret SECRET` | believes tokens of HS256 by this secret, without leeway, so that tests need not wait for it |
 //! | `--shared-key KEY` | takes who has this key (`mlkey_…`), in the role `service`, and nobody without it |
 //! | `--auth doorman` | an auth handler that takes a name: not an empty one |
-//! | `--topics DIR` | topics in this data directory: `log:{id}` keep everything, `short:{id}` five messages, `room:{id}` none |
+//! | `--topics DIR` | topics with members: `log:{id}` and `short:{id}`, which keep everything and five messages in this data directory, and `room:{id}` in memory |
 //! | `--guests on` | a handler that takes everybody, `lobby`: who shows nothing is a guest |
 
 use std::{
@@ -55,10 +55,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         builder = builder.auth(door);
     }
     if topics {
-        let kept = |count| TopicPolicy::new().history(count, Duration::from_secs(86_400));
+        let kept = |count| TopicPolicy::new().presence().history(count, Duration::from_secs(86_400));
         builder = builder.topic("log:{id}", kept(1_000_000));
         builder = builder.topic("short:{id}", kept(5));
-        builder = builder.topic("room:{id}", TopicPolicy::new());
+        builder = builder.topic("room:{id}", TopicPolicy::new().presence());
     }
     if guests {
         builder = builder.handler("lobby", lobby.skip_auth());

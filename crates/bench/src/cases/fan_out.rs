@@ -19,10 +19,8 @@ use crate::{
 };
 
 const SUBSCRIBERS: usize = 1_000;
-/// Of the JSON text with its quotes.
-const PAYLOAD: usize = 128;
-/// Between two broadcasts of the paced case: 30 a second, 30,000 deliveries.
-const PERIOD: Duration = Duration::from_nanos(1_000_000_000 / 30);
+/// Broadcasts in a second of the paced case: 30,000 deliveries.
+const PACE: u32 = 30;
 /// Broadcasts under way in the saturated case.
 const WINDOW: u64 = 16;
 
@@ -32,7 +30,25 @@ pub(crate) struct Paced(FanOut);
 /// Always some broadcasts under way: deliveries may share a write.
 pub(crate) struct Saturated(FanOut);
 
+/// A topic's messages of so many bytes, so often in a second.
+pub(crate) struct PacedTopic<const SIZE: usize, const PACE: u32>(FanOut);
+
+/// A topic's messages of so many bytes, always some under way.
+pub(crate) struct SaturatedTopic<const SIZE: usize>(FanOut);
+
+/// What is published, and how.
+#[derive(Clone, Copy)]
+struct What {
+    /// To a topic, and not to whoever is there.
+    topic: bool,
+    /// Bytes of the JSON text with its quotes.
+    size: usize,
+}
+
+const BROADCAST: What = What { topic: false, size: 128 };
+
 struct FanOut {
+    what: What,
     server: Server,
     publisher: Line,
     subscribers: JoinSet<Result<()>>,
@@ -55,20 +71,11 @@ impl Case for Paced {
     const UNIT: Unit = Unit::Processor("delivery");
 
     async fn ready(stage: &Stage) -> Result<Self> {
-        Ok(Self(FanOut::ready(stage).await?))
+        Ok(Self(FanOut::ready(stage, BROADCAST).await?))
     }
 
     async fn round(&mut self) -> Result<Round> {
-        self.0
-            .measure(async |fan_out, until| {
-                let mut ticks = interval(PERIOD);
-                while Instant::now() < until {
-                    ticks.tick().await;
-                    fan_out.publish().await?;
-                }
-                fan_out.delivered(0).await
-            })
-            .await
+        self.0.paced(PACE).await
     }
 }
 
@@ -76,24 +83,40 @@ impl Case for Saturated {
     const UNIT: Unit = Unit::Processor("delivery");
 
     async fn ready(stage: &Stage) -> Result<Self> {
-        Ok(Self(FanOut::ready(stage).await?))
+        Ok(Self(FanOut::ready(stage, BROADCAST).await?))
     }
 
     async fn round(&mut self) -> Result<Round> {
-        let round = self.0.measure(async |fan_out, until| {
-            while Instant::now() < until {
-                fan_out.publish().await?;
-                fan_out.delivered(WINDOW - 1).await?;
-            }
-            fan_out.delivered(0).await
-        });
-        // How long one takes that waits in a full queue is the length of the queue.
-        Ok(round.await?.with_latencies(Vec::new()))
+        self.0.saturated().await
+    }
+}
+
+impl<const SIZE: usize, const PACE: u32> Case for PacedTopic<SIZE, PACE> {
+    const UNIT: Unit = Unit::Processor("delivery");
+
+    async fn ready(stage: &Stage) -> Result<Self> {
+        Ok(Self(FanOut::ready(stage, What { topic: true, size: SIZE }).await?))
+    }
+
+    async fn round(&mut self) -> Result<Round> {
+        self.0.paced(PACE).await
+    }
+}
+
+impl<const SIZE: usize> Case for SaturatedTopic<SIZE> {
+    const UNIT: Unit = Unit::Processor("delivery");
+
+    async fn ready(stage: &Stage) -> Result<Self> {
+        Ok(Self(FanOut::ready(stage, What { topic: true, size: SIZE }).await?))
+    }
+
+    async fn round(&mut self) -> Result<Round> {
+        self.0.saturated().await
     }
 }
 
 impl FanOut {
-    async fn ready(stage: &Stage) -> Result<Self> {
+    async fn ready(stage: &Stage, what: What) -> Result<Self> {
         let server = stage.serve()?;
         let publisher = Line::open(server.door()).await?;
         let tally = Arc::new(Tally {
@@ -103,15 +126,44 @@ impl FanOut {
             reached: Notify::new(),
             took: Mutex::default(),
         });
-        let lines = Line::open_all(server.door(), stage.pace.take(SUBSCRIBERS)).await?;
+        let mut lines = Line::open_all(server.door(), stage.pace.take(SUBSCRIBERS)).await?;
+        if what.topic {
+            for line in &mut lines {
+                line.follow().await?;
+            }
+        }
         let subscribers = lines.into_iter().map(|line| subscribe(line, tally.clone())).collect();
-        Ok(Self { server, publisher, subscribers, tally, published: 0, round: stage.pace.round })
+        Ok(Self { what, server, publisher, subscribers, tally, published: 0, round: stage.pace.round })
+    }
+
+    async fn paced(&mut self, pace: u32) -> Result<Round> {
+        let round = self.measure(async |fan_out, until| {
+            let mut ticks = interval(Duration::from_secs(1) / pace);
+            while Instant::now() < until {
+                ticks.tick().await;
+                fan_out.publish().await?;
+            }
+            fan_out.delivered(0).await
+        });
+        round.await
+    }
+
+    async fn saturated(&mut self) -> Result<Round> {
+        let round = self.measure(async |fan_out, until| {
+            while Instant::now() < until {
+                fan_out.publish().await?;
+                fan_out.delivered(WINDOW - 1).await?;
+            }
+            fan_out.delivered(0).await
+        });
+        // How long one takes that waits in a full queue is the length of the queue.
+        Ok(round.await?.with_latencies(Vec::new()))
     }
 
     async fn measure(&mut self, work: impl AsyncFnOnce(&mut Load<'_>, Instant) -> Result<()>) -> Result<Round> {
-        let Self { server, publisher, subscribers, tally, published, round } = self;
+        let Self { what, server, publisher, subscribers, tally, published, round } = self;
         let before = tally.delivered.load(Ordering::Relaxed);
-        let mut load = Load { publisher, subscribers, tally, published };
+        let mut load = Load { what: *what, publisher, subscribers, tally, published };
         let work = async { work(&mut load, Instant::now() + *round).await };
         let (cost, ()) = server.cost(work).await?;
         let delivered = tally.delivered.load(Ordering::Relaxed) - before;
@@ -121,6 +173,7 @@ impl FanOut {
 
 /// What publishes in a round.
 struct Load<'a> {
+    what: What,
     publisher: &'a mut Line,
     subscribers: &'a mut JoinSet<Result<()>>,
     tally: &'a Tally,
@@ -131,7 +184,14 @@ impl Load<'_> {
     /// Publishes the time.
     async fn publish(&mut self) -> Result<()> {
         let nanos = self.tally.origin.elapsed().as_nanos();
-        self.publisher.publish(&Bytes::from(format!("\"{nanos:0width$}\"", width = PAYLOAD - 2)))?;
+        let json = Bytes::from(format!("\"{nanos:0width$}\"", width = self.what.size - 2));
+        if self.what.topic {
+            // The answers to those before, which need nothing but to be taken.
+            self.publisher.glance(&mut Vec::new())?;
+            self.publisher.append(&json)?;
+        } else {
+            self.publisher.publish(&json)?;
+        }
         *self.published += 1;
         self.publisher.flush().await
     }

@@ -9,7 +9,12 @@ use anyhow::{Result, bail};
 use bytes::Bytes;
 use moorline_protocol::{
     PeerEvent,
-    client::{ClientConfig, ClientEndpoint, ClientEvent, ClientInput, ClientOutput, SocketId, SocketInput, Status},
+    channel::{Authored, Kind},
+    client::{
+        ChannelEvent, ClientConfig, ClientEndpoint, ClientEvent, ClientInput, ClientOutput, Follow, SocketId,
+        SocketInput, Status,
+    },
+    frame::WriteKind,
     payload::{Name, Payload},
     record::Suite,
     session::{CallOptions, Outcome},
@@ -17,7 +22,7 @@ use moorline_protocol::{
     url::DialUrl,
 };
 
-use super::{ECHO, Heard, PUBLISH, url};
+use super::{ECHO, Heard, PUBLISH, TOPIC, url};
 use crate::{server::Door, subject::Subject};
 
 /// How long a call may wait, as the endpoint wants to know; a round is over before.
@@ -70,6 +75,19 @@ impl Moorline {
         Ok(self.endpoint.notify(self.publish.clone(), Payload::json(json.clone()), false)?)
     }
 
+    pub(super) fn follow(&mut self) -> Result<()> {
+        let (kind, name) = (Kind::Topic, Name::new(TOPIC)?);
+        self.endpoint.follow(Follow { kind, name, quiet: false, history: 0, since: None, data: None })?;
+        Ok(())
+    }
+
+    pub(super) fn append(&mut self, topic: &str, json: &Bytes) -> Result<()> {
+        let (what, name) = ((WriteKind::Append, Kind::Topic), Name::new(topic)?);
+        let options = CallOptions::within(CALL_TIMEOUT);
+        self.endpoint.write(self.now(), what, name, Payload::json(json.clone()), options)?;
+        Ok(())
+    }
+
     pub(super) fn handle(&mut self, record: Bytes, waiting: &mut Vec<Bytes>, heard: &mut Vec<Heard>) -> Result<()> {
         self.input(SocketInput::Record(record));
         self.drain(waiting, heard)
@@ -82,6 +100,13 @@ impl Moorline {
             match self.endpoint.poll_output() {
                 ClientOutput::Transmit(_, record) => waiting.push(record),
                 ClientOutput::Event(ClientEvent::Peer(event)) => heard.push(heard_of(event)?),
+                ClientOutput::Event(ClientEvent::Channel(_, event)) => match *event {
+                    ChannelEvent::Opened { .. } => heard.push(Heard::Following),
+                    ChannelEvent::Update { content, .. } => {
+                        heard.push(Heard::Published(Authored::decode(&content)?.payload.bytes));
+                    }
+                    other => bail!("a topic that is open says {other:?}"),
+                },
                 ClientOutput::Event(ClientEvent::Status(Status::Connected)) => heard.push(Heard::Ready { resumed }),
                 ClientOutput::Event(ClientEvent::Session(session)) => resumed = session.resumed,
                 // A round is shorter than any deadline of an endpoint whose server answers.

@@ -11,6 +11,8 @@ pub(crate) mod kind {
     pub(crate) const CALL: u8 = 1;
     /// To go to everybody else as it is.
     pub(crate) const PUBLISH: u8 = 2;
+    /// A call; it comes back as it is when it is on the disk.
+    pub(crate) const KEEP: u8 = 3;
 }
 
 /// What the client remembers: calls are answered in their order.
@@ -22,8 +24,16 @@ pub(super) struct Raw {
 
 impl Raw {
     pub(super) fn call(&mut self, payload: &Bytes, waiting: &mut Vec<Bytes>) {
+        self.ask(kind::CALL, payload, waiting);
+    }
+
+    pub(super) fn keep(&mut self, payload: &Bytes, waiting: &mut Vec<Bytes>) {
+        self.ask(kind::KEEP, payload, waiting);
+    }
+
+    fn ask(&mut self, kind: u8, payload: &Bytes, waiting: &mut Vec<Bytes>) {
         let mut message = BytesMut::with_capacity(1 + 8 + payload.len());
-        message.put_u8(kind::CALL);
+        message.put_u8(kind);
         message.put_u64_le(self.asked);
         message.put_slice(payload);
         self.asked += 1;
@@ -39,7 +49,7 @@ impl Raw {
 
     pub(super) fn handle(&mut self, message: &Bytes, heard: &mut Vec<Heard>) -> Result<()> {
         match message.first() {
-            Some(&kind::CALL) => {
+            Some(&(kind::CALL | kind::KEEP)) => {
                 let number = message.get(1..9).context("a reply has a number")?;
                 ensure!(number == self.answered.to_le_bytes(), "a reply is out of its order");
                 self.answered += 1;

@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    path::Path,
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
@@ -24,6 +25,7 @@ use tokio_tungstenite::{
     tungstenite::{Error as WsError, Message},
 };
 
+use super::disk::Disk;
 use crate::line::{raw::kind, websocket_config};
 
 /// Broadcasts that may wait for one connection; as many as the server under test has room for.
@@ -34,7 +36,8 @@ const MAILBOX: usize = 1_024;
 const BACKLOG: u32 = 1_024;
 
 /// Starts it, and prints its address.
-pub(super) async fn start() -> Result<()> {
+pub(super) async fn start(data: Option<&Path>) -> Result<()> {
+    let disk = data.map(Disk::open).transpose()?;
     let socket = TcpSocket::new_v4()?;
     socket.bind(([127, 0, 0, 1], 0).into())?;
     let listener = socket.listen(BACKLOG)?;
@@ -42,10 +45,10 @@ pub(super) async fn start() -> Result<()> {
     tokio::spawn(async move {
         let hub = Hub::default();
         while let Ok((socket, _)) = listener.accept().await {
-            let hub = hub.clone();
+            let (hub, disk) = (hub.clone(), disk.clone());
             tokio::spawn(async move {
                 // It ends with its socket; the generator notices what is missing.
-                let _ = serve(socket, hub).await;
+                let _ = serve(socket, hub, disk).await;
             });
         }
     });
@@ -93,17 +96,17 @@ impl Drop for Place {
     }
 }
 
-async fn serve(socket: TcpStream, hub: Hub) -> Result<()> {
+async fn serve(socket: TcpStream, hub: Hub, disk: Option<Disk>) -> Result<()> {
     socket.set_nodelay(true)?;
     let mut websocket = accept_async_with_config(socket, Some(websocket_config())).await?;
     let (place, mut mailbox) = hub.enter();
     loop {
         tokio::select! {
-            message = websocket.next() => take(&mut websocket, &place, message).await?,
+            message = websocket.next() => take(&mut websocket, &place, disk.as_ref(), message).await?,
             Some(message) = mailbox.recv() => websocket.feed(Message::Binary(message)).await?,
         }
         while let Some(message) = websocket.next().now_or_never() {
-            take(&mut websocket, &place, message).await?;
+            take(&mut websocket, &place, disk.as_ref(), message).await?;
         }
         while let Ok(message) = mailbox.try_recv() {
             websocket.feed(Message::Binary(message)).await?;
@@ -115,12 +118,17 @@ async fn serve(socket: TcpStream, hub: Hub) -> Result<()> {
 async fn take(
     websocket: &mut WebSocketStream<TcpStream>,
     place: &Place,
+    disk: Option<&Disk>,
     message: Option<Result<Message, WsError>>,
 ) -> Result<()> {
     let Message::Binary(message) = message.context("the client has gone")?? else { return Ok(()) };
     match message.first() {
         Some(&kind::CALL) => websocket.feed(Message::Binary(message)).await?,
         Some(&kind::PUBLISH) => place.broadcast(&message),
+        Some(&kind::KEEP) => {
+            disk.context("there is a disk where something is to be kept")?.keep(message.slice(9..)).await?;
+            websocket.feed(Message::Binary(message)).await?;
+        }
         Some(_) | None => bail!("the generator never sends this"),
     }
     Ok(())

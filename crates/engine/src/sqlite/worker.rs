@@ -19,7 +19,10 @@ use moorline_protocol::{
     entropy::Entropy,
 };
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
 
 use super::{OpenError, schema};
 use crate::{EngineError, Watcher, error::StorageFault};
@@ -164,7 +167,13 @@ impl Workers {
         let (answer, answered) = oneshot::channel();
         let task = Box::new(Task { stage: Stage::Waiting(work), answer });
         let writes = self.writes.as_ref().ok_or(EngineError::Closed)?;
-        writes.send(task).await.map_err(|_| EngineError::Closed)?;
+        // At once where there is room. `send` counts against what tokio lets a task do in one go, and of those that it puts
+        // off it wakes the last one first: what one client writes would be kept in another order than it was written in.
+        match writes.try_send(task) {
+            Ok(()) => {}
+            Err(TrySendError::Full(task)) => writes.send(task).await.map_err(|_| EngineError::Closed)?,
+            Err(TrySendError::Closed(_)) => return Err(EngineError::Closed),
+        }
         answered.await.map_err(|_| EngineError::Closed)?
     }
 

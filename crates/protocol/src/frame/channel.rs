@@ -389,6 +389,11 @@ struct Partial {
 }
 
 impl Assembly {
+    #[cfg(feature = "testing")]
+    pub(crate) fn is_partial(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Takes a frame as it came. Gives the one to handle: itself, or the one of which it is the last part. What is put
     /// together is at most `most` bytes.
     pub(crate) fn take(&mut self, frame: RawFrame, most: usize) -> Result<Option<RawFrame>, Violation> {

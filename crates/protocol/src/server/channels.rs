@@ -25,8 +25,8 @@ pub enum ChannelWish {
     Read(Handle, Want),
     /// Say what has changed of its members since this revision: [`ServerEndpoint::give_members`].
     Members(Handle, u64),
-    /// The client does not want to be told of it any more. With the connection everything ends that is open, without
-    /// this being said of each.
+    /// It is not open any more: the client does not want to be told, or its connection is gone. It comes once for every
+    /// `Open`, unless the application has closed it.
     Closed(Handle),
 }
 
@@ -137,9 +137,20 @@ impl Channels {
         }
     }
 
+    /// Bytes that wait in all of them.
     #[cfg(feature = "testing")]
-    pub(super) fn waiting(&self) -> usize {
+    pub(super) fn waiting_in_all(&self) -> usize {
         self.waiting
+    }
+
+    /// What waits in the fullest of them: entries and bytes.
+    #[cfg(feature = "testing")]
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        let waiting = self.open.values().filter_map(|channel| match channel {
+            Channel::Attached(attached) => Some(attached.attachment.waiting()),
+            Channel::Asked(_) => None,
+        });
+        waiting.fold((0, 0), |most, one| (most.0.max(one.0), most.1.max(one.1)))
     }
 
     /// What to read next. However many channels are behind, only so much is under way and waits.
@@ -314,6 +325,13 @@ impl ServerEndpoint {
         if self.channels.remove(handle) {
             self.event(ServerEvent::Channel(Box::new(ChannelWish::Closed(handle))));
             self.read_on();
+        }
+    }
+
+    /// The connection is gone.
+    pub(super) fn close_channels(&mut self) {
+        for handle in mem::take(&mut self.channels).open.into_keys() {
+            self.event(ServerEvent::Channel(Box::new(ChannelWish::Closed(handle))));
         }
     }
 

@@ -2,10 +2,11 @@
 
 use std::{error, fmt, io, path::PathBuf};
 
-use moorline_protocol::url::InvalidUrl;
+use moorline_protocol::{pattern::InvalidPattern, scope::InvalidScope, url::InvalidUrl};
 
 use super::{
     keys,
+    named::Quoted,
     network::InvalidNetwork,
     origin::InvalidOrigin,
     quantity::{self, Amount},
@@ -62,6 +63,48 @@ pub enum ConfigError {
         place: Place,
         /// The key.
         key: KeyName,
+        /// What is wrong with the value.
+        problem: Box<Problem>,
+    },
+    /// The name of a table is no pattern.
+    InvalidPattern {
+        /// Where it stands.
+        place: Place,
+        /// The table.
+        table: TableName,
+        /// What is wrong with it.
+        error: InvalidPattern,
+    },
+    /// A value stands where a table is wanted that has a name of the file's own.
+    NotATable {
+        /// Where it stands.
+        place: Place,
+        /// The table; without a name where the value stands for the whole section.
+        table: TableName,
+    },
+    /// There is no such key in a table that has a name of the file's own.
+    UnknownKeyInTable {
+        /// Where it stands.
+        place: Place,
+        /// The table.
+        table: TableName,
+        /// The table within it; empty for that itself.
+        within: &'static str,
+        /// How it is called there.
+        name: Box<str>,
+        /// The known one that looks most like it.
+        nearest: Option<&'static str>,
+        /// Those that are known.
+        known: Vec<&'static str>,
+    },
+    /// A value in such a table does not fit its key.
+    InvalidInTable {
+        /// Where it stands.
+        place: Place,
+        /// The table.
+        table: TableName,
+        /// The key; that of a table within it has its name and a dot before it.
+        key: &'static str,
         /// What is wrong with the value.
         problem: Box<Problem>,
     },
@@ -133,6 +176,21 @@ pub struct KeyName {
     pub section: &'static str,
     /// Its name in there.
     pub name: &'static str,
+}
+
+/// The name of a table, shown as `topics."room:{id}"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableName {
+    /// The section that it belongs to.
+    pub section: &'static str,
+    /// What it is about.
+    pub name: Box<str>,
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}", self.section, Quoted(&self.name))
+    }
 }
 
 impl KeyName {
@@ -219,6 +277,13 @@ pub enum Problem {
         /// What is wrong with it.
         error: InvalidOrigin,
     },
+    /// It is no scope.
+    Scope {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        error: InvalidScope,
+    },
     /// It is no network.
     Network {
         /// The text.
@@ -282,6 +347,7 @@ impl fmt::Display for Problem {
             Self::EmptyList => formatter.write_str("must have at least one element"),
             Self::Url { text, error } => write!(formatter, "{text:?} does not do: {error}"),
             Self::Origin { text, error } => write!(formatter, "{text:?} does not do: {error}"),
+            Self::Scope { text, error } => write!(formatter, "{text:?} does not do: {error}"),
             Self::Network { text, error } => write!(formatter, "{text:?} does not do: {error}"),
         }
     }
@@ -329,6 +395,27 @@ impl fmt::Display for ConfigError {
                 write!(formatter, "{place}: {problem}")
             }
             Self::Invalid { place, key, problem } => write!(formatter, "{place}: {key}: {problem}"),
+            Self::InvalidPattern { place, table, error } => write!(formatter, "{place}: [{table}]: {error}"),
+            Self::NotATable { place, table: TableName { section, name } } if name.is_empty() => write!(
+                formatter,
+                "{place}: {section} is a section of tables; write [{section}.\"room:{{id}}\"] on a line of its own and its \
+                 keys below"
+            ),
+            Self::NotATable { place, table: table @ TableName { section, name } } => write!(
+                formatter,
+                "{place}: {section}.{name} is no table; write [{table}] on a line of its own and its keys below"
+            ),
+            Self::UnknownKeyInTable { place, table, within, name, nearest, known } => {
+                let space = if within.is_empty() { "" } else { " " };
+                write!(formatter, "{place}: unknown key {name} in [{table}]{space}{within}; ")?;
+                match nearest {
+                    Some(nearest) => write!(formatter, "did you mean {nearest}?"),
+                    None => write!(formatter, "known are {}", known.join(", ")),
+                }
+            }
+            Self::InvalidInTable { place, table, key, problem } => {
+                write!(formatter, "{place}: [{table}] {key}: {problem}")
+            }
             Self::Contradiction { place, one, other } => {
                 write!(formatter, "{place}: {other} and {one} exclude each other; leave one out")
             }
@@ -356,6 +443,10 @@ impl error::Error for ConfigError {
             | Self::NotASection { .. }
             | Self::UnknownKey { .. }
             | Self::Invalid { .. }
+            | Self::InvalidPattern { .. }
+            | Self::NotATable { .. }
+            | Self::UnknownKeyInTable { .. }
+            | Self::InvalidInTable { .. }
             | Self::Contradiction { .. }
             | Self::SecretReadable { .. }
             | Self::NotUnicode { .. } => None,

@@ -9,8 +9,8 @@ use toml::{
 
 use super::{
     Config,
-    error::{ConfigError, KeyName, Place, SyntaxError},
-    keys,
+    error::{ConfigError, KeyName, Place, SyntaxError, TableName},
+    keys, named,
     value::{Misfit, Slot, Value, fill},
 };
 
@@ -28,7 +28,10 @@ pub(super) fn apply(config: &mut Config, text: &str, base_dir: &Path, path: Opti
     })?;
     let mut found = Vec::new();
     for (section, at, value) in entries(document.get_ref()) {
-        find(section, at, value, &mut found);
+        match named::find(section) {
+            Some(section) => find_tables(section, at, value, &mut found),
+            None => find(section, at, value, &mut found),
+        }
     }
     found.sort_by_key(|(at, _)| *at);
     for (at, found) in found {
@@ -39,6 +42,14 @@ pub(super) fn apply(config: &mut Config, text: &str, base_dir: &Path, path: Opti
                 return Err(ConfigError::UnknownSection { place: place(at), name, nearest });
             }
             Found::OutsideSections(name) => return Err(outside_sections(&name, place(at))),
+            Found::Table(section, name, value) => {
+                (section.read)(config, name, value, &named::Reading { at, place: &place, base_dir })?;
+                continue;
+            }
+            Found::NoTables(section) => {
+                let table = TableName { section: section.name, name: "".into() };
+                return Err(ConfigError::NotATable { place: place(at), table });
+            }
         };
         let key = keys::find(&section, name).ok_or_else(|| ConfigError::UnknownKey {
             place: place(at),
@@ -64,6 +75,25 @@ enum Found<'a> {
     UnknownSection(String),
     /// A value where only sections may stand, or where a section is wanted.
     OutsideSections(String),
+    /// What stands under a name in a section of named tables.
+    Table(&'static named::Section, &'a str, &'a Spanned<DeValue<'a>>),
+    /// A value where such a section is wanted.
+    NoTables(&'static named::Section),
+}
+
+/// The tables of a section that names them itself.
+fn find_tables<'a>(
+    section: &'static named::Section,
+    at: usize,
+    value: &'a Spanned<DeValue<'a>>,
+    found: &mut Vec<(usize, Found<'a>)>,
+) {
+    match value.get_ref() {
+        DeValue::Table(tables) => {
+            found.extend(entries(tables).into_iter().map(|(name, at, value)| (at, Found::Table(section, name, value))));
+        }
+        _ => found.push((at, Found::NoTables(section))),
+    }
 }
 
 /// The settings of a section, and of the sections in it.
@@ -99,7 +129,7 @@ fn contradiction(config: &mut Config, section: &str) -> Option<(KeyName, KeyName
 }
 
 /// The entries of a table in the order of the file.
-fn entries<'a>(table: &'a DeTable<'a>) -> Vec<Entry<'a>> {
+pub(super) fn entries<'a>(table: &'a DeTable<'a>) -> Vec<Entry<'a>> {
     let mut entries: Vec<Entry<'a>> =
         table.iter().map(|(key, value)| (key.get_ref().as_ref(), key.span().start, value)).collect();
     entries.sort_by_key(|(_, at, _)| *at);
@@ -303,7 +333,7 @@ mod tests {
         assert_eq!(error("[sever]\n"), "moorline.toml:1:2: unknown section [sever]; did you mean [server]?");
         assert!(error("[colours]\n").ends_with(
             "known are server, internal, tls, headers, identity, auth, auth.shared_key, auth.jwt, auth.issue, limits, \
-             timeouts, heartbeat, session, log"
+             timeouts, heartbeat, session, log, topics"
         ));
         assert!(error("colour = 1").starts_with("moorline.toml:1:1: colour stands outside all sections"));
         assert!(error("[server.listen]\nport = 1").starts_with("moorline.toml:1:"));

@@ -2,7 +2,7 @@
 
 use moorline_protocol::limits::{MAX_PAYLOAD, MAX_RECORD};
 
-use super::{Config, error::KeyName, value::Slot};
+use super::{Config, error::KeyName, named, value::Slot};
 
 /// A setting: its name, and the field it fills.
 pub(super) struct Key {
@@ -15,7 +15,7 @@ const fn key(section: &'static str, name: &'static str, slot: fn(&mut Config) ->
 }
 
 /// Counts end where a 32-bit machine does.
-const MANY: usize = i32::MAX as usize;
+pub(super) const MANY: usize = i32::MAX as usize;
 
 pub(super) const KEYS: &[Key] = &[
     key("server", "listen", |config| Slot::Address(&mut config.server.listen)),
@@ -148,10 +148,11 @@ pub(super) fn find(section: &str, name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name.section == section && key.name.name == name)
 }
 
-/// Every section, in the table's order.
+/// Every section, in the table's order, those of named tables behind them.
 pub(super) fn sections() -> Vec<&'static str> {
     let mut sections: Vec<_> = KEYS.iter().map(|key| key.name.section).collect();
     sections.dedup();
+    sections.extend(named::SECTIONS.iter().map(|section| section.name));
     sections
 }
 

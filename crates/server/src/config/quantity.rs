@@ -3,6 +3,7 @@
 use std::{fmt, ops::RangeInclusive, time::Duration};
 
 use super::error::{Problem, Quantity};
+use crate::limits::{Rate, per_minute, per_second};
 
 type Units = &'static [(&'static str, u64)];
 
@@ -48,6 +49,18 @@ pub(super) fn one_of(choices: &[&str]) -> String {
         Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
         _ => quoted.concat(),
     }
+}
+
+/// How often, from its text: `"5/s"` or `"60/m"`.
+pub(super) fn rate(text: &str) -> Option<Rate> {
+    let (times, unit) = text.split_once('/')?;
+    let times = times.bytes().all(|byte| byte.is_ascii_digit()).then(|| times.parse().ok()).flatten()?;
+    match unit {
+        "s" => Some(per_second(times)),
+        "m" => Some(per_minute(times)),
+        _ => None,
+    }
+    .filter(|rate| !rate.is_never())
 }
 
 /// A duration from its text.

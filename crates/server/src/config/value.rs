@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use moorline_protocol::{record::Suite, url::DialUrl};
+use moorline_protocol::{record::Suite, scope::Scope, url::DialUrl};
 use toml::{Spanned, de::DeValue};
 
 use super::{
@@ -20,6 +20,7 @@ use super::{
     quantity,
     secret::Secret,
 };
+use crate::limits::Rate;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,6 +102,9 @@ pub(super) enum Slot<'a> {
     Count(&'a mut usize, RangeInclusive<usize>),
     Size(&'a mut usize, RangeInclusive<usize>),
     Duration(&'a mut Duration),
+    /// An empty text is none, as of [`Self::PathOrNone`].
+    ScopeOrNone(&'a mut Option<Scope>),
+    RateOrNone(&'a mut Option<Rate>),
     LogFormat(&'a mut LogFormat),
     LogFilter(&'a mut LogFilter),
 }
@@ -316,6 +320,17 @@ pub(super) fn fill(slot: Slot<'_>, value: Value<'_>, base_dir: &Path, place: Pla
         Slot::Duration(field) => {
             *field = value.measured(Quantity::Duration, "a duration such as \"25s\"", quantity::duration)?;
         }
+        Slot::ScopeOrNone(field) => {
+            let text = value.text("a scope such as \"room.read\"")?;
+            let wrong = |error| value.misfit(Problem::Scope { text: text.to_owned(), error });
+            *field = if text.is_empty() { None } else { Some(Scope::parse(text).map_err(wrong)?) };
+        }
+        Slot::RateOrNone(field) => {
+            *field = value.parsed("a rate such as \"5/s\" or \"60/m\"", |text| match text {
+                "" => Some(None),
+                text => quantity::rate(text).map(Some),
+            })?;
+        }
         Slot::LogFormat(field) => {
             let formats = [LogFormat::Auto, LogFormat::Pretty, LogFormat::Json];
             *field = value.word("a text such as \"auto\"", &["auto", "pretty", "json"], &formats)?;
@@ -346,7 +361,7 @@ fn suites(value: Value<'_>) -> Result<Vec<Suite>, Misfit> {
 }
 
 /// What a person calls a TOML value.
-fn type_name(value: &DeValue<'_>) -> &'static str {
+pub(super) fn type_name(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) | DeValue::Float(_) => "a number",

@@ -173,7 +173,9 @@ impl Driver {
                     self.endpoint.give_members(handle, &changes);
                 }
             }
-            ChannelWish::Closed(handle) => self.opened.forget(handle),
+            ChannelWish::Closed(handle) if self.endpoint.is_authenticated() => self.opened.forget(handle),
+            // With its connection, which is told of next. Where the session is a member it stays one for now.
+            ChannelWish::Closed(_) => {}
         }
     }
 

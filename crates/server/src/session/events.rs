@@ -13,8 +13,6 @@ impl Driver {
                 self.judge(*shown);
             }
             ServerEvent::Resumed => {
-                // An older connection may have been fenced, and not ended by itself.
-                self.opened.disconnect();
                 self.opened.reconnect(self.shared.now());
                 let Some((peer, _)) = &self.peer else { return };
                 self.shared.audit.accept(self.about(), true);

@@ -5,6 +5,7 @@ use moorline_protocol::{
     client::{ClientEndpoint, ClientEvent, ClientInput, ClientOutput, SocketInput, Status},
     code::Code,
     frame::{ResetReason, Seq},
+    session::PeerEvent,
     testing::{self, Inspection},
 };
 
@@ -146,6 +147,7 @@ impl World<'_> {
         if inspection.kept_frames == 0 {
             self.clients[number].app.answers = 0;
         }
+        self.look_at_channels(number);
         self.arm_client(number);
         Ok(())
     }
@@ -255,7 +257,10 @@ impl World<'_> {
                     ResetReason::Unknown => Counter::Unknown,
                 });
                 let mut ctx = lend!(self, Who::Client(number), session, connection, None);
-                client.app.reset(&mut ctx, &reset.unconfirmed)?;
+                let ours = &client.channels;
+                let unconfirmed = reset.unconfirmed.iter();
+                let unconfirmed = unconfirmed.filter(|one| !one.call.is_some_and(|call| ours.is_write(call)));
+                client.app.reset(&mut ctx, &unconfirmed.cloned().collect::<Vec<_>>())?;
             }
             ClientEvent::Session(info) => {
                 client.app.session_begins(self.precise)?;
@@ -287,8 +292,9 @@ impl World<'_> {
                     Err(denial) => hold!(denial.code == Code::TOKEN_EXPIRED, "S16", "client {number}: {denial:?}"),
                 }
             }
-            ClientEvent::Channel(..) | ClientEvent::Direct(_) => {
-                let detail = format!("client {number} follows nothing and hears {event:?}");
+            ClientEvent::Channel(subscription, event) => self.channel_event(number, subscription, *event)?,
+            ClientEvent::Direct(direct) => {
+                let detail = format!("client {number} is sent {direct:?}");
                 return Err(Broken { invariant: "S12", detail, at: 0 });
             }
             ClientEvent::Warned(code, _) => {
@@ -299,6 +305,9 @@ impl World<'_> {
                 // Nothing here is larger than what every server takes.
                 let detail = format!("client {number}: {receipt:?} is refused, {refused:?}");
                 return Err(Broken { invariant: "S3", detail, at: 0 });
+            }
+            ClientEvent::Peer(PeerEvent::Settled { id, outcome }) if client.channels.is_write(id) => {
+                self.write_settled(number, id, &outcome)?;
             }
             ClientEvent::Peer(event) => {
                 let Some(book) = client.book else {

@@ -39,6 +39,9 @@ impl World<'_> {
         if self.registry.parked() > 0 || self.registry.live() != live {
             return Some(format!("{} sessions live, {} parked", self.registry.live(), self.registry.parked()));
         }
+        if let Some(what) = self.ignorant() {
+            return Some(what);
+        }
         (self.endpoints.len() != live).then(|| format!("{} endpoints for {live} clients", self.endpoints.len()))
     }
 
@@ -63,7 +66,7 @@ impl World<'_> {
         let apps = self.clients.iter().map(|client| &client.app).chain(self.books.iter().map(|book| &book.app));
         let dropped = apps.filter(|app| app.volatile_said > app.volatile_heard).count();
         (0..dropped).for_each(|_| self.counters.add(Counter::VolatileDropped));
-        Ok(())
+        self.finish_channels()
     }
 
     /// No queue is above its cap, with a little for what is said between two looks. The other side takes messages up to

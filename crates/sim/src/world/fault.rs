@@ -60,7 +60,7 @@ impl World<'_> {
             Fault::Subject => self.clients[client].subject += 1,
             Fault::Kill { away, silent } => {
                 self.counters.add(Counter::Kill);
-                self.kill(away, silent);
+                self.kill(away, silent, Disk::Same);
             }
             Fault::Drain { retry_after, restart } => {
                 self.counters.add(Counter::Drain);
@@ -72,7 +72,7 @@ impl World<'_> {
                     }
                 }
                 if let Some(away) = restart {
-                    self.kill(away, false);
+                    self.kill(away, false, Disk::Same);
                 }
             }
             Fault::WallClock(time) => self.wall_clock = time,
@@ -92,8 +92,8 @@ impl World<'_> {
         self.tell_congestion(number, end)
     }
 
-    /// The server forgets everything.
-    pub(super) fn kill(&mut self, away: u64, silent: bool) {
+    /// The server forgets everything but what is on its disk.
+    pub(super) fn kill(&mut self, away: u64, silent: bool, disk: Disk) {
         self.endpoints.clear();
         self.dirty.clear();
         self.deciding.clear();
@@ -117,6 +117,9 @@ impl World<'_> {
         self.config = Arc::new(Self::server_config(self.script, &self.identity, self.runs));
         self.registry = Registry::new(self.config.epoch, self.script.setting.most_parked);
         self.keys.clear();
+        if let Some(channels) = &mut self.channels {
+            channels.restart(disk, self.script.seed);
+        }
         (self.down_until, self.down_silently) = (self.now + away, silent);
     }
 
@@ -132,6 +135,11 @@ impl World<'_> {
         for client in &mut self.clients {
             client.asleep_until = client.asleep_until.min(self.now);
             client.latency = client.latency.min(400);
+        }
+        if self.channels.is_some() {
+            for client in 0..self.clients.len() {
+                self.grant(client, 0xff, 0xff)?;
+            }
         }
         Ok(())
     }

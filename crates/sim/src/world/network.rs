@@ -45,6 +45,7 @@ impl World<'_> {
         };
         self.endpoints.insert(number, served);
         self.sockets[number].server_open = true;
+        self.sockets[number].run = self.runs as usize;
         if !self.sockets[number].down.dead {
             self.agenda.at(self.now + delay, Later::Opened(number));
         }
@@ -128,6 +129,9 @@ impl World<'_> {
         };
         if partial {
             self.counters.add(Counter::CutInParts);
+        }
+        if end == End::Client && self.clients[self.sockets[number].client].endpoint.inspect().channel_partial {
+            self.counters.add(Counter::CutInEntry);
         }
     }
 }

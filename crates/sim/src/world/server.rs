@@ -271,7 +271,9 @@ impl World<'_> {
         }
         let setting = &self.script.setting;
         let Some(served) = self.endpoints.get(&number) else { return Ok(()) };
-        self.check_caps(&served.endpoint.inspect(), &setting.server, setting.client.message)?;
+        let inspection = served.endpoint.inspect();
+        self.check_caps(&inspection, &setting.server, setting.client.message)?;
+        self.check_channels(number, &inspection, served)?;
         let over = served.endpoint.is_authenticated() && served.expires.is_some_and(|expires| expires < self.now);
         hold!(!over, "S16", "client {} goes on with what has expired", served.client);
         if served.endpoint.is_closed() {
@@ -375,8 +377,15 @@ impl World<'_> {
                 let delay = self.rng.below(300);
                 self.agenda.at(self.now + delay, Later::Judge(number));
             }
-            ServerEvent::Channel(_) | ServerEvent::Request(_) | ServerEvent::Volatile(_) => {
-                let detail = format!("client {client} has no channels and says {event:?}");
+            ServerEvent::Channel(wish) => self.wish(number, *wish)?,
+            ServerEvent::Request(write) => {
+                let Some(book) = served.book else {
+                    return Err(Broken { invariant: "S2", detail: format!("{write:?} without a session"), at: 0 });
+                };
+                self.write_arrives(book, *write)?;
+            }
+            ServerEvent::Volatile(said) => {
+                let detail = format!("client {client} says {said:?}");
                 return Err(Broken { invariant: "S12", detail, at: 0 });
             }
             ServerEvent::Resumed => self.transcript.note(self.now, &[7, number as u64, client as u64]),

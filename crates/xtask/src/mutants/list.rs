@@ -4,6 +4,64 @@ use super::Mutant;
 
 /// Files are those below `crates/protocol/src`.
 pub(super) const MUTANTS: &[Mutant] = &[
+    // Where somebody is in a log.
+    Mutant("channel/position.rs", "if since.epoch != self.epoch {", "if false {"),
+    Mutant("channel/position.rs", "if offset < self.trimmed.offset {", "if false {"),
+    Mutant("channel/position.rs", "|| there == Some(tag) {", "|| there.is_some() {"),
+    // What a subscriber has been told, and what to tell it next.
+    Mutant("channel/attachment.rs", "Start::Gap(gap)))", "Start::New))"),
+    Mutant("channel/attachment.rs", "if trimmed != bounds.trimmed =>", "if false && trimmed != bounds.trimmed =>"),
+    Mutant("channel/attachment.rs", "entries = &entries[entries.len().saturating_sub(most)..];", "let _ = most;"),
+    Mutant("channel/attachment.rs", "self.at.mark.offset >= bounds.head.offset && !overflowed", "!overflowed"),
+    Mutant("channel/attachment.rs", ">= bounds.head.offset && !overflowed", ">= bounds.head.offset"),
+    Mutant("channel/attachment.rs", "if entry.prev != self.at.mark.offset {", "if false {"),
+    Mutant("channel/attachment.rs", "if epoch != self.at.epoch {", "if false {"),
+    Mutant("channel/attachment.rs", "Some(Told::Advance(mark)) => *mark = entry.mark,", "Some(Told::Advance(_)) => {}"),
+    Mutant("channel/attachment.rs", "if visible {\n            return", "if true {\n            return"),
+    Mutant(
+        "channel/attachment.rs",
+        "let has_room = self.waiting.len() < ENTRIES && self.waiting_bytes < BYTES;",
+        "let has_room = true;",
+    ),
+    Mutant("channel/attachment.rs", "matches!(self.stage, Stage::Live) && end != self.at", "false && end != self.at"),
+    Mutant(
+        "channel/attachment.rs",
+        "Stage::Reading { overflowed, .. } => *overflowed = true,",
+        "Stage::Reading { .. } => {}",
+    ),
+    Mutant(
+        "channel/attachment.rs",
+        "            Stage::Live => self.stage = Stage::Behind(Next::On),\n",
+        "            Stage::Live => {}\n",
+    ),
+    // What a client has seen.
+    Mutant("channel/replica.rs", "self.seen = position.filter(|_| !opened.snapshot);", "self.seen = position;"),
+    Mutant("channel/replica.rs", "        self.open = None;\n", ""),
+    Mutant("channel/replica.rs", "self.seen = Some(Position { epoch: open.epoch, mark });", ""),
+    Mutant("channel/replica.rs", "        self.seen = Some(position);\n", ""),
+    Mutant("channel/replica.rs", "mark.offset <= open.head", "mark.offset < open.head"),
+    // The channels of a connection.
+    Mutant("server/channels.rs", "*ready = attachment.has_output();", "*ready = false;"),
+    Mutant(
+        "server/channels.rs",
+        "            self.channel_changed(handle);\n        }\n    }\n\n    /// The client does",
+        "        }\n    }\n\n    /// The client does",
+    ),
+    Mutant("client/channels.rs", "        self.by_handle.clear();\n", ""),
+    Mutant("client/channels.rs", "since: followed.replica.open(), history", "since: None, history"),
+    Mutant(
+        "client/channels.rs",
+        "            connection.updates.push(Piece { head: ClientFrame::Close(handle).encode(), content: Bytes::new() });\n",
+        "            let _ = (connection, handle);\n",
+    ),
+    Mutant("frame/channel.rs", "from = if part.is_empty() {", "from = if part.len() < PART {"),
+    Mutant("server/admission.rs", "                self.close_channels();\n", ""),
+    Mutant(
+        "server.rs",
+        "        self.close_channels();\n        self.phase = Phase::Parked",
+        "        self.phase = Phase::Parked",
+    ),
+    Mutant("scope.rs", "*verb == operation.verb && pattern.matches(operation.name)", "pattern.matches(operation.name)"),
     // What this side has to say.
     Mutant("session/outbox.rs", "self.bytes -= unit.body.len();", ""),
     Mutant("session/outbox.rs", "self.carried = self.carried.saturating_sub(units);", ""),

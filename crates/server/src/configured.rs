@@ -1,0 +1,52 @@
+//! What the configuration declares, as the policies that a program would have written.
+
+use std::fs;
+
+use moorline_engine::Retention;
+
+use crate::{
+    Error, Guard, TopicPolicy,
+    config::{GuardSection, PublishSection, TopicSection},
+    error::SchemaProblem,
+};
+
+/// The policy of a table of `[topics]`.
+///
+/// # Errors
+/// When the file of its schema does not do.
+pub(crate) fn topic(section: &TopicSection) -> Result<TopicPolicy, Error> {
+    let TopicSection { history, presence, subscribe, publish, .. } = section;
+    let mut policy = TopicPolicy::new().subscribe(guard(subscribe)).publish(publishing(section, publish)?);
+    if let Some(history) = history {
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        policy =
+            policy.keep(Retention { entries: number(history.count), bytes: number(history.bytes), age: history.age });
+    }
+    Ok(if *presence { policy.presence() } else { policy })
+}
+
+fn guard(section: &GuardSection) -> Guard {
+    let GuardSection { scope, roles, authenticated } = section;
+    let mut guard = roles.iter().fold(Guard::new(), |guard, role| guard.role(role));
+    if let Some(scope) = scope {
+        guard = guard.scope(&scope.to_string());
+    }
+    if *authenticated { guard.authenticated() } else { guard }
+}
+
+fn publishing(topic: &TopicSection, section: &PublishSection) -> Result<Guard, Error> {
+    let PublishSection { guard: asked, rate, schema_file } = section;
+    let mut publish = guard(asked);
+    if let Some(rate) = rate {
+        publish = publish.rate(*rate);
+    }
+    let Some(path) = schema_file else { return Ok(publish) };
+    let wrong = |problem| Error::Schema { place: topic.place.clone(), path: path.clone(), problem };
+    let text = fs::read_to_string(path).map_err(|error| wrong(SchemaProblem::Unreadable(error)))?;
+    let schema = serde_json::from_str(&text).map_err(|error| wrong(SchemaProblem::NotJson(error)))?;
+    let publish = publish.schema(&schema);
+    match publish.error() {
+        Some(error) => Err(wrong(SchemaProblem::NotASchema(error.into()))),
+        None => Ok(publish),
+    }
+}

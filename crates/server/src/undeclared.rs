@@ -1,0 +1,128 @@
+//! Topics that nobody has declared, while a program is being written: made when somebody asks for one, and the log says
+//! what to add to the configuration. Only where the server is open to this machine alone, and was told so
+//! (`ServerBuilder::dev`).
+
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use moorline_protocol::pattern::Pattern;
+
+use crate::{TopicPolicy, config::Quoted, policy::Declared};
+
+/// Patterns that the log tells of. Names come from pages: beyond so many it is not the first of each that helps.
+const TOLD: usize = 32;
+
+/// What undeclared topics are like, and which of them the log has told of.
+pub(crate) struct Undeclared {
+    declared: Arc<Declared>,
+    /// Where what is told is to be added.
+    file: PathBuf,
+    told: Mutex<BTreeSet<String>>,
+}
+
+impl Undeclared {
+    pub(crate) fn new(file: Option<PathBuf>) -> Self {
+        let declared = Arc::new(Declared::new(TopicPolicy::new().presence().0));
+        Self { declared, file: file.unwrap_or_else(|| "moorline.toml".into()), told: Mutex::default() }
+    }
+
+    /// The topic of this name, unless no declaration could be about it.
+    pub(crate) fn find(&self, name: &str) -> Option<&Arc<Declared>> {
+        let pattern = pattern(name)?;
+        if let Some(words) = self.tell(name, &pattern) {
+            tracing::warn!("{words}");
+        }
+        Some(&self.declared)
+    }
+
+    /// What the log is to say of it: once for each pattern, and of a bounded number.
+    fn tell(&self, name: &str, pattern: &str) -> Option<String> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() > TOLD || told.contains(pattern) {
+            return None;
+        }
+        told.insert(pattern.to_owned());
+        Some(match told.len() <= TOLD {
+            true => format!(
+                "the topic {} is not declared; it is made because of --dev. To have it without, add to {}:\n\n\
+                 [topics.{}]\npresence = true\n",
+                Quoted(name),
+                self.file.display(),
+                Quoted(pattern)
+            ),
+            false => format!("more topics than {TOLD} patterns are not declared; the others are made without a word"),
+        })
+    }
+}
+
+/// The pattern that somebody who declares this name most likely wants: of several segments the first as it is, and `{…}`
+/// for those with a digit in them; where none has, for the last.
+fn pattern(name: &str) -> Option<String> {
+    let segments: Vec<&str> = name.split_inclusive([':', '/']).collect();
+    let varies = |segment: &str| segment.bytes().any(|byte| byte.is_ascii_digit());
+    let any = segments.iter().skip(1).any(|segment| varies(segment));
+    let mut captures = 0;
+    let pattern: String = segments
+        .iter()
+        .enumerate()
+        .map(|(place, segment)| {
+            let text = segment.trim_end_matches([':', '/']);
+            let captured = place > 0 && if any { varies(text) } else { place + 1 == segments.len() };
+            if !captured {
+                return (*segment).to_owned();
+            }
+            captures += 1;
+            let number = if captures == 1 { String::new() } else { captures.to_string() };
+            format!("{{id{number}}}{}", &segment[text.len()..])
+        })
+        .collect();
+    Pattern::parse(&pattern).is_ok_and(|pattern| pattern.matches(name)).then_some(pattern)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Config;
+
+    #[test]
+    fn a_name_gives_the_pattern_that_is_most_likely_wanted() {
+        for (name, wanted) in [
+            ("lobby", Some("lobby")),
+            ("room:lobby", Some("room:{id}")),
+            ("room:42", Some("room:{id}")),
+            ("game:42:moves", Some("game:{id}:moves")),
+            ("game/42:7/chat", Some("game/{id}:{id2}/chat")),
+            ("chat/acme/general", Some("chat/acme/{id}")),
+            ("42", Some("42")),
+            ("räume:küche", Some("räume:{id}")),
+            // No declaration is about these.
+            ("room:", None),
+            (":room", None),
+            ("a::b", None),
+            ("val*", None),
+            ("{", None),
+        ] {
+            assert_eq!(pattern(name).as_deref(), wanted, "{name}");
+        }
+        // A pattern is no longer than a name, so a declaration of this one would say it all.
+        assert_eq!(pattern(&format!("{}:1", "r".repeat(198))), None);
+    }
+
+    #[test]
+    fn each_pattern_is_told_of_once_with_lines_that_declare_it_and_not_more_than_so_many() {
+        let undeclared = Undeclared::new(None);
+        let tell = |name: &str| undeclared.tell(name, &pattern(name).expect("a pattern"));
+        let words = tell("a\"\\:lobby").expect("the first time");
+        let (said, lines) = words.split_once("moorline.toml:\n").expect("the file");
+        assert!(said.starts_with("the topic \"a\\\"\\\\:lobby\" is not declared"), "{said}");
+        let topics = Config::parse(lines, "").expect("it does").topics;
+        assert!(topics[0].pattern.matches("a\"\\:lobby") && topics[0].presence);
+        assert_eq!(tell("a\"\\:kitchen"), None);
+        let told = (0..10 * TOLD).filter_map(|number| tell(&format!("kind{number}:x"))).collect::<Vec<_>>();
+        assert_eq!(told.len(), TOLD);
+        assert!(told.last().is_some_and(|last| last.contains("without a word")));
+    }
+}
