@@ -145,7 +145,7 @@ export interface CoreHost {
   ): void;
   /** It covers everything up to the position. */
   onSnapshot(id: number, position: Uint8Array, at: number, body: Uint8Array): void;
-  /** All has been told that was there when the channel was opened. Once for each `onChannelOpened`, and right after it if there was nothing. */
+  /** Of a store: all has been told that was there when it was opened. Once after each `onChannelOpened`, at once if there was nothing. */
   onCaughtUp(id: number): void;
   /** Never kept, never repeated. */
   onVolatile(id: number, at: number, member: string, subject: string, encoding: Encoding, body: Uint8Array): void;
