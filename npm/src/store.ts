@@ -142,7 +142,7 @@ export class LiveStore extends Live<StoreUpdate> implements Store {
 
   protected override handleOpened(): void {
     this.#isCaughtUp = false;
-    this.#echoes.reopened();
+    this.#echoes.reopened(super.current.recovered === true);
     this.#startQueue();
     this.changed();
   }
@@ -256,10 +256,10 @@ class Echoes {
     return false;
   }
 
-  /** What has been told and confirmed may be told again from the beginning, and then counts as any other. */
-  reopened(): void {
+  /** Told again from the beginning, what has been confirmed counts as any other. */
+  reopened(goesOn: boolean): void {
     this.#meet();
-    this.#awaited.clear();
+    if (!goesOn) this.#awaited.clear();
   }
 
   #meet(): void {

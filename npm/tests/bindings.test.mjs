@@ -226,6 +226,20 @@ for (const [name, kind] of Object.entries(kinds)) {
     assert.deepEqual([server.entries.length, one.binding.pending, one.errors], [2, 0, []]);
   });
 
+  test(`${name}: a new connection ends the pause after a failure`, async () => {
+    const server = new FakeServer();
+    const one = page(server);
+    server.refuses = () => "unknown";
+    await server.run();
+    kind.insert(one.doc, "hello");
+    await server.run();
+    server.refuses = () => undefined;
+    one.store.lose();
+    one.store.connect();
+    await server.run();
+    assert.deepEqual([server.entries.length, one.binding.pending], [1, 0]);
+  });
+
   test(`${name}: while much is on its way, edits become few patches`, async () => {
     const server = new FakeServer();
     const one = page(server);
@@ -290,11 +304,14 @@ for (const [name, kind] of Object.entries(kinds)) {
     await server.run();
     const doc = kind.make();
     kind.bind(doc, store, { snapshotEvery: { patches: 1 } });
-    kind.insert(first.doc, "after ");
+    // By somebody who knew nothing of it either, so that the document is complete as far as it can tell.
+    const stranger = kind.make();
+    kind.insert(stranger, "after ");
+    server.append(kind.state(stranger));
     await server.run();
     mock.timers.tick(2_000);
     await server.run();
-    assert.deepEqual(server.snapshots, []);
+    assert.deepEqual([server.snapshots, kind.text(doc)], [[], "after "]);
   });
 
   test(`${name}: what builds on something that is missing is in no snapshot that would end it`, async () => {

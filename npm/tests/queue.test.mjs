@@ -204,6 +204,70 @@ test("a patch is sent as who wrote it, and as nobody else", async () => {
   assert.deepEqual(next.texts, ["ann's"]);
 });
 
+test("what was written before anybody was known belongs to the first who sends it", async () => {
+  const home = browser();
+  const before = home.page();
+  append(before, "a");
+  await settle();
+  before.crash();
+  const ann = home.page();
+  ann.queue.start("ann");
+  await settle();
+  assert.deepEqual(ann.texts, ["a"]);
+  ann.crash();
+  const bob = home.page();
+  bob.queue.start("bob");
+  await settle();
+  assert.deepEqual(bob.texts, []);
+});
+
+test("what was taken over is not taken over again", async () => {
+  const home = browser();
+  const gone = home.page();
+  append(gone, "a", "b");
+  await settle();
+  gone.crash();
+  const heir = home.page();
+  heir.queue.start("ann");
+  await settle();
+  heir.queue.stop();
+  heir.queue.start("ann");
+  await settle();
+  assert.deepEqual([heir.queue.pending, heir.texts], [2, ["a", "b"]]);
+});
+
+test("a page without patches holds no lock", async () => {
+  const held = new Set();
+  const locks = { page: () => ({
+    request: async (name, _options, callback) => {
+      held.add(name);
+      await callback({ name });
+      held.delete(name);
+    },
+    crash: () => {},
+  }) };
+  const home = browser({ locks });
+  const gone = home.page();
+  append(gone, "a");
+  await settle();
+  gone.crash();
+  held.clear();
+  const page = home.page();
+  append(page, "b");
+  await settle();
+  assert.equal(held.size, 1);
+  page.queue.start("ann");
+  await settle();
+  assert.equal(held.size, 2);
+  await page.answer();
+  await page.answer();
+  assert.equal(held.size, 0);
+  page.queue.stop();
+  page.queue.start("ann");
+  await settle();
+  assert.equal(held.size, 0);
+});
+
 test("stores and servers do not mix", async () => {
   const home = browser();
   const pages = [home.page(), home.page({ store: "other" }), home.page({ server: "ws://else/moorline" })];

@@ -194,10 +194,12 @@ test("regression: two objects of one store hear each other, and who comes late h
 });
 
 test("the same bytes by somebody else are another patch", async () => {
-  const { core, store, heard } = await following();
+  const { core, store } = await following();
+  const heard = [];
+  store.on("update", ({ at }) => heard.push(at));
   store.append(Uint8Array.of(1)).catch(() => {});
   core.patches(1, { n: 1, body: Uint8Array.of(1) }, { n: 2, by: ME, body: Uint8Array.of(1) }, { n: 3, by: ME, body: Uint8Array.of(1) });
-  assert.deepEqual(heard, [1, 1], "one of three was its own");
+  assert.deepEqual(heard, [1, 3], "the second of them was its own");
 });
 
 test("an own patch of an earlier session is known, and told again from the beginning it counts", async () => {
@@ -213,6 +215,24 @@ test("an own patch of an earlier session is known, and told again from the begin
   core.opens(1, "diverged", 0);
   core.patches(1, { n: 1, by: ME, before: true });
   assert.deepEqual(heard, [1]);
+});
+
+test("one that was confirmed and not told yet is told from the beginning, too", async () => {
+  const { core, store, heard } = await following();
+  const appended = store.append(Uint8Array.of(1));
+  core.answers(1, position(1));
+  await appended;
+  core.lost();
+  core.connected();
+  core.opens(1, "recovered", 0);
+  core.patches(1, { n: 1, by: ME, before: true });
+  assert.deepEqual(heard, []);
+  const again = store.append(Uint8Array.of(2));
+  core.answers(2, position(2));
+  await again;
+  core.opens(1, "trimmed", 0);
+  core.patches(1, { n: 1, by: ME, before: true }, { n: 2, by: ME, before: true });
+  assert.deepEqual(heard, [1, 2]);
 });
 
 test("what the server refuses is a ChannelError", async () => {
