@@ -13,7 +13,9 @@ export type End = { error?: unknown };
 /** Items that wait, at most so many. Where one was lost, the next one that is taken says so. */
 export class Queue<T extends Item> {
   readonly limit: number;
-  readonly #items: T[] = [];
+  #items: (T | undefined)[] = [];
+  /** How many of the items have been taken. To shift a long array would move all the others, for each. */
+  #taken = 0;
   #lost: GapReason | undefined;
 
   constructor(limit: number) {
@@ -21,18 +23,14 @@ export class Queue<T extends Item> {
   }
 
   get length(): number {
-    return this.#items.length;
-  }
-
-  get isFull(): boolean {
-    return this.#items.length >= this.limit;
+    return this.#items.length - this.#taken;
   }
 
   /** Takes it, and if there is no room loses the oldest for it. One that is not kept anywhere makes nothing else give way. */
   push(item: T): void {
-    if (this.isFull) {
+    if (this.length >= this.limit) {
       if (item.position === undefined) return;
-      this.lose(this.#items.shift()!.gap);
+      this.lose(this.#next()!.gap);
     }
     this.#items.push(item);
   }
@@ -43,7 +41,7 @@ export class Queue<T extends Item> {
   }
 
   shift(): T | undefined {
-    const item = this.#items.shift();
+    const item = this.#next();
     if (!item || !this.#lost) return item;
     const gap = item.gap ?? this.#lost;
     this.#lost = undefined;
@@ -51,7 +49,19 @@ export class Queue<T extends Item> {
   }
 
   clear(): void {
-    this.#items.length = 0;
+    this.#items = [];
+    this.#taken = 0;
+  }
+
+  #next(): T | undefined {
+    const item = this.#items[this.#taken];
+    if (!item) return undefined;
+    this.#items[this.#taken++] = undefined;
+    if (this.#taken * 2 >= this.#items.length) {
+      this.#items = this.#items.slice(this.#taken);
+      this.#taken = 0;
+    }
+    return item;
   }
 }
 

@@ -1,9 +1,12 @@
 //! What can be written on the command line.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use moorline_client::protocol::channel::Position;
 use moorline_server::{config, token};
+
+use crate::message;
 
 /// A realtime server for web pages: sealed connections, calls and notifications over WebSocket.
 #[derive(Debug, Parser)]
@@ -38,6 +41,21 @@ pub(crate) enum Command {
     /// Print how the running server is, as one line of JSON
     Status(Place),
 
+    /// Print what is published to a topic, a line for each message
+    ///
+    /// It goes on until Ctrl-C or SIGTERM, or until nobody reads its output any more, over every loss of the connection.
+    /// Messages go to standard output; what happens to the connection, and what was missed, to standard error.
+    ///
+    /// It ends with 0 when it was asked to; with 1 when it does not get through within --timeout, or when the server does
+    /// not tell of the topic, or no longer; with 2 when it is called wrongly.
+    Watch(WatchFlags),
+
+    /// Publish a message to a topic and print its position
+    ///
+    /// It ends with 0 when the server has taken the message; with 1 when it has not, does not say so within --timeout, or
+    /// the message is no JSON; with 2 when it is called wrongly.
+    Publish(PublishFlags),
+
     /// Make keys that clients and server share
     #[command(subcommand)]
     Key(KeyCommand),
@@ -45,6 +63,85 @@ pub(crate) enum Command {
     /// Make, read, judge and revoke tokens
     #[command(subcommand)]
     Token(TokenCommand),
+}
+
+/// Which server a remote command speaks to, and as whom.
+#[derive(Args)]
+pub(crate) struct Remote {
+    /// The server's URL [default: $MOORLINE_URL, otherwise the configured server on this machine, with its key]
+    #[arg(long, value_name = "URL", help_heading = "Server")]
+    pub(crate) url: Option<String>,
+
+    /// The server's key (mlpub_…), or several with commas between [default: $MOORLINE_SERVER_KEY, otherwise the server is
+    /// asked, where its answer can be trusted]
+    #[arg(long, value_name = "KEY", help_heading = "Server")]
+    pub(crate) server_key: Option<String>,
+
+    /// The token to show [default: $MOORLINE_TOKEN, which other users of the machine do not see, as they do this]
+    #[arg(long, value_name = "TOKEN", help_heading = "Server")]
+    pub(crate) token: Option<String>,
+
+    /// A key that the server has, too (mlkey_…) [default: $MOORLINE_SHARED_KEY, as for --token]
+    #[arg(long, value_name = "KEY", help_heading = "Server")]
+    pub(crate) shared_key: Option<String>,
+
+    /// Speak without encryption, as the server must then, too [default: as configured; with --url, sealed]
+    #[arg(long, help_heading = "Server")]
+    pub(crate) plain: bool,
+
+    /// How long to wait for the connection, and for an answer
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration, help_heading = "Server")]
+    pub(crate) timeout: Duration,
+}
+
+// By hand, without secrets.
+impl fmt::Debug for Remote {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Remote").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct WatchFlags {
+    /// The topic's name
+    pub(crate) topic: String,
+
+    /// Begin with so many of the newest messages, at most 256
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=256))]
+    pub(crate) history: u64,
+
+    /// Begin behind the message at this position, as `publish` and `watch --json` print it
+    // Base64url may begin with a hyphen.
+    #[arg(long, value_name = "POSITION", value_parser = position, allow_hyphen_values = true)]
+    pub(crate) since: Option<Position>,
+
+    /// Print each message as a line of JSON: { data, from: { member, subject }, position, at, recovered }
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PublishFlags {
+    /// The topic's name
+    pub(crate) topic: String,
+
+    /// The message, as JSON; without it, or for -, standard input
+    #[arg(allow_negative_numbers = true)]
+    pub(crate) data: Option<String>,
+
+    /// Take the message for a text, whatever it looks like, and publish it as JSON
+    #[arg(long)]
+    pub(crate) text: bool,
+
+    /// Publish the message's bytes as they are
+    #[arg(long, conflicts_with = "text")]
+    pub(crate) bytes: bool,
+
+    #[command(flatten)]
+    pub(crate) remote: Remote,
 }
 
 #[derive(Debug, Subcommand)]
@@ -215,6 +312,10 @@ fn address(text: &str) -> Result<SocketAddr, &'static str> {
 
 fn duration(text: &str) -> Result<Duration, String> {
     config::duration(text).map_err(|problem| problem.to_string())
+}
+
+fn position(text: &str) -> Result<Position, &'static str> {
+    message::position(text).ok_or("this is no position: copy one as `publish` or `watch --json` prints it")
 }
 
 fn client_key(text: &str) -> Result<[u8; 32], &'static str> {

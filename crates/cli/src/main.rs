@@ -1,7 +1,7 @@
 //! The program `moorline`: commands and wiring. What it does is in `moorline-server`; here is how it is asked for and
 //! what a person sees of it.
 //!
-//! It ends with 0 after a polite shutdown, with 1 and one sentence when something went wrong, with 2 when it was called
+//! It ends with 0 when it did what it was asked for, so after a polite shutdown, with 1 and one sentence when something went wrong, with 2 when it was called
 //! wrongly, and with 128 and the signal's number when a second signal ends it at once.
 
 mod args;
@@ -10,9 +10,13 @@ mod control;
 mod identity;
 mod key;
 mod logging;
+mod message;
+mod publish;
+mod remote;
 mod serve;
 mod signals;
 mod token;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -27,6 +31,8 @@ fn main() -> ExitCode {
         Command::Identity(command) => identity::run(config.as_deref(), command),
         Command::Reload(place) => control::reload(config.as_deref(), place),
         Command::Status(place) => control::status(config.as_deref(), place),
+        Command::Watch(flags) => watch::run(config.as_deref(), flags),
+        Command::Publish(flags) => publish::run(config.as_deref(), flags),
         Command::Key(command) => key::run(config.as_deref(), command),
         Command::Token(command) => token::run(config.as_deref(), command),
     };

@@ -1,13 +1,13 @@
 //! The plain GET that asks a server for its identity document.
 
+use std::net::SocketAddr;
+
+use crate::socket;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, body::Bytes, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use moorline_protocol::{discovery::Discovery, url::DialUrl};
 use serde::Deserialize;
-use tokio::net::TcpStream;
-
-use crate::socket;
 
 /// Larger answers are no identity documents.
 const MOST: usize = 64 * 1024;
@@ -25,8 +25,8 @@ struct Refusal {
 }
 
 /// Asks the server at `url`. It does not fail: whatever happens says something.
-pub(crate) async fn discover(url: &DialUrl) -> Discovery {
-    match get(url).await {
+pub(crate) async fn discover(url: &DialUrl, address: Option<SocketAddr>) -> Discovery {
+    match get(url, address).await {
         None => Discovery::Unreachable,
         Some(body) => match serde_json::from_slice(&body) {
             Ok(Answer::Document { keys, suites, encryption }) => {
@@ -40,10 +40,11 @@ pub(crate) async fn discover(url: &DialUrl) -> Discovery {
 }
 
 /// The body of whatever answers.
-async fn get(url: &DialUrl) -> Option<Bytes> {
-    let socket = TcpStream::connect(socket::address(url)).await.ok()?;
+async fn get(url: &DialUrl, address: Option<SocketAddr>) -> Option<Bytes> {
+    let socket = socket::connect(url, address).await.ok()?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.ok()?;
-    let path = url.as_str().split_once("://")?.1.find('/').map(|slash| &url.as_str()[5 + slash..]).unwrap_or("/");
+    let after_scheme = url.as_str().split_once("://")?.1;
+    let path = after_scheme.find('/').map_or("/", |slash| &after_scheme[slash..]);
     let request = Request::get(path).header(header::HOST, url.authority()).body(Empty::<Bytes>::new()).ok()?;
     let exchange = async {
         let response = sender.send_request(request).await.ok()?;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -165,6 +166,8 @@ pub(crate) struct Parts {
     pub(crate) resets: broadcast::Sender<Reset>,
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) provider: Option<Provider>,
+    /// Where to connect to, whatever the URL says.
+    pub(crate) address: Option<SocketAddr>,
 }
 
 /// How long the end waits for listeners that still run, and for the socket. What is left then is dropped.
@@ -369,7 +372,9 @@ impl Driver {
         loop {
             match self.endpoint.poll_output() {
                 ClientOutput::OpenSocket { socket, url, subprotocol } => {
-                    let opening = async move { Socket::open(socket, url, subprotocol).await.ok().map(Box::new) };
+                    let address = self.parts.address;
+                    let opening =
+                        async move { Socket::open(socket, url, address, subprotocol).await.ok().map(Box::new) };
                     self.opening = Some((socket, opening.boxed()));
                 }
                 ClientOutput::Transmit(_, record) => {
@@ -385,9 +390,10 @@ impl Driver {
                     }
                 }
                 ClientOutput::Discover(ticket, url) => {
+                    let address = self.parts.address;
                     let asked = async move {
                         let found = match DialUrl::parse(&url) {
-                            Ok(url) => discovery::discover(&url).await,
+                            Ok(url) => discovery::discover(&url, address).await,
                             Err(_) => Discovery::Unreachable,
                         };
                         ClientInput::Discovered(ticket, found)
@@ -508,7 +514,8 @@ mod tests {
         let config = ClientConfig::new(DialUrl::parse("ws://127.0.0.1/moorline").expect("a URL"));
         let (commands, commands_in) = mpsc::channel(1);
         let view = watch::channel(View::default()).0;
-        let parts = Parts { view, resets: broadcast::channel(1).0, handlers: Arc::default(), provider: None };
+        let parts =
+            Parts { view, resets: broadcast::channel(1).0, handlers: Arc::default(), provider: None, address: None };
         (Driver::new(config, [7; 32], parts), commands, commands_in)
     }
 

@@ -29,7 +29,7 @@ mod store;
 mod stream;
 mod topic;
 
-use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
+use std::{fmt, marker::PhantomData, net::SocketAddr, sync::Arc, time::Duration};
 
 pub use channel::Aside;
 use futures_util::{FutureExt, future::BoxFuture};
@@ -153,6 +153,7 @@ pub(crate) type Provider = Arc<dyn Fn(AuthorizeReason) -> BoxFuture<'static, Opt
 pub struct ClientBuilder {
     config: ClientConfig,
     provider: Option<Provider>,
+    address: Option<SocketAddr>,
 }
 
 impl ClientBuilder {
@@ -163,6 +164,15 @@ impl ClientBuilder {
     pub fn server_key(mut self, key: &str) -> Result<Self, Error> {
         self.config.server_keys.push(key.parse::<ServerKey>().map_err(Error::Key)?);
         Ok(self)
+    }
+
+    /// Connects here and without TLS, whatever the URL says, which is still what the server is told that was dialled: for
+    /// who stands behind the proxy that ends TLS, on the server's own machine mostly. Pin the server's key; it is not asked
+    /// for over `wss://` as if TLS were there.
+    #[must_use]
+    pub fn address(mut self, address: SocketAddr) -> Self {
+        self.address = Some(address);
+        self
     }
 
     /// Chooses the suite; `None` switches the inner encryption off, which the server must do too.
@@ -224,7 +234,9 @@ impl ClientBuilder {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn connect(self) -> Result<Client, Error> {
-        if self.config.url.is_secure() {
+        // A key that is asked for over `wss://` would be believed for the sake of a TLS that is not there.
+        let asks_for_key = self.config.server_keys.is_empty() && self.config.suite.is_some();
+        if self.config.url.is_secure() && (self.address.is_none() || asks_for_key) {
             return Err(Error::TlsUnsupported);
         }
         let mut seed = [0; 32];
@@ -233,7 +245,8 @@ impl ClientBuilder {
         let (view, view_out) = watch::channel(View::default());
         let (resets, _) = broadcast::channel(RESETS);
         let handlers = Arc::new(Handlers::default());
-        let parts = driver::Parts { view, resets: resets.clone(), handlers: handlers.clone(), provider: self.provider };
+        let (provider, address) = (self.provider, self.address);
+        let parts = driver::Parts { view, resets: resets.clone(), handlers: handlers.clone(), provider, address };
         tokio::spawn(driver::run(self.config, seed, commands_in, parts));
         Ok(Client { commands, view: view_out, resets, handlers })
     }
@@ -278,7 +291,11 @@ impl Client {
     /// # Errors
     /// [`Error::Url`].
     pub fn builder(url: &str) -> Result<ClientBuilder, Error> {
-        Ok(ClientBuilder { config: ClientConfig::new(DialUrl::parse(url).map_err(Error::Url)?), provider: None })
+        Ok(ClientBuilder {
+            config: ClientConfig::new(DialUrl::parse(url).map_err(Error::Url)?),
+            provider: None,
+            address: None,
+        })
     }
 
     /// Waits until it is connected.
@@ -473,5 +490,25 @@ impl Client {
             Status::Closed(failure) => Error::Closed(failure.clone()),
             Status::Connecting { .. } | Status::Connected => Error::Closed(None),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Over `wss://` a server is believed what it says its key is, because TLS has shown who it is. Here there is none.
+    #[tokio::test]
+    async fn past_the_proxy_a_key_is_pinned_or_nothing_is_connected() -> Result<(), Error> {
+        let wss = || Client::builder("wss://app.example.com/moorline");
+        let there = SocketAddr::from(([127, 0, 0, 1], 9));
+        assert!(matches!(wss()?.connect(), Err(Error::TlsUnsupported)));
+        assert!(matches!(wss()?.address(there).connect(), Err(Error::TlsUnsupported)));
+        assert!(matches!(wss()?.encryption(None).connect(), Err(Error::TlsUnsupported)));
+        assert!(wss()?.address(there).encryption(None).connect().is_ok());
+        let key = protocol::key::StaticKey::from_private([7; 32]).public().to_string();
+        assert!(matches!(wss()?.server_key(&key)?.connect(), Err(Error::TlsUnsupported)));
+        assert!(wss()?.server_key(&key)?.address(there).connect().is_ok());
+        Ok(())
     }
 }

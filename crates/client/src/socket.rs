@@ -1,6 +1,8 @@
 //! One WebSocket as the driver sees it: inputs for the endpoint come out, records go in.
 
 use std::{
+    io,
+    net::SocketAddr,
     task::{Context, Poll},
     time::Duration,
 };
@@ -38,9 +40,14 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Connects and upgrades.
-    pub(crate) async fn open(id: SocketId, url: DialUrl, subprotocol: &'static str) -> Result<Self, WsError> {
-        let stream = TcpStream::connect(address(&url)).await?;
+    /// Connects to where `address` says, and upgrades.
+    pub(crate) async fn open(
+        id: SocketId,
+        url: DialUrl,
+        address: Option<SocketAddr>,
+        subprotocol: &'static str,
+    ) -> Result<Self, WsError> {
+        let stream = connect(&url, address).await?;
         stream.set_nodelay(true)?;
         let mut request = url.as_str().into_client_request()?;
         request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
@@ -103,8 +110,11 @@ impl Socket {
     }
 }
 
-/// Host and port to dial.
-pub(crate) fn address(url: &DialUrl) -> String {
-    let authority = url.authority();
-    if authority == url.host() { format!("{authority}:80") } else { authority.to_owned() }
+/// A connection to this address, otherwise to the host and port of the URL.
+pub(crate) async fn connect(url: &DialUrl, address: Option<SocketAddr>) -> io::Result<TcpStream> {
+    match (address, url.authority()) {
+        (Some(address), _) => TcpStream::connect(address).await,
+        (None, host) if host == url.host() => TcpStream::connect(format!("{host}:80")).await,
+        (None, authority) => TcpStream::connect(authority).await,
+    }
 }

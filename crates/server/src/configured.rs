@@ -2,8 +2,6 @@
 
 use std::fs;
 
-use moorline_engine::Retention;
-
 use crate::{
     Error, Guard, TopicPolicy,
     config::{GuardSection, PublishSection, TopicSection},
@@ -19,8 +17,7 @@ pub(crate) fn topic(section: &TopicSection) -> Result<TopicPolicy, Error> {
     let mut policy = TopicPolicy::new().subscribe(guard(subscribe)).publish(publishing(section, publish)?);
     if let Some(history) = history {
         let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        policy =
-            policy.keep(Retention { entries: number(history.count), bytes: number(history.bytes), age: history.age });
+        policy = policy.history_within(number(history.count), history.age, number(history.bytes));
     }
     Ok(if *presence { policy.presence() } else { policy })
 }

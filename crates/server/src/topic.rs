@@ -30,7 +30,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct TopicPolicy(pub(crate) Policy);
 
-/// Bytes of messages that a history has unless it says otherwise.
+/// Bytes of messages that a history keeps unless it says otherwise.
 const HISTORY_BYTES: u64 = 64 << 20;
 
 impl TopicPolicy {
@@ -43,12 +43,13 @@ impl TopicPolicy {
     /// published is on the disk before its publisher is told so.
     #[must_use]
     pub fn history(self, count: u64, age: Duration) -> Self {
-        self.keep(Retention { entries: count, bytes: HISTORY_BYTES, age })
+        self.history_within(count, age, HISTORY_BYTES)
     }
 
-    /// Keeps as much as this says.
-    pub(crate) fn keep(mut self, retention: Retention) -> Self {
-        self.0.kept = Some(retention);
+    /// The same, and no more than so many bytes of them instead of 64 MiB.
+    #[must_use]
+    pub fn history_within(mut self, count: u64, age: Duration, bytes: u64) -> Self {
+        self.0.kept = Some(Retention { entries: count, bytes, age });
         self
     }
 

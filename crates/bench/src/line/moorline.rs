@@ -14,7 +14,7 @@ use moorline_protocol::{
         ChannelEvent, ClientConfig, ClientEndpoint, ClientEvent, ClientInput, ClientOutput, Follow, SocketId,
         SocketInput, Status,
     },
-    frame::WriteKind,
+    frame::RequestKind,
     payload::{Name, Payload},
     record::Suite,
     session::{CallOptions, Outcome},
@@ -77,14 +77,22 @@ impl Moorline {
 
     pub(super) fn follow(&mut self) -> Result<()> {
         let (kind, name) = (Kind::Topic, Name::new(TOPIC)?);
-        self.endpoint.follow(Follow { kind, name, quiet: false, history: 0, since: None, data: None })?;
+        self.endpoint.follow(Follow {
+            kind,
+            name,
+            quiet: false,
+            members: false,
+            history: 0,
+            since: None,
+            data: None,
+        })?;
         Ok(())
     }
 
     pub(super) fn append(&mut self, topic: &str, json: &Bytes) -> Result<()> {
-        let (what, name) = ((WriteKind::Append, Kind::Topic), Name::new(topic)?);
+        let (what, name) = ((RequestKind::Append, Kind::Topic), Name::new(topic)?);
         let options = CallOptions::within(CALL_TIMEOUT);
-        self.endpoint.write(self.now(), what, name, Payload::json(json.clone()), options)?;
+        self.endpoint.request(self.now(), what, name, Payload::json(json.clone()), options)?;
         Ok(())
     }
 
