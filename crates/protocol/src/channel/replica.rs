@@ -60,7 +60,8 @@ impl Replica {
         }
         // A snapshot that is announced and does not come must not be taken for one that was seen.
         self.seen = position.filter(|_| !opened.snapshot);
-        self.open = Some(Open { epoch, last: from, head, covers: position.filter(|_| opened.snapshot), is_caught_up: false });
+        self.open =
+            Some(Open { epoch, last: from, head, covers: position.filter(|_| opened.snapshot), is_caught_up: false });
         Ok(())
     }
 

@@ -275,9 +275,10 @@ impl ClientEndpoint {
                     self.event(ClientEvent::Channel(subscription, Box::new(event)));
                 }
                 // Whoever reads a store has to know when it is whole; a topic is never that.
-                let is_caught_up = self.channels.by_handle(handle).is_some_and(|followed| {
-                    followed.follow.kind == Kind::Store && followed.replica.take_caught_up()
-                });
+                let is_caught_up = self
+                    .channels
+                    .by_handle(handle)
+                    .is_some_and(|followed| followed.follow.kind == Kind::Store && followed.replica.take_caught_up());
                 if is_caught_up {
                     self.event(ClientEvent::Channel(subscription, Box::new(ChannelEvent::CaughtUp)));
                 }
