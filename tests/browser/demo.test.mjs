@@ -1,16 +1,7 @@
 // The demo as people meet it: who they are in its room, what they may, and what they are told when they may not.
 import assert from "node:assert/strict";
-import { join } from "node:path";
-
 import { claim } from "./support/claim.mjs";
-import { repository } from "./support/environment.mjs";
-import { startDemo } from "./support/processes.mjs";
-
-async function demo(stage) {
-  const demo = await startDemo(join(repository, "www/dist"));
-  stage.onEnd(() => demo.stop("SIGKILL"));
-  return demo;
-}
+import { demo } from "./support/demo.mjs";
 
 /** A window of the demo, in which somebody has come in. */
 async function visit(stage, http) {

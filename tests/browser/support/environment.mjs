@@ -20,6 +20,9 @@ export const chromiumArguments = [
   "--disable-background-networking",
   "--disable-component-update",
   "--disable-sync",
+  // Pages find each other by the addresses of this machine, also where it has no other and nobody to ask for names.
+  "--allow-loopback-in-peer-connection",
+  "--disable-features=WebRtcHideLocalIpsWithMdns",
   // Names that are not this machine to whoever reads them, and are nevertheless.
   "--host-resolver-rules=MAP *.test 127.0.0.1",
 ];
