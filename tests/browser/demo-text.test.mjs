@@ -1,0 +1,131 @@
+// The demo's text: several write it at once, with a line and without, and it becomes the same for everybody.
+import assert from "node:assert/strict";
+
+import { claim, NETWORK } from "./support/claim.mjs";
+import { connected, cut, demo, member, mend, visit } from "./support/demo.mjs";
+
+async function open(stage, http, name) {
+  const page = await visit(stage, http, "text.html", name);
+  await isOpen(page);
+  return page;
+}
+
+const area = (page) => page.getByRole("textbox", { name: "A text of everybody’s" });
+const isOpen = (page) => page.locator("#text:not([readonly])").waitFor();
+const shows = (page, text) =>
+  page.waitForFunction((text) => document.querySelector("#text").value === text, text);
+const saved = (page) => page.locator("#saved").getByText("Saved on the server").waitFor();
+
+/** Puts the cursor behind these words, or marks them. */
+function select(page, words, { marked = false } = {}) {
+  return area(page).evaluate((area, { words, marked }) => {
+    const at = area.value.indexOf(words);
+    area.focus();
+    area.setSelectionRange(marked ? at : at + words.length, at + words.length);
+  }, { words, marked });
+}
+
+const selected = (page) => area(page).evaluate((area) => [area.selectionStart, area.selectionEnd]);
+
+/** Writes behind these words, as a person does. */
+async function write(page, behind, text) {
+  await select(page, behind);
+  await page.keyboard.type(text);
+}
+
+claim("a_text_of_the_demo_is_the_same_for_everybody_and_cursors_stay_among_their_words", async (stage) => {
+  const { http } = await demo(stage);
+  const [ann, ben] = [await open(stage, http, "Ann"), await open(stage, http, "Ben")];
+  await member(ann, "Ben").waitFor();
+  await write(ann, "", "The quick fox");
+  await shows(ben, "The quick fox");
+  await select(ben, "fox", { marked: true });
+  await write(ann, "quick", " brown 🦊🦉");
+  await shows(ben, "The quick brown 🦊🦉 fox");
+  const at = "The quick brown 🦊🦉 ".length;
+  assert.deepEqual(await selected(ben), [at, at + 3]);
+  await select(ann, "🦊");
+  await ann.keyboard.press("Backspace");
+  await ann.keyboard.type("🦝");
+  await shows(ben, "The quick brown 🦝🦉 fox");
+  await ben.keyboard.type("bear");
+  await shows(ann, "The quick brown 🦝🦉 bear");
+  assert.deepEqual(await selected(ann), ["The quick brown 🦝".length, "The quick brown 🦝".length]);
+
+  // One of the same letters, at the cursor: the other's cursor tells which.
+  await write(ben, "bear", "\naaaa");
+  await shows(ann, "The quick brown 🦝🦉 bear\naaaa");
+  await select(ann, "\naaaa");
+  await select(ben, "\naa");
+  await ben.keyboard.type("a");
+  await shows(ann, "The quick brown 🦝🦉 bear\naaaaa");
+  assert.deepEqual(await selected(ann), Array(2).fill("The quick brown 🦝🦉 bear\naaaaa".length));
+
+  await ben.keyboard.press("Control+z");
+  await shows(ann, "The quick brown 🦝🦉 fox");
+  await ben.keyboard.press("Control+Shift+z");
+  await shows(ann, "The quick brown 🦝🦉 bear\naaaaa");
+  await saved(ben);
+});
+
+claim("what_is_written_without_a_line_on_both_sides_of_a_text_of_the_demo_becomes_one", async (stage) => {
+  const { http } = await demo(stage);
+  const [ann, ben] = [await open(stage, http, "Ann"), await open(stage, http, "Ben")];
+  await write(ann, "", "one two three");
+  await shows(ben, "one two three");
+  await Promise.all([cut(ann), cut(ben)]);
+  await write(ann, "one", " (ann)");
+  await write(ben, "three", " (ben)");
+  await ann.locator("#saved").getByText("6 changes kept in this browser until the line is back").waitFor();
+  await mend(ann);
+  await saved(ann);
+  await shows(ann, "one (ann) two three");
+  await mend(ben);
+  for (const page of [ann, ben]) {
+    await shows(page, "one (ann) two three (ben)");
+    await saved(page);
+  }
+});
+
+claim("what_was_written_into_a_text_of_the_demo_outlives_a_reload_and_the_server_and_is_there_once", async (stage) => {
+  const server = await demo(stage);
+  const [ann, ben] = [await open(stage, server.http, "Ann"), await open(stage, server.http, "Ben")];
+  await write(ann, "", "base");
+  await shows(ben, "base");
+  await cut(ann);
+  await write(ann, "base", ", written by Ann without a line");
+  await ann.locator("#saved").getByText("31 changes kept in this browser").waitFor();
+  await write(ben, "", "Ben's ");
+  await saved(ben);
+  // Some are on their way when the page goes.
+  await Promise.all([
+    ann.waitForNavigation(),
+    ann.evaluate(() => {
+      document.querySelector("#saved").ownerDocument.querySelector("#line").click();
+      new MutationObserver(() => {
+        if (document.body.dataset.status === "connected") setTimeout(() => location.reload(), 15);
+      }).observe(document.body, { attributes: true });
+    }),
+  ]);
+  const whole = "Ben's base, written by Ann without a line";
+  for (const page of [ann, ben]) {
+    await isOpen(page);
+    await shows(page, whole);
+    await saved(page);
+  }
+
+  await server.kill();
+  await ann.locator("#pill[data-status=connecting]").waitFor();
+  await write(ann, "line", ", or a server");
+  await server.start();
+  for (const page of [ann, ben]) {
+    await shows(page, `${whole}, or a server`);
+    await connected(page);
+    await saved(page);
+  }
+  await ann.close();
+  await ben.close();
+  const eve = await open(stage, server.http, "Eve");
+  await shows(eve, `${whole}, or a server`);
+  assert.equal(await eve.locator("#members li").count(), 1, "nobody else is here");
+}, { tolerated: NETWORK });
