@@ -97,16 +97,17 @@ claim("what_was_written_into_a_text_of_the_demo_outlives_a_reload_and_the_server
   await ann.locator("#saved").getByText("31 changes kept in this browser").waitFor();
   await write(ben, "", "Ben's ");
   await saved(ben);
-  // Some are on their way when the page goes.
-  await Promise.all([
-    ann.waitForNavigation(),
-    ann.evaluate(() => {
-      document.querySelector("#saved").ownerDocument.querySelector("#line").click();
-      new MutationObserver(() => {
-        if (document.body.dataset.status === "connected") setTimeout(() => location.reload(), 15);
-      }).observe(document.body, { attributes: true });
-    }),
-  ]);
+  // The server has confirmed some, and others are on their way, when the page goes.
+  await ann.evaluate(() => {
+    const saved = document.querySelector("#saved");
+    new MutationObserver(() => {
+      const left = Number(saved.textContent.match(/^Saving (\d+)/)?.[1] ?? 31);
+      if (left < 31) location.reload();
+    }).observe(saved, { childList: true });
+    globalThis.isOld = true;
+  });
+  await ann.getByRole("button", { name: "Cut the line" }).click();
+  await ann.waitForFunction(() => !globalThis.isOld);
   const whole = "Ben's base, written by Ann without a line";
   for (const page of [ann, ben]) {
     await isOpen(page);
@@ -129,3 +130,17 @@ claim("what_was_written_into_a_text_of_the_demo_outlives_a_reload_and_the_server
   await shows(eve, `${whole}, or a server`);
   assert.equal(await eve.locator("#members li").count(), 1, "nobody else is here");
 }, { tolerated: NETWORK });
+
+claim("what_a_closed_window_of_the_demo_left_unsent_the_next_one_sends", async (stage) => {
+  const { http } = await demo(stage);
+  const [ann, ben] = [await open(stage, http, "Ann"), await open(stage, http, "Ben")];
+  await cut(ann);
+  await write(ann, "", "left behind");
+  await ann.locator("#saved").getByText("11 changes kept in this browser").waitFor();
+  const next = await ann.context().newPage();
+  await ann.close();
+  await next.goto(`${http}/text.html`);
+  await shows(ben, "left behind");
+  await shows(next, "left behind");
+  await saved(next);
+});

@@ -12,8 +12,8 @@ import type { ChannelApi, SignIn } from "./api";
 const SOON_MS = 700;
 
 /** What the pages beside the room have in common: a guest's client, the status line and the switch that cuts the line. */
-export function connectAsGuest(): Client<ChannelApi> {
-  const auth: SignIn = { name: ownName(), role: "guest" };
+export function connectAsGuest(name = ownName()): Client<ChannelApi> {
+  const auth: SignIn = { name, role: "guest" };
   const client = connect<ChannelApi>("/moorline", { webSocket: CuttableSocket, auth });
   new StatusLine(client);
 

@@ -1,6 +1,6 @@
 import { element, make, nameTag } from "./dom";
 import { connectAsGuest, nameForm, showMembers } from "./guest";
-import { wordsOf } from "./peer-link";
+import { wordsOf, type LinkState } from "./peer-link";
 import { CAN_CONNECT, Peers, type Peer } from "./peers";
 
 const client = connectAsGuest();
@@ -20,6 +20,8 @@ interface Row {
   connect: HTMLButtonElement;
   ping: HTMLButtonElement;
   peer: Peer;
+  /** What was announced last. */
+  at: LinkState["at"] | undefined;
 }
 const rows = new Map<string, Row>();
 
@@ -45,6 +47,8 @@ function showRow(peer: Peer): void {
   row.peer = peer;
   const state = peer.link?.state;
   row.state.textContent = wordsOf(state);
+  if (row.at !== state?.at) element("announcement").textContent = `${peer.subject}: ${wordsOf(state)}`;
+  row.at = state?.at;
   if (row.name.textContent !== peer.subject) {
     row.name.replaceChildren(nameTag(peer.subject));
     row.ping.ariaLabel = `Ping ${peer.subject}`;
@@ -73,7 +77,7 @@ function newRow(peer: Peer): Row {
   const [name, note, state] = [make("span"), make("span", "quiet"), make("span", "state")];
   const [connect, ping] = [button("Connect"), button("Ping")];
   const entry = make("li", "", name, note, state, ping, connect);
-  const row: Row = { entry, name, state, note, connect, ping, peer };
+  const row: Row = { entry, name, state, note, connect, ping, peer, at: undefined };
   ping.addEventListener("click", () => row.peer.link?.ping());
   connect.addEventListener("click", () => {
     if (connect.ariaDisabled === "true") return;

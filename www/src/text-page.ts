@@ -4,10 +4,11 @@ import type { StoreState } from "moorline";
 
 import { element } from "./dom";
 import { connectAsGuest, showMembers } from "./guest";
+import { writersName } from "./names";
 import { SharedTextarea } from "./shared-textarea";
 import { remedyOf } from "./trouble";
 
-const client = connectAsGuest();
+const client = connectAsGuest(writersName());
 const store = client.store("text:harbour", { offline: true, presence: {} });
 const doc = new Y.Doc();
 const binding = bindYjs(doc, store, { onError: (error) => problem(remedyOf(error)) });
@@ -40,7 +41,7 @@ element("refused-discard").addEventListener("click", () => {
 function showState({ status, pending, offline, synced }: StoreState): void {
   const changes = pending === 1 ? "1 change" : `${pending} changes`;
   element("saved").textContent = status === "closed" ? "Closed"
-    : pending > 0 && status === "open" ? "Saving"
+    : pending > 0 && status === "open" ? `Saving ${changes}`
     : pending > 0 ? `${changes} kept in ${offline === "disk" ? "this browser" : "this page"} until the line is back`
     : status === "opening" ? (area.readOnly ? "Opening" : "No line: go on writing")
     : synced ? "Saved on the server" : "Opening";
