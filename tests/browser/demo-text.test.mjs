@@ -1,8 +1,14 @@
 // The demo's text: several write it at once, with a line and without, and it becomes the same for everybody.
 import assert from "node:assert/strict";
 
+import { join } from "node:path";
+
+import { build } from "esbuild";
+
 import { claim, NETWORK } from "./support/claim.mjs";
+import { mulberry32 } from "./support/cutter.mjs";
 import { connected, cut, demo, member, mend, visit } from "./support/demo.mjs";
+import { repository } from "./support/environment.mjs";
 
 async function open(stage, http, name) {
   const page = await visit(stage, http, "text.html", name);
@@ -31,6 +37,13 @@ const selected = (page) => area(page).evaluate((area) => [area.selectionStart, a
 async function write(page, behind, text) {
   await select(page, behind);
   await page.keyboard.type(text);
+}
+
+/** The page's own module for this. */
+async function splices() {
+  const entryPoints = [join(repository, "www/src/splice.ts")];
+  const { outputFiles } = await build({ entryPoints, format: "esm", write: false, logLevel: "error" });
+  return import(`data:text/javascript,${encodeURIComponent(outputFiles[0].text)}`);
 }
 
 claim("a_text_of_the_demo_is_the_same_for_everybody_and_cursors_stay_among_their_words", async (stage) => {
@@ -143,4 +156,55 @@ claim("what_a_closed_window_of_the_demo_left_unsent_the_next_one_sends", async (
   await shows(ben, "left behind");
   await shows(next, "left behind");
   await saved(next);
+});
+
+claim("a_word_that_is_being_composed_in_a_text_of_the_demo_and_what_others_write_wait_for_each_other", async (stage) => {
+  const { http } = await demo(stage);
+  const [ann, ben] = [await open(stage, http, "Ann"), await open(stage, http, "Ben")];
+  await write(ann, "", "sea  harbour");
+  await shows(ben, "sea  harbour");
+  await select(ann, "sea ");
+  const method = await ann.context().newCDPSession(ann);
+  await method.send("Input.imeSetComposition", { text: "にほ", selectionStart: 2, selectionEnd: 2 });
+  await shows(ann, "sea にほ harbour");
+  await write(ben, "", "by the ");
+  await write(ben, "harbour", "!");
+  await saved(ben);
+  await method.send("Input.imeSetComposition", { text: "日本", selectionStart: 2, selectionEnd: 2 });
+  await shows(ann, "sea 日本 harbour");
+  await shows(ben, "by the sea  harbour!");
+  await method.send("Input.insertText", { text: "日本" });
+  for (const page of [ann, ben]) await shows(page, "by the sea 日本 harbour!");
+  assert.deepEqual(await selected(ann), Array(2).fill("by the sea 日本".length));
+});
+
+claim("any_change_of_a_text_of_the_demo_is_found_as_one_small_splice", async () => {
+  const { spliceBetween, moved } = await splices();
+  const random = mulberry32(7);
+  const pick = (values) => values[Math.floor(random() * values.length)];
+  const some = (most) => Array.from({ length: Math.floor(random() * most) }, () => pick(["a", "b", "\n", "🦊", "🦉", "é"]));
+  for (let round = 0; round < 20_000; round++) {
+    const before = some(12);
+    const at = Math.floor(random() * (before.length + 1));
+    const gone = Math.floor(random() * (before.length - at + 1));
+    const come = some(4);
+    const after = before.toSpliced(at, gone, ...come);
+    const [was, is] = [before.join(""), after.join("")];
+    // Behind what was typed, where it usually is, or anywhere.
+    const cursor = round % 2 ? after.slice(0, at + come.length).join("").length : Math.floor(random() * (is.length + 1));
+    const splice = spliceBetween(was, is, cursor);
+    if (was === is) {
+      assert.equal(splice, undefined);
+      continue;
+    }
+    const { index, removed, inserted } = splice;
+    const about = JSON.stringify({ was, is, cursor, splice });
+    assert.equal(was.slice(0, index) + inserted + was.slice(index + removed), is, about);
+    assert(removed <= before.slice(at, at + gone).join("").length && inserted.length <= come.join("").length, about);
+    for (const part of [was.slice(0, index), was.slice(index, index + removed), inserted]) assert(part.isWellFormed(), about);
+    // What stands before and behind it stays between the same words for somebody else.
+    const delta = [{ retain: index }, { delete: removed }, { insert: inserted }];
+    assert.equal(moved(index, delta), index, about);
+    assert.equal(moved(was.length, delta), removed < was.length - index || inserted === "" ? is.length : index, about);
+  }
 });

@@ -17,10 +17,10 @@ export function spliceBetween(before: string, after: string, cursor: number): Sp
   let behind = commonEnd(before, after, Math.min(shorter, after.length - cursor));
   let front = 0;
   while (front < shorter - behind && before[front] === after[front]) front += 1;
-  // The cursor may be anywhere, after an undo of the browser say; then there is more that was not touched.
-  behind = commonEnd(before, after, shorter - front);
   // Half a character is none.
   if (splits(before, front) || splits(after, front)) front -= 1;
+  // The cursor may be anywhere, after an undo of the browser say; then there is more that was not touched.
+  behind = commonEnd(before, after, shorter - front);
   if (splits(before, before.length - behind) || splits(after, after.length - behind)) behind -= 1;
   return {
     index: front,
