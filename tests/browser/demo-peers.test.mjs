@@ -4,7 +4,9 @@ import assert from "node:assert/strict";
 import { claim, NETWORK } from "./support/claim.mjs";
 import { connected, cut, demo, mend, visit } from "./support/demo.mjs";
 
-const peers = (stage, http, name, init) => visit(stage, http, "peers.html", name, init);
+// A page that may use the microphone is shown the addresses of this machine, those of a machine without a network too.
+const permissions = ["microphone"];
+const peers = (stage, http, name, init) => visit(stage, http, "peers.html", name, { init, permissions });
 
 const row = (page, name) => page.locator("#peers li", { hasText: name });
 const connect = (page, name) => page.getByRole("button", { name: `Connect to ${name}` });

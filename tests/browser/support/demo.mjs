@@ -25,8 +25,9 @@ export async function demo(stage) {
 }
 
 /** A window of one of the pages beside the room, of somebody of this name, with a line. */
-export async function visit(stage, http, file, name, init = "") {
-  const page = await stage.page(`${http}/${file}`, `sessionStorage["moorline.name"] ??= ${JSON.stringify(name)}; ${init}`);
+export async function visit(stage, http, file, name, { init = "", ...options } = {}) {
+  const named = `sessionStorage["moorline.name"] ??= ${JSON.stringify(name)}; ${init}`;
+  const page = await stage.page(`${http}/${file}`, named, options);
   await connected(page);
   return page;
 }
