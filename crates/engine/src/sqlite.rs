@@ -16,7 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use moorline_protocol::{
-    channel::{Bounds, ChannelId, Kind, Page, Range, Snapshot},
+    channel::{Bounds, ChannelId, Kind, Mark, Page, Range, Snapshot},
     payload::Name,
     subject::Tenant,
     time::UnixMillis,
@@ -252,7 +252,13 @@ impl Engine for SqliteEngine {
         let channel = channel.clone();
         Box::pin(self.workers.write(move |connection, _| {
             let Some(log) = Log::find(connection, &channel)? else { return Ok((false, None)) };
-            if removal == Removal::IfEmpty && log.usage(connection)? != Usage::default() {
+            let unwritten = log.bounds.head == Mark::START;
+            let goes = match removal {
+                Removal::Always => true,
+                Removal::IfUnwritten if !unwritten => false,
+                Removal::IfEmpty | Removal::IfUnwritten => log.usage(connection)? == Usage::default(),
+            };
+            if !goes {
                 return Ok((false, None));
             }
             log.remove(connection)?;
