@@ -423,11 +423,9 @@ impl World<'_> {
                 let shown = facts.iter().filter(|fact| following.filter.shows_fact(fact)).map(|fact| fact.number);
                 let shown: Vec<_> = shown.collect();
                 let whole = !channels.setting.snapshots || following.state == shown;
-                hold!(
-                    whole && shown.ends_with(&following.state),
-                    "C8",
-                    "client {number} has {following:?} of {shown:?}"
-                );
+                let (has, of) = (following.state.len(), shown.len());
+                let all = whole && shown.ends_with(&following.state);
+                hold!(all, "C8", "client {number} has {has} entries, to {:?}, and there are {of}", following.told);
                 let told = following.told.filter(|told| told.epoch == epoch).map_or(Mark::START, |told| told.mark);
                 let missed =
                     facts.iter().find(|fact| fact.mark.offset > told.offset && following.filter.shows_fact(fact));
