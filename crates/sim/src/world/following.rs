@@ -317,7 +317,7 @@ impl World<'_> {
                 hold!(std::mem::take(&mut following.awaits_snapshot), "C7", "a snapshot that was not announced");
                 let numbers =
                     content.chunks_exact(8).map(|number| u64::from_le_bytes(number.try_into().expect("8 bytes")));
-                following.state = numbers.collect();
+                following.state = numbers.filter(|number| *number > 0).collect();
                 following.told = Some(position);
                 let past = disks.past(position.epoch).filter(|past| past.at(position.mark).is_some());
                 hold!(past.is_some(), "C3", "client {client} gets a snapshot of {position:?}, which was not there");
