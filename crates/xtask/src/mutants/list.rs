@@ -52,7 +52,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "            connection.updates.push(Piece { head: ClientFrame::Close(handle).encode(), content: Bytes::new() });\n",
         "            let _ = (connection, handle);\n",
     ),
-    Mutant("frame/channel.rs", "from = if part.is_empty() {", "from = if part.len() < PART {"),
+    Mutant(
+        "frame/channel.rs",
+        "put_varint(&mut inner, total as u64);",
+        "put_varint(&mut inner, content.len() as u64);",
+    ),
     Mutant("server/admission.rs", "                self.close_channels();\n", ""),
     Mutant(
         "server.rs",
