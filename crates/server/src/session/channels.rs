@@ -11,6 +11,7 @@ use moorline_protocol::{
     scope::Verb,
     server::ChannelWish,
 };
+use prometheus_client::metrics::gauge::Gauge;
 
 use super::*;
 use crate::{
@@ -30,6 +31,8 @@ pub(super) struct Opened {
     /// When those memberships end that the client has not taken up again.
     until: Option<Timestamp>,
     pub(super) inbox: Arc<Inbox>,
+    /// Counts what is open.
+    followed: Gauge,
     /// Counts the connections: what was read for one of before is for nobody.
     connection: u64,
 }
@@ -61,13 +64,14 @@ pub(super) struct Reader {
 }
 
 impl Opened {
-    pub(super) fn new(channels: Arc<Channels>) -> Self {
+    pub(super) fn new(channels: Arc<Channels>, followed: Gauge) -> Self {
         Self {
             channels,
             by_handle: HashMap::new(),
             memberships: HashMap::new(),
             until: None,
             inbox: Arc::default(),
+            followed,
             connection: 0,
         }
     }
@@ -80,10 +84,12 @@ impl Opened {
     fn follow(&mut self, handle: Handle, channel: Channel, follower: Follower) {
         self.channels.enter(&channel.id, follower);
         self.by_handle.insert(handle, channel);
+        self.followed.inc();
     }
 
     fn forget(&mut self, handle: Handle) {
         let Some(channel) = self.by_handle.remove(&handle) else { return };
+        self.followed.dec();
         self.channels.leave(&channel.id, handle, &self.inbox);
         let Some(membership) = self.memberships.get_mut(&channel.id) else { return };
         let handles = membership.handles.len();
@@ -108,6 +114,7 @@ impl Opened {
     /// The connection is gone, and with it what was open on it. Where the session is a member it is away.
     pub(super) fn disconnect(&mut self) {
         for (handle, channel) in self.by_handle.drain() {
+            self.followed.dec();
             self.channels.leave(&channel.id, handle, &self.inbox);
         }
         for (channel, membership) in &mut self.memberships {
