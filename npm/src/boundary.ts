@@ -145,6 +145,8 @@ export interface CoreHost {
   ): void;
   /** It covers everything up to the position. */
   onSnapshot(id: number, position: Uint8Array, at: number, body: Uint8Array): void;
+  /** Of a store: all has been told that was there when it was opened. Once after each `onChannelOpened`, at once if there was nothing. */
+  onCaughtUp(id: number): void;
   /** Never kept, never repeated. */
   onVolatile(id: number, at: number, member: string, subject: string, encoding: Encoding, body: Uint8Array): void;
   /** For this client alone, in a channel of this name. */
@@ -175,6 +177,9 @@ export const APPEND = 1;
 export const SEND = 2;
 export const PRESENT = 3;
 export const HISTORY = 4;
+export const SNAPSHOT = 5;
+export const KEEP = 6;
+export const VALUE = 7;
 
 /** The last three are gaps. */
 export type ChannelStart = "new" | "recovered" | "recreated" | "diverged" | "trimmed";

@@ -1,6 +1,7 @@
 import { PRESENT, type ChannelKind, type ChannelStart, type Core, type CoreHost } from "./boundary.js";
 import { ChannelError, type MoorlineError } from "./errors.js";
 import { fromCore } from "./failure.js";
+import type { Listeners } from "./listeners.js";
 import { Roster } from "./members.js";
 import { decode, type Payload } from "./payload.js";
 import { positionFrom } from "./position.js";
@@ -24,6 +25,11 @@ export interface ChannelHost {
   core(): Core | undefined;
   /** Which member this client is. */
   me(): string | undefined;
+  /** Who this client is, and where: what is left for later is done by the same one at the same server. */
+  server(): string;
+  owner(): string | undefined;
+  /** Told when `owner` has changed. */
+  readonly ownerChanges: Listeners<void>;
   request(request: ChannelRequest): Promise<Payload | undefined>;
   /** @param message what did not happen in time */
   timeout(message: string): MoorlineError;
@@ -39,6 +45,8 @@ export interface Update {
   readonly payload: Payload;
   /** What is missing before it. */
   readonly gap: GapReason | undefined;
+  /** It stands for everything up to its position. */
+  readonly isSnapshot?: boolean;
 }
 
 /** What kind of a channel it is, and how what comes from it is read. */
@@ -47,8 +55,8 @@ export interface ChannelType<T extends Item> {
   name: string;
   /** Whether what this client writes is left out. */
   quiet: boolean;
-  /** Throws when it cannot be read. */
-  read(update: Update): T;
+  /** Throws when it cannot be read; `undefined` for what is not to be handed on. */
+  read(update: Update): T | undefined;
 }
 
 /** How one of those who share an attachment wants it. */
@@ -59,7 +67,7 @@ export interface Wishes {
   since: Uint8Array | undefined;
 }
 
-/** One of those who share an attachment. Everything but `take` and `load` may run code of the application's. */
+/** One of those who share an attachment. Everything but `take`, `load` and `passed` may run code of the application's. */
 export interface Follower<T extends Item> {
   /** How full the fullest loop is that must lose nothing, up to 1. */
   load(): number;
@@ -67,6 +75,10 @@ export interface Follower<T extends Item> {
   take(item: T): void;
   /** Tells who listens. */
   tell(item: T): void;
+  /** It was not for this follower, or for nobody. */
+  passed(position: Position): void;
+  /** All has been told that was there when it was opened. */
+  caughtUp(): void;
   /** It goes on, from a position if that is known, with a gap if there is one. */
   opened(position: Position | undefined, gap: GapReason | undefined): void;
   direct(message: Direct): void;
@@ -253,19 +265,29 @@ export class Attachment<T extends Item> {
     for (const follower of [...this.#followers]) follower.opened(text, gap);
   }
 
-  update(position: Uint8Array, at: number, recovered: boolean, from: Sender, payload: Payload): void {
+  update(
+    position: Uint8Array, at: number, recovered: boolean, from: Sender, payload: Payload, isSnapshot = false,
+  ): void {
     if (this.#load() >= 1) {
       // Nobody gets it now, and everybody later.
       if (!this.#position) this.#gap ??= "overflow";
       return this.#unfollow({ at: "paused" });
     }
     this.#position = position;
-    const item = this.#read({ position: positionFrom(position), at, recovered, from, payload, gap: this.#gap });
-    if (!item) return;
+    const text = positionFrom(position);
+    const item = this.#read({ position: text, at, recovered, from, payload, gap: this.#gap, isSnapshot });
+    if (!item) {
+      for (const follower of this.#followers) follower.passed(text);
+      return;
+    }
     this.#gap = undefined;
     this.#recent.push(item);
     if (this.#recent.length > this.#history) this.#recent.shift();
     this.#hand(item);
+  }
+
+  caughtUp(): void {
+    for (const follower of [...this.#followers]) follower.caughtUp();
   }
 
   /** One that is not kept. Where there is no room for it, it is lost. */
@@ -329,10 +351,19 @@ export class Channels {
   /** By the core's numbers. Of others, which were unfollowed, something may still be on its way. */
   readonly byId = new Map<number, Attachment<any>>();
   readonly #byKey = new Map<string, Attachment<any>>();
+  readonly #own = new Set<Attachment<any>>();
   #ended: { error: MoorlineError | undefined } | undefined;
 
   constructor(host: ChannelHost) {
     this.host = host;
+  }
+
+  /** One that is shared with nobody: who joins another late would not get what came before. */
+  ownAttachment<T extends Item>(type: ChannelType<T>): Attachment<T> {
+    const made = new Attachment(type, this);
+    if (this.#ended) made.end(this.#ended.error);
+    else this.#own.add(made);
+    return made;
   }
 
   /** The one of this kind, name and quietness. */
@@ -347,23 +378,28 @@ export class Channels {
   }
 
   forget(attachment: Attachment<any>): void {
+    this.#own.delete(attachment);
     const key = keyOf(attachment.type);
     if (this.#byKey.get(key) === attachment) this.#byKey.delete(key);
   }
 
+  get #all(): Attachment<any>[] {
+    return [...this.#byKey.values(), ...this.#own];
+  }
+
   /** There is a core now. */
   start(): void {
-    for (const attachment of [...this.#byKey.values()]) attachment.follow();
+    for (const attachment of this.#all) attachment.follow();
   }
 
   disconnected(): void {
-    for (const attachment of [...this.#byKey.values()]) attachment.disconnected();
+    for (const attachment of this.#all) attachment.disconnected();
   }
 
   /** The client has ended. */
   end(error: MoorlineError | undefined): void {
     this.#ended = { error };
-    for (const attachment of [...this.#byKey.values()]) attachment.end(error);
+    for (const attachment of this.#all) attachment.end(error);
   }
 
   /** What the core tells of channels. */
@@ -371,7 +407,9 @@ export class Channels {
     onChannelOpened: (id, start, _snapshot, position) => this.byId.get(id)?.opened(start, position),
     onUpdate: (id, position, at, before, member, subject, encoding, body) =>
       this.byId.get(id)?.update(position, at, before, sender(member, subject), { encoding, body }),
-    onSnapshot: () => {},
+    onSnapshot: (id, position, at, body) =>
+      this.byId.get(id)?.update(position, at, true, SERVER, { encoding: 0, body }, true),
+    onCaughtUp: (id) => this.byId.get(id)?.caughtUp(),
     onVolatile: (id, at, member, subject, encoding, body) =>
       this.byId.get(id)?.volatile(at, sender(member, subject), { encoding, body }),
     onDirect: (kind, name, at, member, subject, encoding, body) =>
@@ -382,7 +420,7 @@ export class Channels {
 
   /** It belongs to a name, and so to everybody who follows that. */
   #direct(kind: ChannelKind, name: string, at: number, from: Sender, { encoding, body }: Payload): void {
-    const attachments = [...this.#byKey.values()].filter(({ type }) => type.kind === kind && type.name === name);
+    const attachments = this.#all.filter(({ type }) => type.kind === kind && type.name === name);
     if (attachments.length === 0) return;
     try {
       const message = Object.freeze({ data: decode(encoding, body), from, at });
@@ -392,6 +430,8 @@ export class Channels {
     }
   }
 }
+
+const SERVER = sender("0000000000000000", "");
 
 export function sender(member: string, subject: string): Sender {
   return Object.freeze({ member, subject });

@@ -13,6 +13,8 @@ import type { Settings } from "./settings.js";
 import { Settlement } from "./settlement.js";
 import { SignIn } from "./sign-in.js";
 import { ItemStream, type Sink, type Source } from "./stream.js";
+import { openStore, type LiveStore } from "./store.js";
+import type { StoreOptions } from "./store-types.js";
 import { openTopic, publish, type LiveTopic } from "./topic.js";
 import type {
   AuthenticateOptions, CallOptions, Client, ClientEvents, ConfirmedNotifyOptions, Identity, NotifyOptions, Position,
@@ -71,9 +73,13 @@ export class MoorlineClient implements Client {
   readonly #backlog = new Backlog();
   readonly #calls = new Map<number, Ongoing>();
   readonly #confirmations = new Map<number, Settlement<void>>();
+  readonly #ownerChanges = new Listeners<void>();
   readonly #channels = new Channels({
     core: () => (this.#stage.at === "running" ? this.#stage.core : undefined),
     me: () => this.#session?.member,
+    server: () => this.#options.url,
+    owner: () => ownerOf(this.#signIn.identity),
+    ownerChanges: this.#ownerChanges,
     request: (request) => this.#request(request),
     timeout: (message) => this.#timeout(ChannelError, message),
     report: (error) => this.#report(error),
@@ -106,7 +112,10 @@ export class MoorlineClient implements Client {
       ended: () => (this.#stage.at === "closing" || this.#stage.at === "closed" ? this.#closedError() : undefined),
       timeout: (Class, message) => this.#timeout(Class, message),
       report: (error) => this.#report(error),
-      told: (identity) => this.#events.identity.emit(identity),
+      told: (identity) => {
+        this.#ownerChanges.emit();
+        this.#events.identity.emit(identity);
+      },
     });
     this.#ended = new Promise((resolve) => (this.#end = resolve));
     // In a task of its own: who closes within the opening one (React's StrictMode does) pays for neither socket nor wasm.
@@ -250,6 +259,10 @@ export class MoorlineClient implements Client {
 
   topic(name: string, options?: TopicOptions): LiveTopic {
     return openTopic(this.#channels, name, options);
+  }
+
+  store(name: string, options?: StoreOptions): LiveStore {
+    return openStore(this.#channels, name, options);
   }
 
   publish(name: string, data: unknown, options: VolatileOptions): void;
@@ -575,6 +588,11 @@ export class MoorlineClient implements Client {
       core.free();
     });
   }
+}
+
+/** The same for whoever is the same at the server. */
+function ownerOf(identity: Identity | undefined): string | undefined {
+  return identity && JSON.stringify([identity.tenant, identity.subject]);
 }
 
 function coreOf(stage: Stage): Core | undefined {

@@ -12,6 +12,8 @@ export interface Handing {
   buffer: number;
   overflow: NonNullable<TopicOptions["overflow"]>;
   signal: AbortSignal | undefined;
+  /** Nothing may be lost: what comes before anybody reads or listens is waited with, and told to the first who does. */
+  isLossless?: boolean;
 }
 
 type Events<T> = { readonly items: Listeners<T>; readonly direct: Listeners<Direct>; readonly gap: Listeners<GapReason> };
@@ -28,12 +30,14 @@ export abstract class Live<T extends Item> implements AsyncIterable<T, undefined
   protected readonly events: Events<T> = { items: new Listeners(), direct: new Listeners(), gap: new Listeners() };
 
   readonly #handing: Handing;
-  readonly #states = new Listeners<void>();
+  protected readonly states = new Listeners<void>();
   readonly #memberChanges = new Listeners<void>();
   readonly #readers = new Set<Reader<T>>();
   /** What comes while there is no loop. */
   #unread: Queue<T>;
   #position: Position | undefined;
+  /** Who listens is about to be told what has come before. */
+  #isHearing = false;
   /** Once it is over: what it stays, and how loops end. */
   #over: { state: TopicState; members: readonly Member[]; end: End } | undefined;
 
@@ -67,7 +71,7 @@ export abstract class Live<T extends Item> implements AsyncIterable<T, undefined
   }
 
   readonly subscribe = (listener: (state: TopicState) => void): Unsubscribe =>
-    this.#states.add(() => listener(this.current));
+    this.states.add(() => listener(this.current));
 
   get position(): Position | undefined {
     return this.#position;
@@ -81,7 +85,7 @@ export abstract class Live<T extends Item> implements AsyncIterable<T, undefined
       if (this.#over) settlement.reject("error" in this.#over.end ? this.#over.end.error : this.closedError());
       if (this.current.status === "open") settlement.resolve(this);
     };
-    const forget = this.#states.add(look);
+    const forget = this.states.add(look);
     look();
     return settlement.promise.finally(forget);
   }
@@ -99,6 +103,7 @@ export abstract class Live<T extends Item> implements AsyncIterable<T, undefined
     const isFirst = this.#readers.size === 0;
     const queue = isFirst ? this.#unread : new Queue<T>(this.#handing.buffer);
     if (isFirst) this.#unread = new Queue(this.#handing.buffer);
+    if (isFirst && queue.length === 0) this.#position ??= this.attachment.position;
     const reader: Reader<T> = new Reader(queue, {
       gave: ({ position }) => {
         if (position) this.#position = position;
@@ -120,6 +125,48 @@ export abstract class Live<T extends Item> implements AsyncIterable<T, undefined
     this.#finish(undefined, {}, (reader) => reader.finish({}));
   }
 
+  /** Whether all that has come is told, or in a loop's hands. */
+  protected get isHandedOn(): boolean {
+    return this.#unread.length === 0 || this.#readers.size > 0;
+  }
+
+  /** Somebody listens now: tells what has come before, and behind it what comes until then. */
+  protected hear(): void {
+    if (this.#readers.size > 0 || this.#isHearing) return;
+    if (this.#unread.length === 0) {
+      this.#position ??= this.attachment.position;
+      return;
+    }
+    this.#isHearing = true;
+    queueMicrotask(() => {
+      this.#isHearing = false;
+      while (this.#readers.size === 0 && !this.events.items.isEmpty) {
+        const item = this.#unread.shift();
+        if (!item) break;
+        this.#tell(item);
+      }
+      this.attachment.drained();
+      this.states.emit();
+    });
+  }
+
+  /** For the subclass: how it stands has changed. */
+  protected changed(): void {
+    this.states.emit();
+  }
+
+  /** For the subclass: it goes on, on another connection or anew. Nobody has been told. */
+  protected handleOpened(): void {}
+
+  /** For the subclass: all has been told that was there. */
+  protected handleCaughtUp(): void {}
+
+  /** For the subclass: `current` of the attachment has changed. Nobody has been told. */
+  protected handleStateChange(): void {}
+
+  /** For the subclass: it is over. Nobody has been told. */
+  protected handleEnd(): void {}
+
   /** @throws ChannelError `closed` */
   protected assertOpen(): void {
     if (this.#over) throw this.closedError();
@@ -138,16 +185,17 @@ export abstract class Live<T extends Item> implements AsyncIterable<T, undefined
     if (this.#over) return;
     const state = Object.freeze({ ...this.attachment.state, status: "closed" as const, error });
     this.#over = { state, members: this.members.current, end };
+    this.handleEnd();
     this.#handing.signal?.removeEventListener("abort", this.#onAbort);
     this.attachment.leave(this.#follower);
     for (const reader of this.#readers) stop(reader);
     this.#readers.clear();
-    this.#states.emit();
-    for (const listeners of [this.#states, this.#memberChanges, ...Object.values(this.events)]) listeners.clear();
+    this.states.emit();
+    for (const listeners of [this.states, this.#memberChanges, ...Object.values(this.events)]) listeners.clear();
   }
 
   #take(item: T): void {
-    if (this.#readers.size === 0) this.#unread.push(item);
+    if (this.#readers.size === 0 && !this.#isHeard) this.#unread.push(item);
     for (const reader of this.#readers) {
       if (reader.load < 1 || this.#handing.overflow !== "error" || item.position === undefined) {
         reader.push(item);
@@ -159,24 +207,46 @@ export abstract class Live<T extends Item> implements AsyncIterable<T, undefined
     }
   }
 
+  /** What comes goes to who listens, and need not wait for a loop as well. */
+  get #isHeard(): boolean {
+    return this.#handing.isLossless === true && !this.events.items.isEmpty && !this.#isHearing;
+  }
+
+  #tell(item: T): void {
+    // Loops tell better up to where it has been read.
+    if (this.#readers.size === 0 && item.position) this.#position = item.position;
+    this.events.items.emit(item);
+  }
+
+  /** It has come to a position without anything to hand on. */
+  #pass(position: Position | undefined): void {
+    const isIdle = this.#handing.isLossless && this.#readers.size === 0 && !this.#isHeard;
+    if (isIdle || this.#unread.length > 0) return;
+    if ([...this.#readers].every((reader) => reader.load === 0)) this.#position = position;
+  }
+
   readonly #follower: Follower<T> = {
     load: () => {
       if (this.#handing.overflow !== "pause") return 0;
-      return Math.max(0, ...[...this.#readers].map((reader) => reader.load));
+      const unread = this.#handing.isLossless ? this.#unread.length / this.#handing.buffer : 0;
+      return Math.max(unread, ...[...this.#readers].map((reader) => reader.load));
     },
     take: (item) => this.#take(item),
     tell: (item) => {
-      if (this.events.items.isEmpty) return;
-      // Loops tell better up to where it has been read.
-      if (this.#readers.size === 0 && item.position) this.#position = item.position;
-      this.events.items.emit(item);
+      if (!this.events.items.isEmpty && !this.#isHearing) this.#tell(item);
     },
+    passed: (position) => this.#pass(position),
+    caughtUp: () => this.handleCaughtUp(),
     opened: (position, gap) => {
-      if (this.#unread.length === 0 && [...this.#readers].every((reader) => reader.load === 0)) this.#position = position;
+      this.#pass(position);
+      this.handleOpened();
       if (gap) this.events.gap.emit(gap);
     },
     direct: (message) => this.events.direct.emit(message),
-    stateChanged: () => this.#states.emit(),
+    stateChanged: () => {
+      this.handleStateChange();
+      this.states.emit();
+    },
     membersChanged: () => this.#memberChanges.emit(),
     end: (error) => {
       const end = error ? { error } : {};

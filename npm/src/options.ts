@@ -1,6 +1,7 @@
 import { MoorlineError } from "./errors.js";
 import { encode } from "./payload.js";
 import { isPosition } from "./position.js";
+import type { AppendOptions, StoreOptions, ValueOptions } from "./store-types.js";
 import type {
   AuthenticateOptions, CallOptions, ConfirmedNotifyOptions, ConnectOptions, HistoryOptions, NotifyOptions, PreloadOptions,
   PublishOptions, StreamOptions, TopicOptions, WaitOptions,
@@ -137,6 +138,18 @@ export function checkPublishOptions(options: AnyPublishOptions | undefined): Any
     remedy: "What is volatile goes out at once or not at all, and nobody waits for it.",
   });
 }
+
+export const checkStoreOptions = checker<StoreOptions>("store", {
+  presence: { what: "a Uint8Array or data that has a JSON form, of at most 4,096 bytes", fits: (value) => (sizeOf(value) ?? Infinity) <= MAX_PRESENCE },
+  members: flag,
+  since: position,
+  buffer,
+  offline: flag,
+});
+export const checkAppendOptions = checker<AppendOptions>("append", { ...wait, idempotencyKey: sending.idempotencyKey });
+export const checkSnapshotOptions = checker<WaitOptions>("snapshot", wait);
+export const checkPutValueOptions = checker<WaitOptions>("putValue", wait);
+export const checkValueOptions = checker<ValueOptions>("value", { ...wait, maxBytes: wholeNumber("bytes", 1, 2 ** 40) });
 
 /** Whether `value` can name something: as in payload.rs, `Name`. */
 export function isName(value: unknown): value is string {

@@ -5,6 +5,7 @@ import type {
 import type { Code } from "./codes.gen.js";
 import type { ConnectError, MoorlineError } from "./errors.js";
 import type { Unsubscribe } from "./listeners.js";
+import type { Store, StoreOptions } from "./store-types.js";
 
 export type { Unsubscribe };
 
@@ -640,6 +641,15 @@ export interface Client<A extends ApiShape = UntypedApi> extends Disposable, Asy
    * @throws ChannelError `invalid_name`; MoorlineError `invalid_option`. What the server says is in `topic.current`
    */
   topic<N extends TopicName<A>>(name: N, options?: TopicOptions): Topic<MessageOf<A, N>>;
+
+  /**
+   * Opens a store, at once and over every connection, until it is closed: a log of opaque patches, as those of a CRDT, with a
+   * snapshot. `moorline/yjs` and `moorline/loro` keep a document in it. Each call gives an object of its own, which begins with
+   * the snapshot and has to be closed by itself.
+   *
+   * @throws ChannelError `invalid_name`; MoorlineError `invalid_option`. What the server says is in `store.current`
+   */
+  store(name: string, options?: StoreOptions): Store;
 
   /**
    * Publishes something that may be lost, to a topic that need not be followed.

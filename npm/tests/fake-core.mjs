@@ -121,6 +121,14 @@ export class FakeCore {
   recalls(id, ...numbers) { for (const n of numbers) this.host.onUpdate(id, position(n), n, true, "b0", "bob", 1, bytes({ n })); }
   flashes(id, n) { this.host.onVolatile(id, n, "b0", "bob", 1, bytes({ n })); }
   members(id, whole, ...members) { this.host.onMembers(id, whole, flat(members)); }
+  /** Patches of a store: `n` by somebody else, or as it is said. */
+  patches(id, ...patches) {
+    for (const patch of patches) {
+      const { n, by = "b0", before = false, body = Uint8Array.of(n) } = typeof patch === "number" ? { n: patch } : patch;
+      this.host.onUpdate(id, position(n), n, before, by, "bob", 0, body);
+    }
+  }
+  covers(id, n, body = Uint8Array.of(n)) { this.host.onSnapshot(id, position(n), n, body); }
   refuses(id, code, more) { this.host.onSettled(id, false, 1, undefined, failure(code, more)); }
 }
 

@@ -342,6 +342,7 @@ impl Driver {
             ChannelEvent::Snapshot { position, at, content } => {
                 host.on_snapshot(id, array(&position.to_bytes()), at.0 as f64, array(&content))
             }
+            ChannelEvent::CaughtUp => host.on_caught_up(id),
             ChannelEvent::Closed(code, message) => host.on_channel_closed(id, report::thrown(code, &message)),
         }
     }

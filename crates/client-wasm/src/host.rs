@@ -104,6 +104,9 @@ extern "C" {
         body: Uint8Array,
     ) -> Result<(), JsValue>;
 
+    #[wasm_bindgen(method, catch, js_name = onCaughtUp)]
+    pub(crate) fn on_caught_up(this: &Host, id: f64) -> Result<(), JsValue>;
+
     #[wasm_bindgen(method, catch, js_name = onUpdate)]
     pub(crate) fn on_update(
         this: &Host,

@@ -69,6 +69,7 @@ test("a snapshot, members, what is volatile and what is for this client alone ar
   ));
   assert.deepEqual(of("onChannelOpened"), [[id, "new", true, undefined]], "before the snapshot has come there is no place");
   assert.deepEqual(of("onSnapshot"), [[id, position(4), 7, Uint8Array.of(9, 9)]]);
+  assert.deepEqual(of("onCaughtUp"), [[id]]);
   assert.deepEqual(of("onMembers"), [
     [id, true, [hex(ANN), 1, "ann", 5, 0, 0, Uint8Array.of(42), hex(BOB), 2, "bob", 6, 8, 0, new Uint8Array()]],
     [id, false, [hex(BOB), 0, "", 0, 0, 0, undefined]],

@@ -115,7 +115,7 @@ export function client({ options = {}, on = {} } = {}) {
   const host = Object.fromEntries(
     [
       "discover", "authorize", "onAuthenticated", "onWarning", "onStatus", "onSession", "onReset", "onConfirmed", "onRefused", "onRoom", "onSettled", "onItem", "onCall", "onCancelled",
-      "onCredit", "onMessage", "onChannelOpened", "onUpdate", "onSnapshot", "onVolatile", "onDirect", "onMembers", "onChannelClosed",
+      "onCredit", "onMessage", "onChannelOpened", "onUpdate", "onSnapshot", "onCaughtUp", "onVolatile", "onDirect", "onMembers", "onChannelClosed",
     ].map((name) => [name, heard(name)]),
   );
   host.openSocket = (url, protocols) => {

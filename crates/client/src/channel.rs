@@ -111,6 +111,7 @@ impl Following {
                         None => continue,
                     }
                 }
+                Some(ChannelEvent::CaughtUp) => continue,
                 Some(ChannelEvent::Volatile { at, content }) => match aside(at, &content) {
                     Some(said) => Ok(Happened::Volatile(said)),
                     None => continue,

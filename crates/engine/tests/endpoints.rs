@@ -307,6 +307,7 @@ impl Scene {
             ChannelEvent::Update { content, before, .. } => {
                 format!("{}{}", short(&content), if before { " before" } else { "" })
             }
+            ChannelEvent::CaughtUp => "all".to_owned(),
             ChannelEvent::Volatile { content, .. } => format!("volatile {}", short(&content)),
             ChannelEvent::Members(changes) => {
                 let change = |change| match change {

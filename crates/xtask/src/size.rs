@@ -12,7 +12,7 @@ const BUDGET: Budget = Budget {
     // The step for what there is now: sessions that resume, streams, who somebody is, and channels, which has 84.7. Then 95
     // with feeds and state.
     wasm: 85 * KB,
-    javascript: 21 * KB, // 20.8 with topics
+    javascript: 28 * KB, // 20.8 with topics; stores bring the queue on the disk, values and their hashes
 };
 
 /// The client that people compare with, in KB after gzip; see the table of sizes in README.md.

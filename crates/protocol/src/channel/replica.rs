@@ -26,6 +26,8 @@ struct Open {
     head: Offset,
     /// What the snapshot covers that is to come first.
     covers: Option<Position>,
+    /// It has been said that all of that has come.
+    is_caught_up: bool,
 }
 
 impl Replica {
@@ -58,8 +60,17 @@ impl Replica {
         }
         // A snapshot that is announced and does not come must not be taken for one that was seen.
         self.seen = position.filter(|_| !opened.snapshot);
-        self.open = Some(Open { epoch, last: from, head, covers: position.filter(|_| opened.snapshot) });
+        self.open =
+            Some(Open { epoch, last: from, head, covers: position.filter(|_| opened.snapshot), is_caught_up: false });
         Ok(())
+    }
+
+    /// Whether everything has come that was there when the channel was opened. Says so once.
+    pub fn take_caught_up(&mut self) -> bool {
+        self.open.as_mut().is_some_and(|open| {
+            let all_is_there = open.covers.is_none() && open.last >= open.head;
+            all_is_there && !std::mem::replace(&mut open.is_caught_up, true)
+        })
     }
 
     /// The snapshot that was announced is there. Gives what it covers.
@@ -100,5 +111,44 @@ impl Replica {
         open.last = mark.offset;
         self.seen = Some(Position { epoch: open.epoch, mark });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::Tag;
+
+    fn opened(from: u64, head: u64, snapshot: bool) -> Opened {
+        let (epoch, from, head, tag) = (LogEpoch([1; 8]), Offset(from), Offset(head), Some(Tag([0; 8])));
+        Opened { start: Start::New, epoch, from, tag, head, snapshot }
+    }
+
+    fn mark(offset: u64) -> Mark {
+        Mark { offset: Offset(offset), tag: Tag([2; 8]) }
+    }
+
+    #[test]
+    fn one_is_caught_up_with_the_last_that_was_there_and_hears_it_once() {
+        let mut replica = Replica::new(None);
+        assert!(!replica.take_caught_up(), "it is not open");
+        replica.handle_opened(&opened(0, 3, false)).expect("it begins");
+        replica.handle_update(Offset(0), mark(1)).expect("the first");
+        assert!(!replica.take_caught_up());
+        replica.handle_advance(mark(3)).expect("the others are not for it");
+        assert!(replica.take_caught_up() && !replica.take_caught_up());
+        replica.handle_update(Offset(3), mark(4)).expect("a new one");
+        assert!(!replica.take_caught_up());
+        replica.handle_opened(&opened(4, 4, false)).expect("it begins anew");
+        assert!(replica.take_caught_up(), "there is nothing to come");
+    }
+
+    #[test]
+    fn one_is_not_caught_up_before_the_snapshot_is_there() {
+        let mut replica = Replica::new(None);
+        replica.handle_opened(&opened(4, 4, true)).expect("it begins");
+        assert!(!replica.take_caught_up());
+        replica.handle_snapshot().expect("it was announced");
+        assert!(replica.take_caught_up());
     }
 }

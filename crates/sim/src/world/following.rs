@@ -394,6 +394,9 @@ impl World<'_> {
                     self.counters.add(Counter::LargeEntry);
                 }
             }
+            ChannelEvent::CaughtUp => {
+                hold!(!following.awaits_snapshot, "C7", "client {client} has all of {channel}, and not its snapshot");
+            }
             ChannelEvent::Volatile { .. } | ChannelEvent::Members(_) => {
                 hold!(false, "C7", "client {client} hears of {channel} what nobody says");
             }
