@@ -34,8 +34,8 @@ use prometheus_client::{
 pub(crate) use self::label::{CallResult, Direction, Limited, RefusedUpgrade};
 use self::{
     label::{
-        COMPLETED, ChannelRequest, CloseCode, HandshakeKey, HandshakeResult, Label as _, NO_KEY, RejectCode, Resumption, SessionEnd,
-        SessionState,
+        COMPLETED, ChannelRequest, CloseCode, HandshakeKey, HandshakeResult, Label as _, NO_KEY, RejectCode,
+        Resumption, SessionEnd, SessionState,
     },
     series::{Durations, Moment, Split},
 };
