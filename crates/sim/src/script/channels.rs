@@ -229,10 +229,10 @@ fn together(rng: &mut Rng, setting: &Setting, until: u64, events: &mut Vec<(u64,
         ];
         events.extend(acts.map(|(at, act)| (at, client, Event::Channel(act))));
         // And a cut while a snapshot is on its way.
-        let (again, down) = (first + rng.between(200, 600), rng.below(3) as usize);
+        let (again, down) = (first + rng.between(200, 600), rng.between(1, 2) as usize);
         let cut = Fault::Cut { up: 0, down, client: Some(0), server: Some(0) };
         events.push((again, client, Event::Channel(follow)));
-        events.push((again + 3 * setting.latency + rng.below(40), client, Event::Fault(cut)));
+        events.push((again + setting.latency + rng.below(setting.latency + 20), client, Event::Fault(cut)));
     }
     // A disk that has lost what clients have seen, and others in its place before they come back.
     for _ in 0..rng.pick(&[0, 0, 1, 1]) {

@@ -117,7 +117,7 @@ impl World<'_> {
     }
 
     pub(super) fn keep_snapshot(&mut self, channel: usize, behind: u64) -> Held {
-        let (at, padding) = (UnixMillis(self.now), self.rng.pick(&[0, 0, 40_000, 96_000]));
+        let (at, padding) = (UnixMillis(self.now), self.rng.pick(&[0, 0, 96_000, 150_000]));
         let channels = self.server_channels()?;
         let epoch = channels.bounds(channel)?.epoch;
         let Some(past) = channels.disk().pasts.get(&epoch) else { return Ok(()) };
