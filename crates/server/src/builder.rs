@@ -324,6 +324,9 @@ impl ServerBuilder {
         for section in &config.topics {
             declared.insert(Kind::Topic, section.pattern.clone(), configured::topic(section)?.0, section.place.clone());
         }
+        for section in &config.stores {
+            declared.insert(Kind::Store, section.pattern.clone(), configured::store(section).0, section.place.clone());
+        }
         declared.check()?;
         let address = config.server.listen;
         let tokens = match (TokenVerifier::new(&config)?, &jwt) {

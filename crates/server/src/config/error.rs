@@ -6,7 +6,7 @@ use moorline_protocol::{pattern::InvalidPattern, scope::InvalidScope, url::Inval
 
 use super::{
     keys,
-    named::Quoted,
+    named::{self, Quoted},
     network::InvalidNetwork,
     origin::InvalidOrigin,
     quantity::{self, Amount},
@@ -398,8 +398,8 @@ impl fmt::Display for ConfigError {
             Self::InvalidPattern { place, table, error } => write!(formatter, "{place}: [{table}]: {error}"),
             Self::NotATable { place, table: TableName { section, name } } if name.is_empty() => write!(
                 formatter,
-                "{place}: {section} is a section of tables; write [{section}.\"room:{{id}}\"] on a line of its own and its \
-                 keys below"
+                "{place}: {section} is a section of tables; write [{section}.\"{}\"] on a line of its own and its keys below",
+                named::find(section).map_or("name", |section| section.example)
             ),
             Self::NotATable { place, table: table @ TableName { section, name } } => write!(
                 formatter,

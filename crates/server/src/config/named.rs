@@ -13,7 +13,7 @@ use toml::{
 
 use super::{
     Config,
-    channels::TopicSection,
+    channels::{StoreSection, TopicSection},
     error::{ConfigError, Place, Problem, TableName},
     file::entries,
     keys,
@@ -21,7 +21,7 @@ use super::{
 };
 
 /// Every section of named tables.
-pub(super) const SECTIONS: &[Section] = &[section::<TopicSection>()];
+pub(super) const SECTIONS: &[Section] = &[section::<TopicSection>(), section::<StoreSection>()];
 
 /// A setting of such a table: its name, and the field it fills.
 pub(super) type Key<S> = (&'static str, fn(&mut S) -> Slot<'_>);
@@ -30,6 +30,9 @@ pub(super) type Key<S> = (&'static str, fn(&mut S) -> Slot<'_>);
 pub(super) trait Named: Sized + 'static {
     /// The section's name.
     const SECTION: &'static str;
+
+    /// What such a table is about, for messages.
+    const EXAMPLE: &'static str;
 
     /// What may stand in a table. One that stands in a table within it has that one's name and a dot before it.
     const KEYS: &'static [Key<Self>];
@@ -50,12 +53,14 @@ pub(super) trait Named: Sized + 'static {
 /// A section of named tables.
 pub(super) struct Section {
     pub(super) name: &'static str,
+    /// What one of its tables is about, for messages.
+    pub(super) example: &'static str,
     /// Reads one of its tables.
     pub(super) read: fn(&mut Config, &str, &Spanned<DeValue<'_>>, &Reading<'_>) -> Result<(), ConfigError>,
 }
 
 const fn section<S: Named>() -> Section {
-    Section { name: S::SECTION, read: read::<S> }
+    Section { name: S::SECTION, example: S::EXAMPLE, read: read::<S> }
 }
 
 /// Where a table stands, and in what file.
