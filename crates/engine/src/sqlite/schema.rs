@@ -1,5 +1,7 @@
 //! How channels lie in the file, and how an older file becomes a present one.
 
+use std::cmp::Ordering;
+
 use rusqlite::Connection;
 
 use super::OpenError;
@@ -69,6 +71,16 @@ const MIGRATIONS: &[&str] = &[
     INSERT INTO counters VALUES ('version', 0);
     ",
 ];
+
+/// That the file is of the present version, for who does not change it.
+pub(super) fn check(connection: &Connection) -> Result<(), OpenError> {
+    let found: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match found.cmp(&MIGRATIONS.len()) {
+        Ordering::Less => Err(OpenError::Older { found, known: MIGRATIONS.len() }),
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(OpenError::Newer { found, known: MIGRATIONS.len() }),
+    }
+}
 
 /// Brings the file to the present version, each step whole or not at all.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
