@@ -370,8 +370,7 @@ fn verify(data_dir: &Path, channel: Option<&ChannelId>) -> anyhow::Result<()> {
     unless_unread(printed.map_err(Into::into))?;
     if found > 0 {
         bail!(
-            "{}; export what is sound while it can be read, and put back what is not from an earlier export: \
-             moorline store import FILE --replace",
+            "{}; put the channel back from an earlier export, with the server stopped: moorline store import FILE --replace",
             many(found, "finding", "findings")
         );
     }

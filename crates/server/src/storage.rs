@@ -14,7 +14,7 @@ use std::{
 
 use moorline_engine::{Archive, ArchiveError, EngineError, ExportError, ImportError, OpenError, SqliteFile};
 pub use moorline_engine::{
-    ArchiveHeader, Compacted, Finding, Imported, Outline, OutlinedSnapshot, Retention, SqliteView as View, Usage,
+    ArchiveHeader, Compacted, Fault, Finding, Imported, Outline, OutlinedSnapshot, Retention, SqliteView as View, Usage,
 };
 use moorline_protocol::channel::ChannelId;
 
@@ -47,6 +47,8 @@ pub enum StorageError {
     DataDir(DataDirError),
     /// The channel is not there.
     NoSuchChannel(ChannelId),
+    /// The channel is not sound, and an export of it would be refused wherever it is imported.
+    Damaged(ChannelId, Fault),
     /// There is a channel of the name that is to be imported.
     Exists(ChannelId),
     /// There is a file where the export is to be.
@@ -115,6 +117,12 @@ impl fmt::Display for StorageError {
             Self::NoSuchChannel(channel) => {
                 write!(formatter, "there is no {}; `moorline store ls` has those that there are", Named(channel))
             }
+            Self::Damaged(channel, fault) => write!(
+                formatter,
+                "the {} is damaged: {fault}; `moorline store verify` says all that is wrong, and an earlier export puts it \
+                 right: moorline store import FILE --replace",
+                Named(channel)
+            ),
             Self::Exists(channel) => write!(
                 formatter,
                 "there is a {} already; replace it with --replace, or give the imported one another name with --name",
@@ -170,7 +178,7 @@ pub fn look(data_dir: &Path) -> Result<View, StorageError> {
 /// bytes of content so far, and of all.
 ///
 /// # Errors
-/// When there is no such channel, or something cannot be read or written. What was written until then is no export.
+/// When there is no such channel, it is damaged, or something cannot be read or written. What was written until then is no export.
 pub fn export(
     view: &View,
     channel: &ChannelId,
@@ -180,6 +188,7 @@ pub fn export(
     let out = BufWriter::with_capacity(BUFFER, out);
     view.export(channel, now(), out, progress).map_err(|error| match error {
         ExportError::NoSuchChannel => StorageError::NoSuchChannel(channel.clone()),
+        ExportError::Fault(fault) => StorageError::Damaged(channel.clone(), fault),
         ExportError::Engine(error) => StorageError::Engine(error),
         ExportError::Write(error) => StorageError::Write(error),
         // More kinds than there are.

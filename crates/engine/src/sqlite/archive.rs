@@ -18,7 +18,7 @@ use moorline_protocol::{
 };
 use sha2::{Digest, Sha256};
 
-use super::judge::{Fault, Judge, judge_value};
+use super::judge::{Fault, Judge, first_fault, judge_value};
 use crate::{OpId, Retention};
 
 /// How every export begins.
@@ -343,9 +343,7 @@ impl<R: Read> Archive<R> {
     }
 
     fn fit(&mut self, judge: impl FnOnce(&mut Judge, &mut dyn FnMut(Fault))) -> Result<(), Fault> {
-        let mut found = None;
-        judge(&mut self.judge, &mut |fault| found = found.take().or(Some(fault)));
-        found.map_or(Ok(()), Err)
+        first_fault(|tell| judge(&mut self.judge, tell))
     }
 
     fn end(&mut self, hash: Sha256, written: &[u8]) -> Result<(), ArchiveError> {
@@ -477,6 +475,11 @@ mod tests {
     }
 
     fn archive() -> Vec<u8> {
+        archive_of(&[2, 3])
+    }
+
+    /// One that says that it has entries 2 and 3.
+    fn archive_of(entries: &[u64]) -> Vec<u8> {
         let name = Name::new("../a \"b\" ü").expect("a name");
         let header = ArchiveHeader {
             channel: ChannelId::new(Tenant::default(), Kind::Store, name),
@@ -493,8 +496,10 @@ mod tests {
         let mut write = || {
             let mut writer = ArchiveWriter::begin(&mut bytes, &header)?;
             writer.snapshot(mark(1), UnixMillis(1), b"A")?;
-            writer.entry(Offset(1), mark(2), UnixMillis(2), b"bb")?;
-            writer.entry(Offset(2), mark(3), UnixMillis(3), b"ccc")?;
+            for offset in entries {
+                let content = [b'a' + *offset as u8 - 1].repeat(*offset as usize);
+                writer.entry(Offset(offset - 1), mark(*offset), UnixMillis(*offset), &content)?;
+            }
             writer.operation(OpId([9; 16]), mark(3), UnixMillis(3))?;
             writer.value(ValueHash(Sha256::digest(b"\0v").into()), b"\0v")?;
             writer.end()
@@ -559,6 +564,15 @@ mod tests {
         assert!(matches!(check(&[&bytes[..], b"x"].concat()), Err(ArchiveError::Trailing)));
         assert!(matches!(check(b""), Err(ArchiveError::NotAnExport)));
         assert!(matches!(check(b"SQLite format 3\0......"), Err(ArchiveError::NotAnExport)));
+    }
+
+    /// Its checksum is right, and it is none all the same.
+    #[test]
+    fn what_was_written_of_a_log_with_a_hole_is_refused() {
+        for entries in [&[2][..], &[3], &[], &[3, 2], &[2, 3, 4]] {
+            let error = check(&archive_of(entries)).expect_err("something is missing");
+            assert!(matches!(error, ArchiveError::Fault(_)), "{entries:?}: {error}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use moorline_protocol::{
 use super::{
     SqliteView,
     archive::{ArchiveHeader, ArchiveWriter},
+    judge::{Fault, Judge, first_fault, judge_value},
     log::{Log, mark},
 };
 use crate::{EngineError, OpId};
@@ -23,6 +24,8 @@ use crate::{EngineError, OpId};
 pub enum ExportError {
     /// The channel is not there.
     NoSuchChannel,
+    /// It is not sound: nobody could put it in elsewhere.
+    Fault(Fault),
     /// The file of channels cannot be read.
     Engine(EngineError),
     /// What is exported cannot be written.
@@ -33,6 +36,7 @@ impl fmt::Display for ExportError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoSuchChannel => formatter.write_str("there is no such channel"),
+            Self::Fault(fault) => fault.fmt(formatter),
             Self::Engine(error) => error.fmt(formatter),
             Self::Write(error) => error.fmt(formatter),
         }
@@ -40,6 +44,12 @@ impl fmt::Display for ExportError {
 }
 
 impl std::error::Error for ExportError {}
+
+impl From<Fault> for ExportError {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
 
 impl From<EngineError> for ExportError {
     fn from(error: EngineError) -> Self {
@@ -64,7 +74,7 @@ impl SqliteView {
     /// [`Archive`](super::Archive) reads them. `progress` is told the bytes of content so far, and of all.
     ///
     /// # Errors
-    /// When the channel is not there, or something cannot be read or written. What was written until then is no export.
+    /// When the channel is not there or not sound, or something cannot be read or written. What was written until then is no export.
     pub fn export(
         &self,
         channel: &ChannelId,
@@ -75,6 +85,7 @@ impl SqliteView {
         let log = Log::find(&self.connection, channel)?.ok_or(ExportError::NoSuchChannel)?;
         let header = self.header(&log, channel, at)?;
         let mut writer = ArchiveWriter::begin(out, &header)?;
+        let mut judge = Judge::new(channel.kind, log.bounds);
         let mut done = 0;
         let mut wrote = |content: &[u8]| {
             done += content.len() as u64;
@@ -86,8 +97,9 @@ impl SqliteView {
         let mut statement = self.connection.prepare(sql)?;
         let mut rows = statement.query((log.id,))?;
         while let Some(row) = rows.next()? {
-            let content = row.get_ref(3)?.as_blob().map_err(blob)?;
-            writer.snapshot(mark(row, 0, 1)?, UnixMillis(row.get(2)?), content)?;
+            let (covers, content) = (mark(row, 0, 1)?, row.get_ref(3)?.as_blob().map_err(blob)?);
+            first_fault(|tell| judge.snapshot(covers, tell))?;
+            writer.snapshot(covers, UnixMillis(row.get(2)?), content)?;
             wrote(content);
         }
 
@@ -96,23 +108,35 @@ impl SqliteView {
         let mut rows = statement.query((log.id,))?;
         while let Some(row) = rows.next()? {
             let content = row.get_ref(4)?.as_blob().map_err(blob)?;
-            writer.entry(Offset(row.get(0)?), mark(row, 1, 2)?, UnixMillis(row.get(3)?), content)?;
+            let (prev, mark) = (Offset(row.get(0)?), mark(row, 1, 2)?);
+            first_fault(|tell| judge.entry(prev, mark, content.len() as u64, tell))?;
+            writer.entry(prev, mark, UnixMillis(row.get(3)?), content)?;
             wrote(content);
         }
+        first_fault(|tell| {
+            judge.end(tell);
+            Judge::count("entries", log.entries, judge.entries, tell);
+            Judge::count("bytes in them", log.bytes, judge.bytes, tell);
+        })?;
 
         let sql = "SELECT op, offset, tag, at FROM operations WHERE log = ? ORDER BY op";
         let mut statement = self.connection.prepare(sql)?;
         let mut rows = statement.query((log.id,))?;
         while let Some(row) = rows.next()? {
-            writer.operation(OpId(row.get(0)?), mark(row, 1, 2)?, UnixMillis(row.get(3)?))?;
+            let made = mark(row, 1, 2)?;
+            if made.offset > log.bounds.head.offset {
+                return Err(Fault::Operation(made.offset).into());
+            }
+            writer.operation(OpId(row.get(0)?), made, UnixMillis(row.get(3)?))?;
         }
 
         let sql = "SELECT hash, content FROM channel_values WHERE log = ? ORDER BY hash";
         let mut statement = self.connection.prepare(sql)?;
         let mut rows = statement.query((log.id,))?;
         while let Some(row) = rows.next()? {
-            let content = row.get_ref(1)?.as_blob().map_err(blob)?;
-            writer.value(ValueHash(row.get(0)?), content)?;
+            let (hash, content) = (ValueHash(row.get(0)?), row.get_ref(1)?.as_blob().map_err(blob)?);
+            judge_value(hash, content)?;
+            writer.value(hash, content)?;
             wrote(content);
         }
         writer.end()?;

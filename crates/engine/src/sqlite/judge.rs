@@ -98,6 +98,13 @@ pub(super) fn judge_value(hash: ValueHash, content: &[u8]) -> Result<(), Fault> 
     if <[u8; 32]>::from(Sha256::digest(content)) == hash.0 { Ok(()) } else { Err(Fault::Value(hash)) }
 }
 
+/// The first fault that is told.
+pub(super) fn first_fault(judge: impl FnOnce(&mut dyn FnMut(Fault))) -> Result<(), Fault> {
+    let mut found = None;
+    judge(&mut |fault| found = found.take().or(Some(fault)));
+    found.map_or(Ok(()), Err)
+}
+
 /// Judges the parts of one log as they come: its snapshots, then its entries, both in their order.
 pub(super) struct Judge {
     kind: Kind,
