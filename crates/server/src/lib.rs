@@ -76,6 +76,7 @@ mod server;
 mod session;
 mod shared;
 mod status;
+pub mod storage;
 mod store;
 pub mod stream;
 mod tasks;

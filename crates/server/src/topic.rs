@@ -228,7 +228,10 @@ impl Topics {
     }
 
     fn find(&self, name: &str) -> Result<(ChannelId, Arc<Declared>), Fail> {
-        let declared = self.declared.find(Kind::Topic, name).ok_or_else(|| Fail::of(Code::NO_SUCH_CHANNEL))?;
+        let declared = self
+            .declared
+            .find(Kind::Topic, name)
+            .ok_or_else(|| Fail::failed(self.declared.missing(Kind::Topic, name)))?;
         let channel = Name::new(name).map_err(|_| Fail::of(Code::INVALID_NAME))?;
         Ok((ChannelId::new(self.tenant.clone(), Kind::Topic, channel), declared.clone()))
     }

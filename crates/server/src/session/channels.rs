@@ -169,8 +169,8 @@ impl Driver {
                 // It makes the server read, as a call does.
                 self.count_message();
                 let handle = open.handle;
-                if let Err(code) = self.open_channel(open) {
-                    self.close_channel(handle, code);
+                if let Err(failure) = self.open_channel(open) {
+                    self.close_channel(handle, &failure);
                 }
             }
             ChannelWish::Read(handle, want) => self.read_channel(handle, want),
@@ -192,12 +192,13 @@ impl Driver {
         kind: Kind,
         name: &Name,
         verb: impl FnOnce(&Policy) -> Option<Verb>,
-    ) -> Result<Arc<Declared>, Code> {
-        let declared = self.shared.declared.find(kind, name.as_str()).ok_or(Code::NO_SUCH_CHANNEL)?;
-        let verb = verb(&declared.policy).ok_or(Code::INVALID_PARAMS)?;
-        match declared.policy.guard(verb).permits(&self.entry.principal, Operation::new(verb, name.as_str())) {
+    ) -> Result<Arc<Declared>, Failure> {
+        let (declarations, name) = (&self.shared.declared, name.as_str());
+        let declared = declarations.find(kind, name).ok_or_else(|| declarations.missing(kind, name))?;
+        let verb = verb(&declared.policy).ok_or_else(|| Failure::of(Code::INVALID_PARAMS))?;
+        match declared.policy.guard(verb).permits(&self.entry.principal, Operation::new(verb, name)) {
             true => Ok(declared.clone()),
-            false => Err(Code::FORBIDDEN),
+            false => Err(Failure::of(Code::FORBIDDEN)),
         }
     }
 
@@ -205,16 +206,16 @@ impl Driver {
         ChannelId::new(self.entry.principal.subject.tenant().clone(), kind, name.clone())
     }
 
-    fn open_channel(&mut self, open: Open) -> Result<(), Code> {
+    fn open_channel(&mut self, open: Open) -> Result<(), Failure> {
         let Open { handle, kind, name, quiet, members, history, data, since: _ } = open;
         let declared = self.declared(kind, &name, |_| Policy::verb_to_open(kind))?;
-        let Some((peer, _)) = &self.peer else { return Err(Code::INTERNAL) };
+        let Some((peer, _)) = &self.peer else { return Err(Failure::of(Code::INTERNAL)) };
         let (id, member) = (self.channel_id(kind, &name), MemberId::of(&peer.id()));
         let watches = members && declared.policy.presence;
         if let Some(data) = data.filter(|_| declared.policy.presence) {
             let (subject, joined) = (self.entry.principal.subject.name().to_owned(), now());
             let member = Member { id: member, subject, presence: Presence::Here, joined, data };
-            self.opened.join(handle, id.clone(), member, peer)?;
+            self.opened.join(handle, id.clone(), member, peer).map_err(Failure::of)?;
         }
         // First, so that what is appended while the history is read is heard of.
         let follower = Follower { handle, inbox: self.opened.inbox.clone(), member, peer: peer.clone(), watches };
@@ -263,7 +264,7 @@ impl Driver {
             Ok(Found::Snapshot(bounds, snapshot)) => self.endpoint.give_snapshot(handle, bounds, snapshot),
             Err(error) => {
                 let failure = failure(&channel.id, &error);
-                self.close_channel(handle, failure.code);
+                self.close_channel(handle, &failure);
             }
         }
     }
@@ -294,8 +295,8 @@ impl Driver {
         self.peer.as_ref().map(|(peer, _)| MemberId::of(&peer.id()))
     }
 
-    fn close_channel(&mut self, handle: Handle, code: Code) {
-        self.endpoint.close_channel(handle, code, "");
+    fn close_channel(&mut self, handle: Handle, failure: &Failure) {
+        self.endpoint.close_channel(handle, failure.code, &failure.message);
         self.opened.forget(handle);
     }
 
@@ -310,7 +311,7 @@ impl Driver {
         };
         let opened = &self.opened.by_handle;
         let forbidden: Vec<_> = opened.iter().filter(|(_, channel)| !may(channel)).map(|(handle, _)| *handle).collect();
-        forbidden.into_iter().for_each(|handle| self.close_channel(handle, Code::FORBIDDEN));
+        forbidden.into_iter().for_each(|handle| self.close_channel(handle, &Failure::of(Code::FORBIDDEN)));
         for (channel, membership) in &self.opened.memberships {
             let subject = self.entry.principal.subject.name();
             self.shared.channels.change(channel, membership.member, |member| member.subject = subject.to_owned());

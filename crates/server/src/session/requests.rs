@@ -39,7 +39,7 @@ impl Driver {
 
     fn begin_request(&mut self, request: Request) -> Result<Doing, Failure> {
         let Request { what, kind, name, key, payload, .. } = request;
-        let declared = self.declared(kind, &name, |policy| policy.verb(kind, &what)).map_err(Failure::of)?;
+        let declared = self.declared(kind, &name, |policy| policy.verb(kind, &what))?;
         let (channel, channels) = (self.channel_id(kind, &name), self.shared.channels.clone());
         let author = self.author().ok_or_else(|| Failure::of(Code::INTERNAL))?;
         let store = || Store::new(channels.clone(), channel.clone(), &declared);
@@ -109,10 +109,8 @@ impl Driver {
             Kind::Store => Some(Verb::StoreWrite),
             Kind::Feed | Kind::State => None,
         };
-        let allowed = self
-            .declared(kind, &name, |_| verb)
-            .map_err(Failure::of)
-            .and_then(|declared| self.may_add(&declared, &name, kind, &payload));
+        let allowed =
+            self.declared(kind, &name, |_| verb).and_then(|declared| self.may_add(&declared, &name, kind, &payload));
         match (allowed, self.author()) {
             (Ok(()), Some(author)) => {
                 self.shared.channels.tell_volatile(&self.channel_id(kind, &name), &author.says(payload));
