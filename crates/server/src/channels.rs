@@ -19,7 +19,7 @@ use moorline_protocol::{
     time::UnixMillis,
 };
 
-use crate::{Peer, topic::now};
+use crate::{Peer, author::now};
 
 /// Words of entries that wait in the inbox of one session.
 const WORDS: usize = 256;

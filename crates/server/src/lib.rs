@@ -46,6 +46,7 @@
 
 mod access;
 mod audit;
+mod author;
 mod builder;
 mod channels;
 pub mod config;

@@ -16,10 +16,10 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Fail, Guard,
+    author::{Author, failure, now},
     channels::Channels,
     handler::{Context, FromCall},
     policy::{Declarations, Declared, Policy},
-    topic::{Author, failure, now},
 };
 
 /// Largest value that is kept in one piece, in bytes: one byte that says what it is, and 1 MiB.

@@ -15,9 +15,9 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use super::*;
 use crate::{
+    author::{failure, now},
     channels::{Channels, Follower, Inbox, Word},
     policy::{Declared, Policy},
-    topic::{failure, now},
 };
 
 /// How long a client that has come back may take to open again the channels that it is a member of.

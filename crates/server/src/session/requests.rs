@@ -11,9 +11,10 @@ use moorline_protocol::{
 
 use super::{work::too_early, *};
 use crate::{
+    author::{Author, failure, now, operation},
     policy::Declared,
     store::Store,
-    topic::{Author, failure, now, operation, publish},
+    topic::publish,
 };
 
 /// What is asked for, and may be: what is left to do.
