@@ -196,7 +196,7 @@ fn round(value: f64) -> f64 {
 
 fn cost(unit: Unit, cost: f64) -> String {
     match unit {
-        Unit::Processor(_) => format!("{cost:.2}"),
+        Unit::Processor(_) | Unit::Disk(_) => format!("{cost:.2}"),
         Unit::Memory(_) => format!("{cost:.0}"),
     }
 }

@@ -3,7 +3,7 @@
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use moorline_client::protocol::channel::Position;
+use moorline_client::protocol::{channel::Position, payload::Name, subject::Tenant};
 use moorline_server::{config, token};
 
 use crate::message;
@@ -55,6 +55,13 @@ pub(crate) enum Command {
     /// It ends with 0 when the server has taken the message; with 1 when it has not, does not say so within --timeout, or
     /// the message is no JSON; with 2 when it is called wrongly.
     Publish(PublishFlags),
+
+    /// Look into what is kept of stores and topics, carry it elsewhere, make it smaller
+    ///
+    /// They go by the data directory, not by the server's port. `ls`, `stat`, `export` and `verify` read what is there at
+    /// one moment, also while a server runs on the directory; `import` and `compact` want it stopped.
+    #[command(subcommand)]
+    Store(StoreCommand),
 
     /// Make keys that clients and server share
     #[command(subcommand)]
@@ -142,6 +149,130 @@ pub(crate) struct PublishFlags {
 
     #[command(flatten)]
     pub(crate) remote: Remote,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Print which there are, a line for each: kind, entries, bytes, snapshots, values, position, name
+    Ls {
+        /// Only those of this tenant [default: of all]
+        #[arg(long, value_name = "NAME", value_parser = tenant)]
+        tenant: Option<Tenant>,
+
+        /// Only those of this kind [default: both]
+        #[arg(long)]
+        kind: Option<StoredKind>,
+
+        /// Print each as a line of JSON
+        #[arg(long)]
+        json: bool,
+
+        #[command(flatten)]
+        place: Place,
+    },
+
+    /// Print everything about one
+    Stat {
+        /// Its name
+        #[arg(value_parser = name)]
+        name: Name,
+
+        /// Print it as a line of JSON
+        #[arg(long)]
+        json: bool,
+
+        #[command(flatten)]
+        of: Of,
+    },
+
+    /// Write everything of one to a file, as it is at this moment
+    Export {
+        /// Its name
+        #[arg(value_parser = name)]
+        name: Name,
+
+        /// The file, which only its owner can read; - for standard output
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+
+        /// Replace the file if it is there
+        #[arg(long)]
+        force: bool,
+
+        #[command(flatten)]
+        of: Of,
+    },
+
+    /// Put one in from an export, all of it or nothing
+    ///
+    /// The server must be stopped. Clients that have followed it are told a gap (recreated) and begin anew, as its positions
+    /// are those of another log.
+    Import {
+        /// The export
+        file: PathBuf,
+
+        /// Under this name [default: that of the export]
+        #[arg(long, value_name = "NAME", value_parser = name)]
+        name: Option<Name>,
+
+        /// For this tenant [default: that of the export]
+        #[arg(long, value_name = "NAME", value_parser = tenant)]
+        tenant: Option<Tenant>,
+
+        /// Replace one of this name, whose content is then gone
+        #[arg(long)]
+        replace: bool,
+
+        #[command(flatten)]
+        place: Place,
+    },
+
+    /// Drop what is of no use any more, and give the room back to the system
+    ///
+    /// The server must be stopped. What the newest snapshot of a store covers goes, and the snapshot before it: if it may be
+    /// wrong, export the store first. So does what is older than it is kept.
+    Compact {
+        /// Of this one [default: of all]
+        #[arg(value_parser = name)]
+        name: Option<Name>,
+
+        #[command(flatten)]
+        of: Of,
+    },
+
+    /// Read everything and print what is wrong, a line for each
+    ///
+    /// It ends with 0 when nothing is, with 1 when something is or it cannot be read.
+    Verify {
+        /// Only this one, and the structure of the file [default: all]
+        #[arg(value_parser = name)]
+        name: Option<Name>,
+
+        #[command(flatten)]
+        of: Of,
+    },
+}
+
+/// Which of those of a name is meant, and where.
+#[derive(Args, Debug)]
+pub(crate) struct Of {
+    /// Of which kind it is
+    #[arg(long, default_value = "store")]
+    pub(crate) kind: StoredKind,
+
+    /// Whose it is
+    #[arg(long, value_name = "NAME", default_value = "default", value_parser = tenant)]
+    pub(crate) tenant: Tenant,
+
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+/// The kinds of which something is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StoredKind {
+    Store,
+    Topic,
 }
 
 #[derive(Debug, Subcommand)]
@@ -312,6 +443,14 @@ fn address(text: &str) -> Result<SocketAddr, &'static str> {
 
 fn duration(text: &str) -> Result<Duration, String> {
     config::duration(text).map_err(|problem| problem.to_string())
+}
+
+fn name(text: &str) -> Result<Name, &'static str> {
+    Name::new(text).map_err(|_| "a name has 1 to 200 bytes and no control characters")
+}
+
+fn tenant(text: &str) -> Result<Tenant, &'static str> {
+    Tenant::new(text).map_err(|_| "no tenant can have this name")
 }
 
 fn position(text: &str) -> Result<Position, &'static str> {

@@ -58,6 +58,9 @@ impl Banner<'_> {
         line("origins", self.origins());
         line("sealed", if summary.encryption { summary.suites.join(", ") } else { "no".to_owned() });
         line("topics", self.topics());
+        if let Some(stores) = self.stores() {
+            line("stores", stores);
+        }
         for warning in &summary.warnings {
             line("warning", warning.clone());
         }
@@ -105,6 +108,10 @@ impl Banner<'_> {
                 "with_history": summary.declared.with_history,
                 "with_presence": summary.declared.with_presence,
                 "undeclared": summary.declared.undeclared,
+            },
+            "stores": {
+                "declared": summary.declared.stores,
+                "with_presence": summary.declared.stores_with_presence,
             },
             "channels": summary.channels,
             "warnings": summary.warnings,
@@ -182,6 +189,12 @@ impl Banner<'_> {
             text.push_str("; any other is made when it is asked for (--dev)");
         }
         text
+    }
+
+    fn stores(&self) -> Option<String> {
+        let ChannelCounts { stores, stores_with_presence, .. } = self.summary.declared;
+        let file = self.summary.channels.as_ref().filter(|_| stores > 0)?;
+        Some(format!("{stores} declared in {}, {stores_with_presence} with presence", file.display()))
     }
 
     fn origins(&self) -> String {

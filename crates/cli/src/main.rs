@@ -15,6 +15,7 @@ mod publish;
 mod remote;
 mod serve;
 mod signals;
+mod store;
 mod token;
 mod watch;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Status(place) => control::status(config.as_deref(), place),
         Command::Watch(flags) => watch::run(config.as_deref(), flags),
         Command::Publish(flags) => publish::run(config.as_deref(), flags),
+        Command::Store(command) => store::run(config.as_deref(), command),
         Command::Key(command) => key::run(config.as_deref(), command),
         Command::Token(command) => token::run(config.as_deref(), command),
     };

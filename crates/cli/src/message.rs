@@ -34,7 +34,7 @@ pub(crate) fn pretty(message: &TopicMessage) -> String {
         Shown::Json(json) => json,
         Shown::Bytes(base64) => format!("bytes {base64}"),
     };
-    format!("{} {} {data}", date(message.at), subject(&message.subject))
+    format!("{} {} {data}", date(message.at), word(&message.subject))
 }
 
 /// For programs: JSON in the shape that pages have it in. Bytes stand in base64 under `bytes`, in the place of `data`.
@@ -93,8 +93,8 @@ fn compact(json: &str) -> String {
     text
 }
 
-/// A name as one word; that of the server is a hyphen.
-fn subject(name: &str) -> String {
+/// A name as one word; none, as the server's, is a hyphen.
+pub(crate) fn word(name: &str) -> String {
     match name {
         "" => "-".to_owned(),
         name if name != "-" && name.chars().all(|c| c.is_alphanumeric() || "-_.@+:/|".contains(c)) => name.to_owned(),
@@ -107,7 +107,7 @@ fn hex(MemberId(bytes): MemberId) -> String {
 }
 
 /// `2027-01-31T12:00:00.000Z` (RFC 3339), by Howard Hinnant's `civil_from_days`.
-fn date(UnixMillis(millis): UnixMillis) -> String {
+pub(crate) fn date(UnixMillis(millis): UnixMillis) -> String {
     // The year 9999 ends here, and with it four digits.
     let millis = millis.min(253_402_300_799_999);
     let (days, of_day) = (millis / 86_400_000 + 719_468, millis % 86_400_000);

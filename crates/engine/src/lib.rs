@@ -24,7 +24,7 @@
 //! |---|---|
 //! | [`Engine`] and its types | what there is to ask for |
 //! | `memory` | the engine for tests, and for channels that need not outlive the process |
-//! | `sqlite` | the engine on a disk: one writer, group commit, readers beside it |
+//! | `sqlite` | the engine on a disk: one writer, group commit, readers beside it; and its file without an engine: to look at ([`SqliteView`]), to look after ([`SqliteFile`]), to carry a channel elsewhere ([`Archive`]) |
 //! | `testing` | the suite that any engine must pass, a wrapper that loses what it tells (feature `testing`) |
 //!
 //! # Example
@@ -71,7 +71,10 @@ pub use moorline_protocol::channel::ValueHash;
 #[cfg(all(feature = "sqlite", feature = "testing"))]
 pub use sqlite::Tuning;
 #[cfg(feature = "sqlite")]
-pub use sqlite::{OpenError, SqliteEngine};
+pub use sqlite::{
+    Archive, ArchiveError, ArchiveHeader, Compacted, ExportError, Fault, Finding, ImportError, Imported, OpenError,
+    Outline, OutlinedSnapshot, SqliteEngine, SqliteFile, SqliteView,
+};
 
 /// What an engine answers, in its time.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, EngineError>> + Send + 'a>>;

@@ -328,7 +328,11 @@ impl Engine for MemoryEngine {
 
     fn remove<'a>(&'a self, channel: &'a ChannelId, removal: Removal) -> Answer<'a, bool> {
         self.answer(|state| {
-            let goes = |log: &Log| removal == Removal::Always || log.usage() == Usage::default();
+            let goes = |log: &Log| match removal {
+                Removal::Always => true,
+                Removal::IfUnwritten if log.bounds.head != Mark::START => false,
+                Removal::IfEmpty | Removal::IfUnwritten => log.usage() == Usage::default(),
+            };
             if !state.logs.get(channel).is_some_and(goes) {
                 return Ok(false);
             }

@@ -173,6 +173,8 @@ pub enum Removal {
     Always,
     /// When it keeps nothing but where its log ends.
     IfEmpty,
+    /// When it keeps nothing, and never did: it was asked for, and that is all.
+    IfUnwritten,
 }
 
 /// Where a value of the application's is.

@@ -4,8 +4,14 @@
 //! and shares its commits among those who wait; others read. After a failure of the storage the file is opened anew, as
 //! what is in memory may not be what is on the disk; while the disk is full it is still read.
 
+mod archive;
+mod export;
+mod file;
+mod judge;
 mod log;
 mod schema;
+mod verify;
+mod view;
 mod worker;
 
 use std::{
@@ -16,8 +22,7 @@ use std::{
 
 use bytes::Bytes;
 use moorline_protocol::{
-    channel::{Bounds, ChannelId, Kind, Page, Range, Snapshot},
-    payload::Name,
+    channel::{Bounds, ChannelId, Kind, Mark, Page, Range, Snapshot},
     subject::Tenant,
     time::UnixMillis,
 };
@@ -27,13 +32,21 @@ use rusqlite::{Connection, OptionalExtension};
 pub use self::worker::Tuning;
 #[cfg(not(feature = "testing"))]
 use self::worker::Tuning;
+pub use self::{
+    archive::{Archive, ArchiveError, ArchiveHeader},
+    export::ExportError,
+    file::{Compacted, ImportError, Imported, SqliteFile},
+    judge::Fault,
+    verify::Finding,
+    view::{Outline, OutlinedSnapshot, SqliteView},
+};
 use self::{
     log::Log,
     worker::{News, Workers},
 };
 use crate::{
     Answer, Append, Appended, Engine, EngineError, Expected, Key, Limit, OPERATIONS_KEPT, Removal, Usage, ValueHash,
-    Version, Versioned, Watcher, error::StorageFault,
+    Version, Versioned, Watcher,
 };
 
 /// An [`Engine`] in a file. Dropping it ends what was begun and closes the file.
@@ -61,6 +74,15 @@ pub enum OpenError {
         /// The newest that this program knows.
         known: usize,
     },
+    /// There is no file.
+    Missing,
+    /// It has no channels, or an earlier version of this program made it, and whoever only looks does not change that.
+    Older {
+        /// The file's version; 0 when nobody of us made it.
+        found: usize,
+        /// The one that there is now.
+        known: usize,
+    },
     /// The file system has no write-ahead log; the journal there is instead.
     NoWal(Box<str>),
     /// SQLite's own.
@@ -74,6 +96,11 @@ impl fmt::Display for OpenError {
         match self {
             Self::Newer { found, known } => {
                 write!(formatter, "it has version {found}, and this program knows {known} at most: use a newer program")
+            }
+            Self::Missing => formatter.write_str("there is no such file"),
+            Self::Older { found: 0, .. } => formatter.write_str("there are no channels in it"),
+            Self::Older { found, known } => {
+                write!(formatter, "it has version {found}, and this program wants {known}: start the server once")
             }
             Self::NoWal(mode) => write!(
                 formatter,
@@ -229,30 +256,22 @@ impl Engine for SqliteEngine {
         after: Option<ChannelId>,
         most: usize,
     ) -> Answer<'a, Vec<ChannelId>> {
-        Box::pin(self.workers.read(move |connection| {
-            let tenant = tenant.as_ref().map(Tenant::as_str);
-            let after = after.as_ref().map(|id| (id.tenant.as_str(), id.name.as_str()));
-            let sql = "SELECT tenant, name FROM logs WHERE kind = ?1 AND (?2 IS NULL OR tenant = ?2)
-                       AND (?3 IS NULL OR (tenant, name) > (?3, ?4)) ORDER BY tenant, name LIMIT ?5";
-            let most = i64::try_from(most).unwrap_or(i64::MAX);
-            let mut statement = connection.prepare_cached(sql)?;
-            let asked = (kind as i64, tenant, after.map(|(tenant, _)| tenant), after.map(|(_, name)| name), most);
-            let rows = statement.query_map(asked, |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
-            rows.map(|row| {
-                let (tenant, name) = row?;
-                let strange = || EngineError::Storage(StorageFault("a channel has a name that none can have".into()));
-                let tenant = Tenant::new(&tenant).map_err(|_| strange())?;
-                Ok(ChannelId::new(tenant, kind, Name::new(&name).map_err(|_| strange())?))
-            })
-            .collect()
-        }))
+        Box::pin(
+            self.workers.read(move |connection| log::channels(connection, kind, tenant.as_ref(), after.as_ref(), most)),
+        )
     }
 
     fn remove<'a>(&'a self, channel: &'a ChannelId, removal: Removal) -> Answer<'a, bool> {
         let channel = channel.clone();
         Box::pin(self.workers.write(move |connection, _| {
             let Some(log) = Log::find(connection, &channel)? else { return Ok((false, None)) };
-            if removal == Removal::IfEmpty && log.usage(connection)? != Usage::default() {
+            let unwritten = log.bounds.head == Mark::START;
+            let goes = match removal {
+                Removal::Always => true,
+                Removal::IfUnwritten if !unwritten => false,
+                Removal::IfEmpty | Removal::IfUnwritten => log.usage(connection)? == Usage::default(),
+            };
+            if !goes {
                 return Ok((false, None));
             }
             log.remove(connection)?;

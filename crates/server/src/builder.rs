@@ -56,6 +56,7 @@ use crate::{
     server::{ChannelCounts, Summary},
     shared::Shared,
     status::{Callback, Life, ServerStatus},
+    storage,
     store::StorePolicy,
     stream::{BoxedStream, StreamHandler},
     tasks::{Owner, Tasks},
@@ -125,7 +126,8 @@ impl ServerBuilder {
 
     /// Helps while a program is being written: in open mode, so for this machine alone, a topic that nobody has declared is
     /// made when it is asked for, with presence and without history, and the log says what to add to the configuration.
-    /// Elsewhere such a topic does not exist, whether this is set or not.
+    /// Elsewhere such a topic does not exist, whether this is set or not. Of a store, which would stay on the disk, it says
+    /// what declares it, to whoever asks and in the log.
     #[must_use]
     pub fn dev(mut self) -> Self {
         self.dev = true;
@@ -324,6 +326,9 @@ impl ServerBuilder {
         for section in &config.topics {
             declared.insert(Kind::Topic, section.pattern.clone(), configured::topic(section)?.0, section.place.clone());
         }
+        for section in &config.stores {
+            declared.insert(Kind::Store, section.pattern.clone(), configured::store(section).0, section.place.clone());
+        }
         declared.check()?;
         let address = config.server.listen;
         let tokens = match (TokenVerifier::new(&config)?, &jwt) {
@@ -416,7 +421,7 @@ impl ServerBuilder {
         getrandom::fill(&mut epoch).map_err(|_| Error::NoEntropy)?;
         let durable = match (keeps, &data_dir) {
             (true, Some(directory)) => {
-                let path = directory.path().join("channels.sqlite");
+                let path = directory.path().join(storage::FILE);
                 let opened = SqliteEngine::open(&path, seed()?);
                 let engine = opened.map_err(|error| Error::Engine { path: path.clone(), error })?;
                 Some((path, Arc::new(engine) as Arc<dyn Engine>))

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::task::AtomicWaker;
+use futures_util::{future::join_all, task::AtomicWaker};
 use moorline_engine::{Engine, Removal, Watcher};
 use moorline_protocol::{
     channel::{Changes, ChannelId, Entry, Kind, LogEpoch, Member, MemberId, Presence, Roster, RosterFull},
@@ -19,10 +19,13 @@ use moorline_protocol::{
     time::UnixMillis,
 };
 
-use crate::{Peer, topic::now};
+use crate::{Peer, author::now};
 
 /// Words of entries that wait in the inbox of one session.
 const WORDS: usize = 256;
+
+/// Channels that were left since the last look. Of those beyond an empty one stays.
+const LEFT: usize = 100_000;
 
 /// Channels that are looked at in one go.
 const SWEPT: usize = 256;
@@ -34,6 +37,8 @@ pub(crate) struct Channels {
     /// For what is kept.
     durable: Option<Arc<dyn Engine>>,
     followers: Arc<Followers>,
+    /// Channels that somebody has asked for and nobody follows: there may be nothing of them but the name.
+    left: Mutex<BTreeSet<ChannelId>>,
 }
 
 impl Channels {
@@ -42,7 +47,7 @@ impl Channels {
         for engine in [Some(&memory), durable.as_ref()].into_iter().flatten() {
             engine.watch(followers.clone());
         }
-        Self { memory, durable, followers }
+        Self { memory, durable, followers, left: Mutex::default() }
     }
 
     /// The engine that has channels which are kept, or which are not. Without one of its own what is to be kept is kept
@@ -61,6 +66,15 @@ impl Channels {
         self.followers.change(channel, |following| {
             following.followers.retain(|follower| follower.handle != handle || !Arc::ptr_eq(&follower.inbox, inbox));
         });
+        self.was_asked_for(channel);
+    }
+
+    /// Somebody has asked for a channel and does not follow it, or no longer: if there is nothing of it, that is forgotten.
+    pub(crate) fn was_asked_for(&self, channel: &ChannelId) {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        if left.len() < LEFT {
+            left.insert(channel.clone());
+        }
     }
 
     /// Makes a session a member, or changes what it says for itself. Whoever watches the members is told.
@@ -148,15 +162,29 @@ impl Channels {
                 tracing::error!(%error, "what is too old could not be dropped");
             }
         }
-        let mut after = None;
-        while let Ok(channels) = self.memory.channels(Kind::Topic, None, after.take(), SWEPT).await {
-            for channel in channels.iter().filter(|channel| !self.is_followed(channel)) {
-                let _ = self.memory.remove(channel, Removal::IfEmpty).await;
+        self.forget_unwritten().await;
+        for kind in [Kind::Topic, Kind::Store] {
+            let mut after = None;
+            while let Ok(channels) = self.memory.channels(kind, None, after.take(), SWEPT).await {
+                for channel in channels.iter().filter(|channel| !self.is_followed(channel)) {
+                    let _ = self.memory.remove(channel, Removal::IfEmpty).await;
+                }
+                after = channels.into_iter().nth(SWEPT - 1);
+                if after.is_none() {
+                    break;
+                }
             }
-            match channels.into_iter().nth(SWEPT - 1) {
-                Some(last) => after = Some(last),
-                None => return,
-            }
+        }
+    }
+
+    /// Whoever asks for names that nobody has heard of must not fill the disk with them.
+    async fn forget_unwritten(&self) {
+        let left = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
+        let Some(durable) = &self.durable else { return };
+        let left: Vec<_> = left.into_iter().filter(|channel| !self.is_followed(channel)).collect();
+        for some in left.chunks(SWEPT) {
+            // Together, so that they are one commit.
+            join_all(some.iter().map(|channel| durable.remove(channel, Removal::IfUnwritten))).await;
         }
     }
 
@@ -358,6 +386,36 @@ mod tests {
         channels.leave(&channel, Handle(1), &inbox);
         append().await;
         assert!(poll(&inbox).is_none() && !channels.is_followed(&channel));
+    }
+
+    /// So it was on the disk, where nobody swept.
+    #[tokio::test]
+    async fn regression_a_hundred_thousand_names_leave_nothing_on_the_disk() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let engine =
+            moorline_engine::SqliteEngine::open(&directory.path().join("c.sqlite"), [1; 32]).expect("it opens");
+        let channels = Channels::new(Arc::new(MemoryEngine::new([1; 32])), Some(Arc::new(engine)));
+        let inbox = Arc::default();
+        let named = |number: usize| {
+            let name = Name::new(&format!("notes/{number}")).expect("a name");
+            ChannelId::new(Tenant::default(), Kind::Store, name)
+        };
+        let durable = channels.engine(true).clone();
+        let names: Vec<_> = (0..100_000).map(named).collect();
+        for some in names.chunks(500) {
+            join_all(some.iter().map(|channel| durable.bounds(channel))).await;
+            for channel in some {
+                channels.enter(channel, follower(&inbox));
+                channels.leave(channel, Handle(1), &inbox);
+            }
+        }
+        let entry = Append::new(Bytes::from("x"), now(), Retention::ALL);
+        durable.append(&named(7), entry).await.expect("there is room");
+        channels.enter(&named(8), follower(&inbox));
+        channels.sweep().await;
+        let stay = durable.channels(Kind::Store, None, None, 10).await.expect("it lists");
+        assert_eq!(stay, [named(7), named(8)]);
+        assert!(channels.left.lock().expect("nobody panicked").is_empty());
     }
 
     fn member(number: u8, data: &str) -> Member {

@@ -49,7 +49,9 @@ use moorline_protocol::{
 };
 
 pub use auth::{AuthSection, IssueSection, JwksUrl, JwtAlgorithm, JwtSection};
-pub use channels::{GuardSection, HistorySection, PublishSection, TopicSection};
+pub use channels::{
+    GuardSection, HistorySection, PublishSection, SnapshotsBy, StoreSection, TopicSection, WriteSection,
+};
 pub use error::{ConfigError, KeyName, Place, Problem, Quantity, SyntaxError, TableName};
 pub(crate) use named::Quoted;
 pub use network::{InvalidNetwork, Network};
@@ -86,6 +88,8 @@ pub struct Config {
     pub session: SessionSection,
     /// `[topics."PATTERN"]`: the topics that there are, beside those that the program declares.
     pub topics: Vec<TopicSection>,
+    /// `[stores."PATTERN"]`: the stores that there are, beside those that the program declares.
+    pub stores: Vec<StoreSection>,
     /// `[log]`: what is logged, for the program that sets up logging; the library does not.
     pub log: LogSection,
     /// Where all this comes from, for the banner.

@@ -3,8 +3,8 @@
 use std::fs;
 
 use crate::{
-    Error, Guard, TopicPolicy,
-    config::{GuardSection, PublishSection, TopicSection},
+    Error, Guard, StorePolicy, TopicPolicy,
+    config::{GuardSection, PublishSection, SnapshotsBy, StoreSection, TopicSection},
     error::SchemaProblem,
 };
 
@@ -20,6 +20,21 @@ pub(crate) fn topic(section: &TopicSection) -> Result<TopicPolicy, Error> {
         policy = policy.history_within(number(history.count), history.age, number(history.bytes));
     }
     Ok(if *presence { policy.presence() } else { policy })
+}
+
+/// The policy of a table of `[stores]`.
+pub(crate) fn store(section: &StoreSection) -> StorePolicy {
+    let StoreSection { max_bytes, snapshots, presence, read, write, admin, .. } = section;
+    let writing = match write.rate {
+        Some(rate) => guard(&write.guard).rate(rate),
+        None => guard(&write.guard),
+    };
+    let mut policy = StorePolicy::new().read(guard(read)).write(writing).admin(guard(admin));
+    policy = policy.max_bytes(u64::try_from(*max_bytes).unwrap_or(u64::MAX));
+    if *snapshots == SnapshotsBy::Write {
+        policy = policy.writers_keep_snapshots();
+    }
+    if *presence { policy } else { policy.without_presence() }
 }
 
 fn guard(section: &GuardSection) -> Guard {

@@ -35,6 +35,10 @@ impl Fail {
         Self { failure: Failure::of(code), source: None, no_guess: false }
     }
 
+    pub(crate) fn failed(failure: Failure) -> Self {
+        Self { failure, source: None, no_guess: false }
+    }
+
     pub(crate) fn with_message(code: Code, message: impl Into<String>) -> Self {
         Self { failure: Failure::with_message(code, message), source: None, no_guess: false }
     }

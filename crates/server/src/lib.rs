@@ -46,6 +46,7 @@
 
 mod access;
 mod audit;
+mod author;
 mod builder;
 mod channels;
 pub mod config;
@@ -76,6 +77,7 @@ mod server;
 mod session;
 mod shared;
 mod status;
+pub mod storage;
 mod store;
 pub mod stream;
 mod tasks;

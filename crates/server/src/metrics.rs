@@ -18,7 +18,7 @@ use moorline_protocol::{
     PeerEvent,
     code::Code,
     frame::ResetReason,
-    server::{Ended, HandshakeFailure, ServerEvent},
+    server::{ChannelWish, Ended, HandshakeFailure, ServerEvent},
     session::{Outcome, Sent},
 };
 use prometheus_client::{
@@ -34,8 +34,8 @@ use prometheus_client::{
 pub(crate) use self::label::{CallResult, Direction, Limited, RefusedUpgrade};
 use self::{
     label::{
-        COMPLETED, CloseCode, HandshakeKey, HandshakeResult, Label as _, NO_KEY, RejectCode, Resumption, SessionEnd,
-        SessionState,
+        COMPLETED, ChannelRequest, CloseCode, HandshakeKey, HandshakeResult, Label as _, NO_KEY, RejectCode,
+        Resumption, SessionEnd, SessionState,
     },
     series::{Durations, Moment, Split},
 };
@@ -82,6 +82,11 @@ pub(crate) struct Metrics {
     notifications: Split<Direction>,
     volatile_dropped: Counter,
 
+    // Channels.
+    followed: Gauge,
+    channel_requests: Split<ChannelRequest>,
+    channel_reads: Counter,
+
     // Calls.
     served: Split<CallResult>,
     asked: Split<CallResult>,
@@ -115,6 +120,9 @@ impl Default for Metrics {
             messages: Split::default(),
             notifications: Split::default(),
             volatile_dropped: Counter::default(),
+            followed: Gauge::default(),
+            channel_requests: Split::default(),
+            channel_reads: Counter::default(),
             served: Split::default(),
             asked: Split::default(),
             call_durations: Family::default(),
@@ -216,6 +224,22 @@ impl Metrics {
             self.volatile_dropped.clone(),
         );
 
+        registry.register(
+            "moorline_channels_followed",
+            "Channels that clients have open, each once for each that has",
+            self.followed.clone(),
+        );
+        registry.register(
+            "moorline_channel_requests",
+            "What clients wanted done in channels, refused or not",
+            self.channel_requests.clone(),
+        );
+        registry.register(
+            "moorline_channel_reads",
+            "Times that a log was read for a client that had just come or did not keep up",
+            self.channel_reads.clone(),
+        );
+
         registry.register("moorline_calls", "Calls of clients that ended, and how", self.served.clone());
         registry.register("moorline_outgoing_calls", "Calls of the server that ended, and how", self.asked.clone());
         registry.register_with_unit(
@@ -247,6 +271,11 @@ impl Metrics {
         self.accepted.inc();
         self.open.inc();
         Open(self.open.clone())
+    }
+
+    /// How many channels are open, for who counts them.
+    pub(crate) fn followed(&self) -> Gauge {
+        self.followed.clone()
     }
 
     pub(crate) fn refuse_upgrade(&self, reason: RefusedUpgrade) {
@@ -322,7 +351,20 @@ impl Metrics {
             self.messages.of(Direction::In).inc();
         };
         match event {
-            ServerEvent::Peer(PeerEvent::Call { .. }) | ServerEvent::Request(_) | ServerEvent::Volatile(_) => message(),
+            ServerEvent::Peer(PeerEvent::Call { .. }) => message(),
+            ServerEvent::Request(request) => {
+                message();
+                self.channel_requests.of(ChannelRequest::of(&request.what)).inc();
+            }
+            ServerEvent::Volatile(_) => {
+                message();
+                self.channel_requests.of(ChannelRequest::Volatile).inc();
+            }
+            ServerEvent::Channel(wish) => {
+                if let ChannelWish::Read(..) = **wish {
+                    self.channel_reads.inc();
+                }
+            }
             ServerEvent::Peer(PeerEvent::Message { .. }) => {
                 message();
                 self.notifications.of(Direction::In).inc();
@@ -369,7 +411,6 @@ impl Metrics {
             )
             | ServerEvent::Arrived(_)
             | ServerEvent::Authenticate(_)
-            | ServerEvent::Channel(_)
             | ServerEvent::HandshakeFailed(_) => {}
         }
     }

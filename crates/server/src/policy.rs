@@ -3,7 +3,13 @@
 use std::sync::Arc;
 
 use moorline_engine::Retention;
-use moorline_protocol::{channel::Kind, frame::RequestKind, pattern::Pattern, scope::Verb};
+use moorline_protocol::{
+    channel::Kind,
+    code::Code,
+    frame::{Failure, RequestKind},
+    pattern::Pattern,
+    scope::Verb,
+};
 
 use crate::{Error, Guard, config::Place, limits::Turns, server::ChannelCounts, undeclared::Undeclared};
 
@@ -90,7 +96,7 @@ pub(crate) struct Declarations {
     by_pattern: Vec<(Kind, Pattern, Arc<Declared>)>,
     /// The first two that are about the same names, where they stand.
     twice: Option<(Kind, [(Pattern, Place); 2])>,
-    /// What makes topics that nobody has declared.
+    /// What is done about channels that nobody has declared.
     undeclared: Option<Undeclared>,
 }
 
@@ -113,7 +119,16 @@ impl Declarations {
         found.map(|(_, _, declared)| declared).or_else(made)
     }
 
-    /// Has topics that are not declared made when they are asked for.
+    /// What whoever asks for a channel that is not declared is told.
+    pub(crate) fn missing(&self, kind: Kind, name: &str) -> Failure {
+        let remedy = match kind {
+            Kind::Store => self.undeclared.as_ref().and_then(|undeclared| undeclared.refuse_store(name)),
+            Kind::Topic | Kind::Feed | Kind::State => None,
+        };
+        Failure::with_message(Code::NO_SUCH_CHANNEL, remedy.unwrap_or_default())
+    }
+
+    /// Has topics that are not declared made when they are asked for, and says of stores what declares them.
     pub(crate) fn make_undeclared(&mut self, undeclared: Undeclared) {
         self.undeclared = Some(undeclared);
     }
@@ -129,6 +144,7 @@ impl Declarations {
             with_presence: count(Kind::Topic, |policy| policy.presence),
             undeclared: self.undeclared.is_some(),
             stores: count(Kind::Store, |_| true),
+            stores_with_presence: count(Kind::Store, |policy| policy.presence),
         }
     }
 

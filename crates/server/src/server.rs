@@ -95,8 +95,10 @@ pub struct ChannelCounts {
     pub with_presence: usize,
     /// Whether any other topic is made when it is asked for: see [`ServerBuilder::dev`].
     pub undeclared: bool,
-    /// Of stores.
+    /// Of stores, by the program and by the configuration.
     pub stores: usize,
+    /// Those of them that tell who is there.
+    pub stores_with_presence: usize,
 }
 
 impl Server {

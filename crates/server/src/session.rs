@@ -227,7 +227,7 @@ impl Driver {
         address: SocketAddr,
     ) -> Self {
         let (sockets, adoptions) = mpsc::channel(ADOPTIONS);
-        let opened = channels::Opened::new(shared.channels.clone());
+        let opened = channels::Opened::new(shared.channels.clone(), shared.metrics.followed());
         let pace = Pace::new(&shared.config.limits, Instant::now());
         Self {
             line: Some(line),

@@ -16,17 +16,17 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Fail, Guard,
+    author::{Author, failure, now},
     channels::Channels,
     handler::{Context, FromCall},
     policy::{Declarations, Declared, Policy},
-    topic::{Author, failure, now},
 };
 
 /// Largest value that is kept in one piece, in bytes: one byte that says what it is, and 1 MiB.
 pub const MAX_VALUE: usize = 1 + 1024 * 1024;
 
 /// Most bytes of one store, unless its policy says otherwise.
-const MOST: u64 = 256 << 20;
+pub(crate) const MOST: u64 = 256 << 20;
 
 /// What stores of a pattern are like. Whoever reads or writes one needs a scope for it: `store.read`, `store.write`,
 /// `store.admin`, or the one that its guard names.
@@ -42,7 +42,8 @@ impl Default for StorePolicy {
 }
 
 impl StorePolicy {
-    /// Everything is kept, up to 256 MiB of one store; who replaces its past needs `store.admin`.
+    /// Everything is kept, up to 256 MiB of one store; who replaces its past needs `store.admin`. It has members, as
+    /// [`TopicPolicy::presence`](crate::TopicPolicy::presence) says.
     pub fn new() -> Self {
         Self::default()
     }
@@ -74,6 +75,13 @@ impl StorePolicy {
     #[must_use]
     pub fn writers_keep_snapshots(mut self) -> Self {
         self.0.writers_snapshot = true;
+        self
+    }
+
+    /// Has no members: whoever has it open does not learn who else has.
+    #[must_use]
+    pub fn without_presence(mut self) -> Self {
+        self.0.presence = false;
         self
     }
 
@@ -128,7 +136,10 @@ impl Stores {
     }
 
     fn find(&self, name: &str) -> Result<Store, Fail> {
-        let declared = self.declared.find(Kind::Store, name).ok_or_else(|| Fail::of(Code::NO_SUCH_CHANNEL))?;
+        let declared = self
+            .declared
+            .find(Kind::Store, name)
+            .ok_or_else(|| Fail::failed(self.declared.missing(Kind::Store, name)))?;
         let channel = Name::new(name).map_err(|_| Fail::of(Code::INVALID_NAME))?;
         let channel = ChannelId::new(self.tenant.clone(), Kind::Store, channel);
         Ok(Store::new(self.channels.clone(), channel, declared))

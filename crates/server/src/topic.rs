@@ -1,26 +1,22 @@
 //! Topics: what is declared of them ([`TopicPolicy`]), and publishing from the server ([`Topics`]).
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use moorline_engine::{Append, EngineError, OpId, Retention};
+use moorline_engine::{Append, OpId, Retention};
 use moorline_protocol::{
-    channel::{Authored, ChannelId, Kind, MemberId, Position, Presence},
+    channel::{ChannelId, Kind, MemberId, Position, Presence},
     code::Code,
-    frame::{Failure, SessionId},
+    frame::Failure,
     limits::PART,
     payload::{Name, Payload},
-    subject::{Subject, Tenant},
+    subject::Tenant,
     time::UnixMillis,
 };
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use crate::{
-    Fail, Guard, Peer, Principal,
+    Fail, Guard, Peer,
+    author::{Author, failure, now},
     channels::Channels,
     handler::{Context, FromCall},
     policy::{Declarations, Declared, Policy},
@@ -101,43 +97,6 @@ pub struct TopicMember {
     pub data: Payload,
 }
 
-/// By whom something is published.
-pub(crate) struct Author {
-    pub(crate) member: MemberId,
-    pub(crate) subject: String,
-}
-
-impl Author {
-    /// A client, by its session.
-    pub(crate) fn client(session: SessionId, principal: &Principal) -> Self {
-        Self { member: MemberId::of(&session), subject: principal.subject.name().to_owned() }
-    }
-
-    /// The server itself.
-    pub(crate) fn server() -> Self {
-        Self { member: MemberId::SERVER, subject: String::new() }
-    }
-
-    /// What he says, as the content of an entry.
-    pub(crate) fn says(self, payload: Payload) -> Bytes {
-        Authored { member: self.member, subject: self.subject, payload }.encode()
-    }
-}
-
-/// One operation of a subject's, by the key that its client made up: another subject's never is the same.
-pub(crate) fn operation(subject: &Subject, key: &Name) -> OpId {
-    let subject = subject.name();
-    let hash = Sha256::new()
-        .chain_update(b"moorline operation")
-        .chain_update((subject.len() as u64).to_be_bytes())
-        .chain_update(subject)
-        .chain_update(key.as_str())
-        .finalize();
-    let mut op = [0; 16];
-    op.copy_from_slice(&hash[..16]);
-    OpId(op)
-}
-
 /// Adds a message to a topic.
 pub(crate) async fn publish(
     channels: Arc<Channels>,
@@ -151,17 +110,6 @@ pub(crate) async fn publish(
     let append = Append { op, ..Append::new(author.says(payload), now(), kept.unwrap_or_default()) };
     let appended = channels.engine(kept.is_some()).append(&channel, append).await;
     appended.map(|appended| appended.position).map_err(|error| failure(&channel, &error))
-}
-
-/// What a client is told when an engine fails. The log has the rest.
-pub(crate) fn failure(channel: &ChannelId, error: &EngineError) -> Failure {
-    tracing::error!(channel = channel.name.as_str(), kind = channel.kind.name(), %error, "the engine failed");
-    Failure::of(if matches!(error, EngineError::Full) { Code::STORAGE_FULL } else { Code::INTERNAL })
-}
-
-pub(crate) fn now() -> UnixMillis {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl Topics {
@@ -228,7 +176,10 @@ impl Topics {
     }
 
     fn find(&self, name: &str) -> Result<(ChannelId, Arc<Declared>), Fail> {
-        let declared = self.declared.find(Kind::Topic, name).ok_or_else(|| Fail::of(Code::NO_SUCH_CHANNEL))?;
+        let declared = self
+            .declared
+            .find(Kind::Topic, name)
+            .ok_or_else(|| Fail::failed(self.declared.missing(Kind::Topic, name)))?;
         let channel = Name::new(name).map_err(|_| Fail::of(Code::INVALID_NAME))?;
         Ok((ChannelId::new(self.tenant.clone(), Kind::Topic, channel), declared.clone()))
     }

@@ -1,6 +1,7 @@
-//! Topics that nobody has declared, while a program is being written: made when somebody asks for one, and the log says
-//! what to add to the configuration. Only where the server is open to this machine alone, and was told so
-//! (`ServerBuilder::dev`).
+//! Channels that nobody has declared, while a program is being written: a topic is made when somebody asks for one, and the
+//! log says what to add to the configuration. A store is not, since what is written to one stays on the disk, and a page may
+//! make up any number of names: there whoever asks is told what to add, too. Only where the server is open to this machine
+//! alone, and was told so (`ServerBuilder::dev`).
 
 use std::{
     collections::BTreeSet,
@@ -12,21 +13,43 @@ use moorline_protocol::pattern::Pattern;
 
 use crate::{TopicPolicy, config::Quoted, policy::Declared};
 
-/// Patterns that the log tells of. Names come from pages: beyond so many it is not the first of each that helps.
+/// Patterns of topics, and of stores, that the log tells of. Names come from pages: beyond so many it is not the first of each that helps.
 const TOLD: usize = 32;
 
-/// What undeclared topics are like, and which of them the log has told of.
+/// What undeclared topics are like, and which channels the log has told of.
 pub(crate) struct Undeclared {
     declared: Arc<Declared>,
     /// Where what is told is to be added.
     file: PathBuf,
-    told: Mutex<BTreeSet<String>>,
+    topics: Told,
+    stores: Told,
+}
+
+/// The patterns that the log has told of.
+#[derive(Default)]
+struct Told(Mutex<BTreeSet<String>>);
+
+impl Told {
+    /// What the log is to say of a pattern: once, and of a bounded number. `one` says it, `rest` stands for all others.
+    fn tell(&self, pattern: &str, one: impl FnOnce() -> String, rest: &str) -> Option<String> {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() > TOLD || told.contains(pattern) {
+            return None;
+        }
+        told.insert(pattern.to_owned());
+        Some(if told.len() <= TOLD { one() } else { format!("more than {TOLD} patterns of {rest}") })
+    }
 }
 
 impl Undeclared {
     pub(crate) fn new(file: Option<PathBuf>) -> Self {
         let declared = Arc::new(Declared::new(TopicPolicy::new().presence().0));
-        Self { declared, file: file.unwrap_or_else(|| "moorline.toml".into()), told: Mutex::default() }
+        Self {
+            declared,
+            file: file.unwrap_or_else(|| "moorline.toml".into()),
+            topics: Told::default(),
+            stores: Told::default(),
+        }
     }
 
     /// The topic of this name, unless no declaration could be about it.
@@ -38,23 +61,40 @@ impl Undeclared {
         Some(&self.declared)
     }
 
-    /// What the log is to say of it: once for each pattern, and of a bounded number.
-    fn tell(&self, name: &str, pattern: &str) -> Option<String> {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() > TOLD || told.contains(pattern) {
-            return None;
+    /// What whoever asks for a store of this name is to do, unless no declaration could be about it. The log has it, too.
+    pub(crate) fn refuse_store(&self, name: &str) -> Option<String> {
+        let pattern = pattern(name)?;
+        if let Some(words) = self.tell_store(name, &pattern) {
+            tracing::warn!("{words}");
         }
-        told.insert(pattern.to_owned());
-        Some(match told.len() <= TOLD {
-            true => format!(
+        let file = self.file.display();
+        Some(format!("The store is not declared. Add to {file}, and restart the server: [stores.{}]", Quoted(&pattern)))
+    }
+
+    fn tell(&self, name: &str, pattern: &str) -> Option<String> {
+        let one = || {
+            format!(
                 "the topic {} is not declared; it is made because of --dev. To have it without, add to {}:\n\n\
                  [topics.{}]\npresence = true\n",
                 Quoted(name),
                 self.file.display(),
                 Quoted(pattern)
-            ),
-            false => format!("more topics than {TOLD} patterns are not declared; the others are made without a word"),
-        })
+            )
+        };
+        self.topics.tell(pattern, one, "topics are not declared; the others are made without a word")
+    }
+
+    fn tell_store(&self, name: &str, pattern: &str) -> Option<String> {
+        let one = || {
+            format!(
+                "the store {} is not declared; --dev makes none, for what is written to one stays on the disk. To have it, \
+                 add to {}:\n\n[stores.{}]\nmax_bytes = \"256MiB\"\n",
+                Quoted(name),
+                self.file.display(),
+                Quoted(pattern)
+            )
+        };
+        self.stores.tell(pattern, one, "stores are not declared; the others are refused without a line here")
     }
 }
 
@@ -124,5 +164,26 @@ mod tests {
         let told = (0..10 * TOLD).filter_map(|number| tell(&format!("kind{number}:x"))).collect::<Vec<_>>();
         assert_eq!(told.len(), TOLD);
         assert!(told.last().is_some_and(|last| last.contains("without a word")));
+    }
+
+    #[test]
+    fn who_asks_for_an_undeclared_store_is_told_what_declares_it_and_the_log_says_it_once() {
+        let undeclared = Undeclared::new(None);
+        let name = "notes/\"7\"";
+        let words = undeclared.tell_store(name, &pattern(name).expect("a pattern")).expect("the first time");
+        let (said, lines) = words.split_once("moorline.toml:\n").expect("the file");
+        assert!(said.starts_with("the store \"notes/\\\"7\\\"\" is not declared"), "{said}");
+        let stores = Config::parse(lines, "").expect("it does").stores;
+        assert!(stores[0].pattern.matches(name));
+        assert_eq!(undeclared.tell_store("notes/8", "notes/{id}"), None);
+        // Whoever asks is told each time, in one line.
+        for _ in 0..2 {
+            let told = undeclared.refuse_store("notes/8").expect("what to do");
+            assert!(told.ends_with("[stores.\"notes/{id}\"]") && !told.contains('\n'), "{told}");
+        }
+        assert_eq!(undeclared.refuse_store("notes//"), None);
+        let told = (0..10 * TOLD).filter_map(|n| undeclared.tell_store("x", &format!("kind{n}/x"))).collect::<Vec<_>>();
+        assert_eq!(told.len(), TOLD);
+        assert!(told.last().is_some_and(|last| last.contains("without a line")));
     }
 }

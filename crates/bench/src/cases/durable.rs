@@ -28,7 +28,7 @@ pub(crate) struct Durable<const WRITERS: usize> {
 }
 
 impl<const WRITERS: usize> Case for Durable<WRITERS> {
-    const UNIT: Unit = Unit::Processor("message");
+    const UNIT: Unit = Unit::Disk("message");
 
     async fn ready(stage: &Stage) -> Result<Self> {
         let server = stage.serve_with_disk()?;

@@ -3,30 +3,32 @@
 use std::{sync::Arc, time::Duration};
 
 use moorline_protocol::{
-    channel::{Bounds, ChannelId, Entry, Gap, LogEpoch, Mark, Offset, Page, Position, Range, Snapshot, Tag},
+    channel::{Bounds, ChannelId, Entry, Gap, Kind, LogEpoch, Mark, Offset, Page, Position, Range, Snapshot, Tag},
     entropy::Entropy,
+    payload::Name,
+    subject::Tenant,
     time::UnixMillis,
 };
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use crate::{Append, Appended, EngineError, Limit, OpId, Retention, Room, Usage, ValueHash};
+use crate::{Append, Appended, EngineError, Limit, OpId, Retention, Room, Usage, ValueHash, error::StorageFault};
 
 /// A channel's log as its row says.
 pub(super) struct Log {
     pub(super) id: i64,
     pub(super) bounds: Bounds,
-    entries: u64,
-    bytes: u64,
+    pub(super) entries: u64,
+    pub(super) bytes: u64,
     /// Bytes of the newest snapshot, the entries that are not in it, and the values.
-    needed: u64,
-    retention: Retention,
+    pub(super) needed: u64,
+    pub(super) retention: Retention,
 }
 
-const COLUMNS: &str =
+pub(super) const COLUMNS: &str =
     "id, epoch, head, head_tag, trimmed, trimmed_tag, entries, bytes, keep_entries, keep_bytes, keep_ms, needed";
 
 /// SQLite's integers have a sign; more than they hold is as good as no limit.
-fn signed(number: u64) -> i64 {
+pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
@@ -34,7 +36,7 @@ fn unlimited(number: i64) -> u64 {
     if number == i64::MAX { u64::MAX } else { number.unsigned_abs() }
 }
 
-fn mark(row: &Row<'_>, offset: usize, tag: usize) -> rusqlite::Result<Mark> {
+pub(super) fn mark(row: &Row<'_>, offset: usize, tag: usize) -> rusqlite::Result<Mark> {
     Ok(Mark { offset: Offset(row.get(offset)?), tag: Tag(row.get(tag)?) })
 }
 
@@ -48,7 +50,7 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
 }
 
 impl Log {
-    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
+    pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
         let age = match unlimited(row.get(10)?) {
             u64::MAX => Duration::MAX,
             millis => Duration::from_millis(millis),
@@ -144,7 +146,7 @@ impl Log {
         Ok(statement.query_row((self.id, op.0), |row| mark(row, 0, 1)).optional()?)
     }
 
-    fn trim(&mut self, connection: &Connection, now: UnixMillis) -> Result<(), EngineError> {
+    pub(super) fn trim(&mut self, connection: &Connection, now: UnixMillis) -> Result<(), EngineError> {
         // The length of a blob is read without the blob.
         let sql = "SELECT offset, tag, at, length(content) FROM entries WHERE log = ? ORDER BY offset";
         let mut failed = None;
@@ -162,17 +164,17 @@ impl Log {
             connection
                 .prepare_cached("DELETE FROM entries WHERE log = ? AND offset <= ?")?
                 .execute((self.id, left.upto.offset.0))?;
-            let dropped = self.bytes - left.bytes;
+            let dropped = self.bytes.saturating_sub(left.bytes);
             (self.bounds.trimmed, self.entries, self.bytes) = (left.upto, left.entries, left.bytes);
             self.needed = match self.newest_snapshot(connection)? {
-                None => self.needed - dropped,
-                Some(covered) => self.count_needed(connection, covered)?,
+                None => self.needed.saturating_sub(dropped),
+                Some(_) => self.count_needed(connection)?,
             };
         }
         Ok(())
     }
 
-    fn save(&self, connection: &Connection) -> Result<(), EngineError> {
+    pub(super) fn save(&self, connection: &Connection) -> Result<(), EngineError> {
         let sql = "UPDATE logs SET head = ?, head_tag = ?, trimmed = ?, trimmed_tag = ?, entries = ?, bytes = ?,
                    needed = ?, keep_entries = ?, keep_bytes = ?, keep_ms = ? WHERE id = ?";
         let Bounds { head, trimmed, .. } = self.bounds;
@@ -267,36 +269,54 @@ impl Log {
         let row = (self.id, covers.offset.0, covers.tag.0, snapshot.at.0, &snapshot.content[..]);
         connection.prepare_cached(sql)?.execute(row)?;
         // What the one before covers is in it, and it stays.
-        self.needed = self.count_needed(connection, covers)?;
+        self.needed = self.count_needed(connection)?;
         let Some(before) = newest else { return self.save(connection) };
         connection
             .prepare_cached("DELETE FROM snapshots WHERE log = ? AND covers < ?")?
             .execute((self.id, before.offset.0))?;
-        let sql = "SELECT count(*), coalesce(sum(length(content)), 0) FROM entries WHERE log = ? AND offset <= ?";
-        let (entries, bytes): (u64, u64) = connection
-            .prepare_cached(sql)?
-            .query_row((self.id, before.offset.0), |row| Ok((row.get(0)?, row.get(1)?)))?;
-        if entries > 0 {
-            connection
-                .prepare_cached("DELETE FROM entries WHERE log = ? AND offset <= ?")?
-                .execute((self.id, before.offset.0))?;
-            self.bounds.trimmed = before;
-            self.entries -= entries;
-            self.bytes -= bytes;
-        }
-        self.save(connection)
+        self.drop_entries(connection, before).map(drop)
     }
 
-    /// What the newest snapshot covers.
+    /// Drops what the newest snapshot covers: entries and snapshots, whose numbers it gives.
+    pub(super) fn supersede(&mut self, connection: &Connection) -> Result<(u64, u64), EngineError> {
+        let Some(newest) = self.newest_snapshot(connection)? else { return Ok((0, 0)) };
+        let snapshots = connection
+            .prepare_cached("DELETE FROM snapshots WHERE log = ? AND covers < ?")?
+            .execute((self.id, newest.offset.0))?;
+        let entries = self.drop_entries(connection, newest)?;
+        Ok((entries, snapshots as u64))
+    }
+
     fn newest_snapshot(&self, connection: &Connection) -> Result<Option<Mark>, EngineError> {
         let sql = "SELECT covers, tag FROM snapshots WHERE log = ? ORDER BY covers DESC LIMIT 1";
         Ok(connection.prepare_cached(sql)?.query_row((self.id,), |row| mark(row, 0, 1)).optional()?)
     }
 
-    fn count_needed(&self, connection: &Connection, covered: Mark) -> Result<u64, EngineError> {
+    /// Drops the entries up to this one, and gives how many there were.
+    fn drop_entries(&mut self, connection: &Connection, upto: Mark) -> Result<u64, EngineError> {
+        let sql = "SELECT count(*), coalesce(sum(length(content)), 0) FROM entries WHERE log = ? AND offset <= ?";
+        let (entries, bytes): (u64, u64) = connection
+            .prepare_cached(sql)?
+            .query_row((self.id, upto.offset.0), |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if entries > 0 {
+            connection
+                .prepare_cached("DELETE FROM entries WHERE log = ? AND offset <= ?")?
+                .execute((self.id, upto.offset.0))?;
+            self.bounds.trimmed = upto;
+            // What is counted is what was written; a file that somebody has changed may say otherwise.
+            self.entries = self.entries.saturating_sub(entries);
+            self.bytes = self.bytes.saturating_sub(bytes);
+            self.save(connection)?;
+        }
+        Ok(entries)
+    }
+
+    /// What is needed, counted anew.
+    pub(super) fn count_needed(&self, connection: &Connection) -> Result<u64, EngineError> {
+        let covered = self.newest_snapshot(connection)?.map_or(Offset(0), |newest| newest.offset);
         let count = |table: &str, condition: &str| {
             let sql = format!("SELECT coalesce(sum(length(content)), 0) FROM {table} WHERE log = ? AND {condition}");
-            connection.prepare_cached(&sql)?.query_row((self.id, covered.offset.0), |row| row.get::<_, u64>(0))
+            connection.prepare_cached(&sql)?.query_row((self.id, covered.0), |row| row.get::<_, u64>(0))
         };
         let snapshot = count("snapshots", "covers = ?")?;
         Ok(snapshot + count("entries", "offset > ?")? + count("channel_values", "? IS NOT NULL")?)
@@ -355,8 +375,33 @@ impl Log {
     }
 }
 
+/// Channels of a kind in the order of their names; see [`Engine::channels`](crate::Engine::channels).
+pub(super) fn channels(
+    connection: &Connection,
+    kind: Kind,
+    tenant: Option<&Tenant>,
+    after: Option<&ChannelId>,
+    most: usize,
+) -> Result<Vec<ChannelId>, EngineError> {
+    let tenant = tenant.map(Tenant::as_str);
+    let after = after.map(|id| (id.tenant.as_str(), id.name.as_str()));
+    let sql = "SELECT tenant, name FROM logs WHERE kind = ?1 AND (?2 IS NULL OR tenant = ?2)
+               AND (?3 IS NULL OR (tenant, name) > (?3, ?4)) ORDER BY tenant, name LIMIT ?5";
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let mut statement = connection.prepare_cached(sql)?;
+    let asked = (kind as i64, tenant, after.map(|(tenant, _)| tenant), after.map(|(_, name)| name), most);
+    let rows = statement.query_map(asked, |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    rows.map(|row| {
+        let (tenant, name) = row?;
+        let strange = || EngineError::Storage(StorageFault("a channel has a name that none can have".into()));
+        let tenant = Tenant::new(&tenant).map_err(|_| strange())?;
+        Ok(ChannelId::new(tenant, kind, Name::new(&name).map_err(|_| strange())?))
+    })
+    .collect()
+}
+
 /// A retention as its columns.
-fn kept(retention: Retention) -> [i64; 3] {
+pub(super) fn kept(retention: Retention) -> [i64; 3] {
     let age = u64::try_from(retention.age.as_millis()).unwrap_or(u64::MAX);
     [signed(retention.entries), signed(retention.bytes), signed(age)]
 }

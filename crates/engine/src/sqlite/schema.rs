@@ -1,5 +1,7 @@
 //! How channels lie in the file, and how an older file becomes a present one.
 
+use std::cmp::Ordering;
+
 use rusqlite::Connection;
 
 use super::OpenError;
@@ -68,8 +70,20 @@ const MIGRATIONS: &[&str] = &[
     CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
     INSERT INTO counters VALUES ('version', 0);
     ",
-    // 2
+    // 2: how much of a channel is needed; and entries above 1,000 bytes without a page of their own.
     "
+    CREATE TABLE entries_2 (
+        log INTEGER NOT NULL,
+        offset INTEGER NOT NULL,
+        prev INTEGER NOT NULL,
+        tag BLOB NOT NULL,
+        at INTEGER NOT NULL,
+        content BLOB NOT NULL,
+        PRIMARY KEY (log, offset)
+    );
+    INSERT INTO entries_2 SELECT log, offset, prev, tag, at, content FROM entries ORDER BY log, offset;
+    DROP TABLE entries;
+    ALTER TABLE entries_2 RENAME TO entries;
     ALTER TABLE logs ADD COLUMN needed INTEGER NOT NULL DEFAULT 0;
     UPDATE logs SET needed =
         (SELECT coalesce(sum(length(content)), 0) FROM channel_values WHERE log = id)
@@ -78,6 +92,16 @@ const MIGRATIONS: &[&str] = &[
         + coalesce((SELECT length(content) FROM snapshots WHERE log = id ORDER BY covers DESC LIMIT 1), 0);
     ",
 ];
+
+/// That the file is of the present version, for who does not change it.
+pub(super) fn check(connection: &Connection) -> Result<(), OpenError> {
+    let found: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match found.cmp(&MIGRATIONS.len()) {
+        Ordering::Less => Err(OpenError::Older { found, known: MIGRATIONS.len() }),
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(OpenError::Newer { found, known: MIGRATIONS.len() }),
+    }
+}
 
 /// Brings the file to the present version, each step whole or not at all.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), OpenError> {

@@ -311,6 +311,12 @@ pub async fn a_removed_channel_comes_back_as_another(engine: Arc<dyn Engine>) {
     let empty = channel("empty");
     engine.bounds(&empty).await.unwrap();
     assert!(engine.remove(&empty, Removal::IfEmpty).await.unwrap());
+    engine.bounds(&empty).await.unwrap();
+    let short = Retention { age: Duration::from_secs(10), ..Retention::ALL };
+    engine.append(&log, Append { retention: short, ..entry("c") }).await.unwrap();
+    engine.sweep(UnixMillis(NOW.0 + 10_001)).await.unwrap();
+    assert!(engine.remove(&empty, Removal::IfUnwritten).await.unwrap());
+    assert!(!engine.remove(&log, Removal::IfUnwritten).await.unwrap(), "it says where it ends");
 }
 
 pub async fn channels_are_listed_in_their_order_and_apart(engine: Arc<dyn Engine>) {

@@ -1,4 +1,5 @@
-//! `[topics."…"]`: the topics that the binary serves, by their patterns. They say what a program says by `TopicPolicy`.
+//! `[topics."…"]` and `[stores."…"]`: the channels that the binary serves, by their patterns. They say what a program says
+//! by `TopicPolicy` and `StorePolicy`.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -11,7 +12,7 @@ use super::{
     named::{Key, Named},
     value::Slot,
 };
-use crate::limits::Rate;
+use crate::{limits::Rate, store::MOST};
 
 /// As much of anything as a disk may have: a tebibyte, where a number can be so large.
 const LARGE: usize = match 1_usize.checked_shl(40) {
@@ -50,7 +51,7 @@ pub struct HistorySection {
     pub bytes: usize,
 }
 
-/// What is asked of who uses a topic, beside what his scopes permit. All of it must be so.
+/// What is asked of who uses a topic or a store, beside what his scopes permit. All of it must be so.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct GuardSection {
@@ -72,6 +73,54 @@ pub struct PublishSection {
     pub rate: Option<Rate>,
     /// A file with the JSON Schema that every message must fit. Default none.
     pub schema_file: Option<PathBuf>,
+}
+
+/// `[stores."PATTERN"]`: what stores of a pattern are like, and who may use them.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StoreSection {
+    /// The names that it is about: `notes/{id}` is about `notes/1` and `notes/2`.
+    pub pattern: Pattern,
+    /// Bytes of entries, snapshots and values that one store may have. Default `"256MiB"`.
+    pub max_bytes: usize,
+    /// Who may keep snapshots, which take the place of what was written. Default `"admin"`.
+    pub snapshots: SnapshotsBy,
+    /// Whether a store tells who is there. Default yes.
+    pub presence: bool,
+    /// What it takes to read: `{ scope = "notes.read", roles = ["staff"], authenticated = true }`, which add up.
+    pub read: GuardSection,
+    /// What it takes to write: the same, and `rate`.
+    pub write: WriteSection,
+    /// What it takes to keep snapshots where they are an administrator's: as for reading.
+    pub admin: GuardSection,
+    /// Where it stands, for messages.
+    pub place: Place,
+}
+
+/// Who may keep snapshots of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotsBy {
+    /// Who administrates it.
+    Admin,
+    /// Whoever may write to it.
+    Write,
+}
+
+/// What is asked of who writes to a store.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct WriteSection {
+    /// As for reading.
+    pub guard: GuardSection,
+    /// How often one subject may write: `"5/s"`, `"60/m"`. Default as often as `[limits]` lets him.
+    pub rate: Option<Rate>,
+}
+
+impl StoreSection {
+    /// Stores of this pattern, as an empty table has them.
+    pub fn new(pattern: Pattern) -> Self {
+        Named::new(pattern, Place::Program)
+    }
 }
 
 impl TopicSection {
@@ -128,6 +177,46 @@ impl Named for TopicSection {
     }
 }
 
+impl Named for StoreSection {
+    const SECTION: &'static str = "stores";
+
+    const EXAMPLE: &'static str = "notes/{id}";
+
+    const KEYS: &'static [Key<Self>] = &[
+        ("max_bytes", |store| Slot::Size(&mut store.max_bytes, 1..=LARGE)),
+        ("snapshots", |store| Slot::SnapshotsBy(&mut store.snapshots)),
+        ("presence", |store| Slot::Flag(&mut store.presence)),
+        ("read.scope", |store| Slot::ScopeOrNone(&mut store.read.scope)),
+        ("read.roles", |store| Slot::Texts(&mut store.read.roles)),
+        ("read.authenticated", |store| Slot::Flag(&mut store.read.authenticated)),
+        ("write.scope", |store| Slot::ScopeOrNone(&mut store.write.guard.scope)),
+        ("write.roles", |store| Slot::Texts(&mut store.write.guard.roles)),
+        ("write.authenticated", |store| Slot::Flag(&mut store.write.guard.authenticated)),
+        ("write.rate", |store| Slot::RateOrNone(&mut store.write.rate)),
+        ("admin.scope", |store| Slot::ScopeOrNone(&mut store.admin.scope)),
+        ("admin.roles", |store| Slot::Texts(&mut store.admin.roles)),
+        ("admin.authenticated", |store| Slot::Flag(&mut store.admin.authenticated)),
+    ];
+
+    const TABLES: &'static [(&'static str, &'static str)] = &[
+        ("read", "a table such as { scope = \"notes.read\" }"),
+        ("write", "a table such as { scope = \"notes.write\", rate = \"5/s\" }"),
+        ("admin", "a table such as { roles = [\"editor\"] }"),
+    ];
+
+    fn new(pattern: Pattern, place: Place) -> Self {
+        let (read, write, admin) = <(GuardSection, WriteSection, GuardSection)>::default();
+        let max_bytes = usize::try_from(MOST).unwrap_or(usize::MAX);
+        Self { pattern, max_bytes, snapshots: SnapshotsBy::Admin, presence: true, read, write, admin, place }
+    }
+
+    fn open(&mut self, _: &str) {}
+
+    fn all(config: &mut Config) -> &mut Vec<Self> {
+        &mut config.stores
+    }
+}
+
 impl TopicSection {
     /// The history, from where it is first spoken of.
     fn kept(&mut self) -> &mut HistorySection {
@@ -138,7 +227,7 @@ impl TopicSection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::ConfigError, per_minute};
+    use crate::{StorePolicy, config::ConfigError, configured, per_minute};
 
     fn topics(text: &str) -> Result<Vec<TopicSection>, ConfigError> {
         Config::parse(text, "/etc/moorline").map(|config| config.topics)
@@ -254,16 +343,88 @@ mod tests {
     }
 
     #[test]
+    fn every_setting_of_a_store_is_read_and_what_is_left_out_is_as_a_policy_has_it() -> Result<(), ConfigError> {
+        let text = r#"
+            [stores."notes/{id}"]
+            max_bytes = "1MiB"
+            snapshots = "write"
+            presence = false
+            read = { scope = "store.read:notes/**", roles = ["staff"], authenticated = true }
+            write = { scope = "notes.write", roles = ["editor"], authenticated = true, rate = "60/m" }
+            [stores."notes/{id}".admin]
+            scope = "notes.admin"
+            roles = ["admin"]
+            authenticated = true
+            [stores.board]
+            "#;
+        let stores = Config::parse(text, "")?.stores;
+        let [notes, board] = &stores[..] else { panic!("{stores:?}") };
+        assert_eq!(notes.pattern.as_str(), "notes/{id}");
+        assert_eq!((notes.max_bytes, notes.snapshots, notes.presence), (1 << 20, SnapshotsBy::Write, false));
+        for (guard, scope, role) in [
+            (&notes.read, "store.read:notes/**", "staff"),
+            (&notes.write.guard, "notes.write", "editor"),
+            (&notes.admin, "notes.admin", "admin"),
+        ] {
+            assert_eq!(guard.scope, Scope::parse(scope).ok());
+            assert_eq!((guard.roles.join(" ").as_str(), guard.authenticated), (role, true));
+        }
+        assert_eq!(notes.write.rate, Some(per_minute(60)));
+        let policy = configured::store(board).0;
+        let plain = StorePolicy::new().0;
+        assert_eq!(format!("{policy:?}"), format!("{plain:?}"));
+        let policy = configured::store(notes).0;
+        assert_eq!((policy.most, policy.writers_snapshot, policy.presence), (Some(1 << 20), true, false));
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_store_is_told_with_its_place_and_what_would_do() {
+        for (text, expected) in [
+            (
+                "[stores.\"notes/{id}\"]\nmax_byte = '1MiB'",
+                "line 2, column 1: unknown key max_byte in [stores.\"notes/{id}\"]; did you mean max_bytes?",
+            ),
+            ("[stores.a]\ncolour = 1", "known are read, write, admin, max_bytes, snapshots, presence"),
+            ("[stores.a]\nread = { rate = '5/s' }", "known are scope, roles, authenticated"),
+            ("[stores.a]\nwrite = { schema_file = 'x' }", "known are scope, roles, authenticated, rate"),
+            ("[stores.a]\nmax_bytes = 7", "max_bytes: a size needs its unit: write \"7B\""),
+            ("[stores.a]\nmax_bytes = '0B'", "[stores.\"a\"] max_bytes: must be from 1B to"),
+            (
+                "[stores.a]\nsnapshots = 'writer'",
+                "line 2, column 13: [stores.\"a\"] snapshots: must be \"admin\" or \"write\", not \"writer\"; did you mean \
+                 \"write\"?",
+            ),
+            ("[stores.a]\nsnapshots = true", "snapshots: must be \"admin\" or \"write\", not true or false"),
+            ("[stores.a]\nread = true", "read: must be a table such as { scope = \"notes.read\" }, not true or false"),
+            (
+                "[stores.a]\nwrite = { scope = 'store.wite:a' }",
+                "there is no such kind of scope before the colon; did you mean store.write:…?",
+            ),
+            (
+                "stores = 1",
+                "line 1, column 1: stores is a section of tables; write [stores.\"notes/{id}\"] on a line of its own and \
+                 its keys below",
+            ),
+            ("[store.a]", "unknown section [store]; did you mean [stores]?"),
+        ] {
+            let error = error(text);
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
     fn the_first_error_of_the_file_is_told_whatever_kind_of_section_it_is_in() {
         assert!(error("[topics.a]\nzzz = 1\n[log]\naaa = 2").contains("zzz"));
         assert!(error("[log]\nzzz = 1\n[topics.a]\naaa = 2").contains("zzz"));
     }
 
     #[test]
-    fn every_setting_of_a_topic_is_in_the_documentation() {
+    fn every_setting_of_a_channel_is_in_the_documentation() {
         let text = include_str!("../../../../docs/OPERATING.md");
         let rows: String = text.lines().filter(|line| line.starts_with("| `")).collect();
-        for (key, _) in TopicSection::KEYS {
+        let keys = TopicSection::KEYS.iter().map(|(key, _)| key).chain(StoreSection::KEYS.iter().map(|(key, _)| key));
+        for key in keys {
             assert!(rows.contains(&format!("`{key}`")), "{key}");
         }
     }

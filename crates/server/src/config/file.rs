@@ -333,7 +333,7 @@ mod tests {
         assert_eq!(error("[sever]\n"), "moorline.toml:1:2: unknown section [sever]; did you mean [server]?");
         assert!(error("[colours]\n").ends_with(
             "known are server, internal, tls, headers, identity, auth, auth.shared_key, auth.jwt, auth.issue, limits, \
-             timeouts, heartbeat, session, log, topics"
+             timeouts, heartbeat, session, log, topics, stores"
         ));
         assert!(error("colour = 1").starts_with("moorline.toml:1:1: colour stands outside all sections"));
         assert!(error("[server.listen]\nport = 1").starts_with("moorline.toml:1:"));

@@ -13,7 +13,7 @@ use toml::{
 
 use super::{
     Config,
-    channels::TopicSection,
+    channels::{StoreSection, TopicSection},
     error::{ConfigError, Place, Problem, TableName},
     file::entries,
     keys,
@@ -21,7 +21,7 @@ use super::{
 };
 
 /// Every section of named tables.
-pub(super) const SECTIONS: &[Section] = &[section::<TopicSection>()];
+pub(super) const SECTIONS: &[Section] = &[section::<TopicSection>(), section::<StoreSection>()];
 
 /// A setting of such a table: its name, and the field it fills.
 pub(super) type Key<S> = (&'static str, fn(&mut S) -> Slot<'_>);

@@ -13,6 +13,7 @@ use toml::{Spanned, de::DeValue};
 
 use super::{
     auth::{JwksUrl, JwtAlgorithm},
+    channels::SnapshotsBy,
     date,
     error::{Place, Problem, Quantity},
     network::Network,
@@ -105,6 +106,7 @@ pub(super) enum Slot<'a> {
     /// An empty text is none, as of [`Self::PathOrNone`].
     ScopeOrNone(&'a mut Option<Scope>),
     RateOrNone(&'a mut Option<Rate>),
+    SnapshotsBy(&'a mut SnapshotsBy),
     LogFormat(&'a mut LogFormat),
     LogFilter(&'a mut LogFilter),
 }
@@ -330,6 +332,10 @@ pub(super) fn fill(slot: Slot<'_>, value: Value<'_>, base_dir: &Path, place: Pla
                 "" => Some(None),
                 text => quantity::rate(text).map(Some),
             })?;
+        }
+        Slot::SnapshotsBy(field) => {
+            let who = [SnapshotsBy::Admin, SnapshotsBy::Write];
+            *field = value.word("\"admin\" or \"write\"", &["admin", "write"], &who)?;
         }
         Slot::LogFormat(field) => {
             let formats = [LogFormat::Auto, LogFormat::Pretty, LogFormat::Json];

@@ -2,7 +2,7 @@
 
 use moorline_protocol::{
     code::{self, Code},
-    frame::ResetReason,
+    frame::{RequestKind, ResetReason},
     key::KeyRole,
     server::{Ended, HandshakeFailure},
 };
@@ -131,6 +131,34 @@ impl HandshakeKey {
             Some(KeyRole::Next) => Self::Next,
             Some(KeyRole::Previous) => Self::Previous,
             None => Self::None,
+        }
+    }
+}
+
+label! {
+    /// What a client wants of a channel.
+    ChannelRequest, "request" {
+        Append "append"
+        Send "send"
+        Present "present"
+        History "history"
+        Snapshot "snapshot"
+        Keep "keep"
+        Value "value"
+        Volatile "volatile"
+    }
+}
+
+impl ChannelRequest {
+    pub(super) fn of(what: &RequestKind) -> Self {
+        match what {
+            RequestKind::Append => Self::Append,
+            RequestKind::Send(_) => Self::Send,
+            RequestKind::Present => Self::Present,
+            RequestKind::History { .. } => Self::History,
+            RequestKind::Snapshot(_) => Self::Snapshot,
+            RequestKind::Keep(_) => Self::Keep,
+            RequestKind::Value(_) => Self::Value,
         }
     }
 }

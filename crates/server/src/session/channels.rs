@@ -11,12 +11,13 @@ use moorline_protocol::{
     scope::Verb,
     server::ChannelWish,
 };
+use prometheus_client::metrics::gauge::Gauge;
 
 use super::*;
 use crate::{
+    author::{failure, now},
     channels::{Channels, Follower, Inbox, Word},
     policy::{Declared, Policy},
-    topic::{failure, now},
 };
 
 /// How long a client that has come back may take to open again the channels that it is a member of.
@@ -30,6 +31,8 @@ pub(super) struct Opened {
     /// When those memberships end that the client has not taken up again.
     until: Option<Timestamp>,
     pub(super) inbox: Arc<Inbox>,
+    /// Counts what is open.
+    followed: Gauge,
     /// Counts the connections: what was read for one of before is for nobody.
     connection: u64,
 }
@@ -61,13 +64,14 @@ pub(super) struct Reader {
 }
 
 impl Opened {
-    pub(super) fn new(channels: Arc<Channels>) -> Self {
+    pub(super) fn new(channels: Arc<Channels>, followed: Gauge) -> Self {
         Self {
             channels,
             by_handle: HashMap::new(),
             memberships: HashMap::new(),
             until: None,
             inbox: Arc::default(),
+            followed,
             connection: 0,
         }
     }
@@ -80,10 +84,12 @@ impl Opened {
     fn follow(&mut self, handle: Handle, channel: Channel, follower: Follower) {
         self.channels.enter(&channel.id, follower);
         self.by_handle.insert(handle, channel);
+        self.followed.inc();
     }
 
     fn forget(&mut self, handle: Handle) {
         let Some(channel) = self.by_handle.remove(&handle) else { return };
+        self.followed.dec();
         self.channels.leave(&channel.id, handle, &self.inbox);
         let Some(membership) = self.memberships.get_mut(&channel.id) else { return };
         let handles = membership.handles.len();
@@ -108,6 +114,7 @@ impl Opened {
     /// The connection is gone, and with it what was open on it. Where the session is a member it is away.
     pub(super) fn disconnect(&mut self) {
         for (handle, channel) in self.by_handle.drain() {
+            self.followed.dec();
             self.channels.leave(&channel.id, handle, &self.inbox);
         }
         for (channel, membership) in &mut self.memberships {
@@ -162,8 +169,8 @@ impl Driver {
                 // It makes the server read, as a call does.
                 self.count_message();
                 let handle = open.handle;
-                if let Err(code) = self.open_channel(open) {
-                    self.close_channel(handle, code);
+                if let Err(failure) = self.open_channel(open) {
+                    self.close_channel(handle, &failure);
                 }
             }
             ChannelWish::Read(handle, want) => self.read_channel(handle, want),
@@ -185,12 +192,13 @@ impl Driver {
         kind: Kind,
         name: &Name,
         verb: impl FnOnce(&Policy) -> Option<Verb>,
-    ) -> Result<Arc<Declared>, Code> {
-        let declared = self.shared.declared.find(kind, name.as_str()).ok_or(Code::NO_SUCH_CHANNEL)?;
-        let verb = verb(&declared.policy).ok_or(Code::INVALID_PARAMS)?;
-        match declared.policy.guard(verb).permits(&self.entry.principal, Operation::new(verb, name.as_str())) {
+    ) -> Result<Arc<Declared>, Failure> {
+        let (declarations, name) = (&self.shared.declared, name.as_str());
+        let declared = declarations.find(kind, name).ok_or_else(|| declarations.missing(kind, name))?;
+        let verb = verb(&declared.policy).ok_or_else(|| Failure::of(Code::INVALID_PARAMS))?;
+        match declared.policy.guard(verb).permits(&self.entry.principal, Operation::new(verb, name)) {
             true => Ok(declared.clone()),
-            false => Err(Code::FORBIDDEN),
+            false => Err(Failure::of(Code::FORBIDDEN)),
         }
     }
 
@@ -198,16 +206,16 @@ impl Driver {
         ChannelId::new(self.entry.principal.subject.tenant().clone(), kind, name.clone())
     }
 
-    fn open_channel(&mut self, open: Open) -> Result<(), Code> {
+    fn open_channel(&mut self, open: Open) -> Result<(), Failure> {
         let Open { handle, kind, name, quiet, members, history, data, since: _ } = open;
         let declared = self.declared(kind, &name, |_| Policy::verb_to_open(kind))?;
-        let Some((peer, _)) = &self.peer else { return Err(Code::INTERNAL) };
+        let Some((peer, _)) = &self.peer else { return Err(Failure::of(Code::INTERNAL)) };
         let (id, member) = (self.channel_id(kind, &name), MemberId::of(&peer.id()));
         let watches = members && declared.policy.presence;
         if let Some(data) = data.filter(|_| declared.policy.presence) {
             let (subject, joined) = (self.entry.principal.subject.name().to_owned(), now());
             let member = Member { id: member, subject, presence: Presence::Here, joined, data };
-            self.opened.join(handle, id.clone(), member, peer)?;
+            self.opened.join(handle, id.clone(), member, peer).map_err(Failure::of)?;
         }
         // First, so that what is appended while the history is read is heard of.
         let follower = Follower { handle, inbox: self.opened.inbox.clone(), member, peer: peer.clone(), watches };
@@ -256,7 +264,7 @@ impl Driver {
             Ok(Found::Snapshot(bounds, snapshot)) => self.endpoint.give_snapshot(handle, bounds, snapshot),
             Err(error) => {
                 let failure = failure(&channel.id, &error);
-                self.close_channel(handle, failure.code);
+                self.close_channel(handle, &failure);
             }
         }
     }
@@ -287,8 +295,8 @@ impl Driver {
         self.peer.as_ref().map(|(peer, _)| MemberId::of(&peer.id()))
     }
 
-    fn close_channel(&mut self, handle: Handle, code: Code) {
-        self.endpoint.close_channel(handle, code, "");
+    fn close_channel(&mut self, handle: Handle, failure: &Failure) {
+        self.endpoint.close_channel(handle, failure.code, &failure.message);
         self.opened.forget(handle);
     }
 
@@ -303,7 +311,7 @@ impl Driver {
         };
         let opened = &self.opened.by_handle;
         let forbidden: Vec<_> = opened.iter().filter(|(_, channel)| !may(channel)).map(|(handle, _)| *handle).collect();
-        forbidden.into_iter().for_each(|handle| self.close_channel(handle, Code::FORBIDDEN));
+        forbidden.into_iter().for_each(|handle| self.close_channel(handle, &Failure::of(Code::FORBIDDEN)));
         for (channel, membership) in &self.opened.memberships {
             let subject = self.entry.principal.subject.name();
             self.shared.channels.change(channel, membership.member, |member| member.subject = subject.to_owned());

@@ -11,9 +11,10 @@ use moorline_protocol::{
 
 use super::{work::too_early, *};
 use crate::{
+    author::{Author, failure, now, operation},
     policy::Declared,
     store::Store,
-    topic::{Author, failure, now, operation, publish},
+    topic::publish,
 };
 
 /// What is asked for, and may be: what is left to do.
@@ -39,7 +40,7 @@ impl Driver {
 
     fn begin_request(&mut self, request: Request) -> Result<Doing, Failure> {
         let Request { what, kind, name, key, payload, .. } = request;
-        let declared = self.declared(kind, &name, |policy| policy.verb(kind, &what)).map_err(Failure::of)?;
+        let declared = self.declared(kind, &name, |policy| policy.verb(kind, &what))?;
         let (channel, channels) = (self.channel_id(kind, &name), self.shared.channels.clone());
         let author = self.author().ok_or_else(|| Failure::of(Code::INTERNAL))?;
         let store = || Store::new(channels.clone(), channel.clone(), &declared);
@@ -71,6 +72,7 @@ impl Driver {
             RequestKind::History { before, count } => {
                 let count = usize::try_from(count).unwrap_or(usize::MAX).min(MAX_HISTORY);
                 let engine = channels.engine(declared.policy.is_durable()).clone();
+                channels.was_asked_for(&channel);
                 Ok(async move {
                     let range = before.map_or(Range::Newest, |before| Range::Before(before.mark.offset));
                     let limit = Limit { entries: count, bytes: MAX_HISTORY_BYTES };
@@ -108,10 +110,8 @@ impl Driver {
             Kind::Store => Some(Verb::StoreWrite),
             Kind::Feed | Kind::State => None,
         };
-        let allowed = self
-            .declared(kind, &name, |_| verb)
-            .map_err(Failure::of)
-            .and_then(|declared| self.may_add(&declared, &name, kind, &payload));
+        let allowed =
+            self.declared(kind, &name, |_| verb).and_then(|declared| self.may_add(&declared, &name, kind, &payload));
         match (allowed, self.author()) {
             (Ok(()), Some(author)) => {
                 self.shared.channels.tell_volatile(&self.channel_id(kind, &name), &author.says(payload));

@@ -213,6 +213,27 @@ fn together(rng: &mut Rng, setting: &Setting, until: u64, events: &mut Vec<(u64,
         events.push((at + rng.below(400), client, Event::Channel(Act::Unfollow(0))));
         events.push((at + rng.below(500), client, Event::Channel(follow(rng, true))));
     }
+    // A log without a snapshot, that has got two of them before who has just come has read it.
+    let snapshots = setting.channels.is_some_and(|channels| channels.snapshots);
+    for _ in 0..if snapshots { rng.pick(&[0, 1, 2]) } else { 0 } {
+        let (at, client) = some(rng);
+        let (channel, count) = (channel(rng), rng.between(3, 9) as u32);
+        let follow = Act::Follow { channel, history: 0, quiet: false, without: None, again: false };
+        let first = at + setting.latency + rng.below(500);
+        let acts = [
+            (at, Act::Remove(channel)),
+            (at, Act::Append { channel, size: 60, count, mixed: false }),
+            (at, follow),
+            (first, Act::Snapshot(channel, 1)),
+            (first + rng.below(200), Act::Snapshot(channel, 0)),
+        ];
+        events.extend(acts.map(|(at, act)| (at, client, Event::Channel(act))));
+        // And a cut while a snapshot is on its way.
+        let (again, down) = (first + rng.between(200, 600), rng.between(1, 2) as usize);
+        let cut = Fault::Cut { up: 0, down, client: Some(0), server: Some(0) };
+        events.push((again, client, Event::Channel(follow)));
+        events.push((again + setting.latency + rng.below(setting.latency + 20), client, Event::Fault(cut)));
+    }
     // A disk that has lost what clients have seen, and others in its place before they come back.
     for _ in 0..rng.pick(&[0, 0, 1, 1]) {
         let (at, client) = some(rng);

@@ -117,12 +117,14 @@ impl World<'_> {
     }
 
     pub(super) fn keep_snapshot(&mut self, channel: usize, behind: u64) -> Held {
-        let at = UnixMillis(self.now);
+        let (at, padding) = (UnixMillis(self.now), self.rng.pick(&[0, 0, 96_000, 150_000]));
         let channels = self.server_channels()?;
         let epoch = channels.bounds(channel)?.epoch;
         let Some(past) = channels.disk().pasts.get(&epoch) else { return Ok(()) };
         let Some(upto) = past.facts.len().checked_sub(behind as usize).filter(|upto| *upto > 0) else { return Ok(()) };
-        let content: Vec<u8> = past.facts[..upto].iter().flat_map(|fact| fact.number.to_le_bytes()).collect();
+        let mut content: Vec<u8> = past.facts[..upto].iter().flat_map(|fact| fact.number.to_le_bytes()).collect();
+        // No entry has the number 0.
+        content.resize(content.len() + padding, 0);
         let covers = Position { epoch, mark: past.facts[upto - 1].mark };
         let snapshot = Snapshot { covers, at, content: content.into() };
         match now(channels.engine.keep_snapshot(&id_of(channel), snapshot)) {

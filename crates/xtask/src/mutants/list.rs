@@ -15,7 +15,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant("channel/attachment.rs", "self.at.mark.offset >= bounds.head.offset && !overflowed", "!overflowed"),
     Mutant("channel/attachment.rs", ">= bounds.head.offset && !overflowed", ">= bounds.head.offset"),
     Mutant("channel/attachment.rs", "if entry.prev != self.at.mark.offset {", "if false {"),
-    Mutant("channel/attachment.rs", "if epoch != self.at.epoch {", "if false {"),
     Mutant("channel/attachment.rs", "Some(Told::Advance(mark)) => *mark = entry.mark,", "Some(Told::Advance(_)) => {}"),
     Mutant("channel/attachment.rs", "if visible {\n            return", "if true {\n            return"),
     Mutant(
@@ -41,7 +40,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant("channel/replica.rs", "        self.seen = Some(position);\n", ""),
     Mutant("channel/replica.rs", "mark.offset <= open.head", "mark.offset < open.head"),
     // The channels of a connection.
-    Mutant("server/channels.rs", "*ready = attachment.has_output();", "*ready = false;"),
     Mutant(
         "server/channels.rs",
         "            self.channel_changed(handle);\n        }\n    }\n\n    /// The client does",
@@ -54,7 +52,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "            connection.updates.push(Piece { head: ClientFrame::Close(handle).encode(), content: Bytes::new() });\n",
         "            let _ = (connection, handle);\n",
     ),
-    Mutant("frame/channel.rs", "from = if part.is_empty() {", "from = if part.len() < PART {"),
+    Mutant(
+        "frame/channel.rs",
+        "put_varint(&mut inner, total as u64);",
+        "put_varint(&mut inner, content.len() as u64);",
+    ),
     Mutant("server/admission.rs", "                self.close_channels();\n", ""),
     Mutant(
         "server.rs",

@@ -289,6 +289,34 @@ fn a_frame_in_parts_is_the_same_frame() {
     }
 }
 
+/// What many follow is encoded once: each has a head of its own, and the content of all is the one in the log.
+#[test]
+fn a_thousand_subscribers_share_the_bytes_of_an_entry() {
+    for size in [1, 128, PART, PART + 1, 3 * PART] {
+        let content = Bytes::from(vec![7; size]);
+        let entry = Entry { prev: Offset(299), mark: MARK, at: UnixMillis(1_700_000_000_000), content };
+        for handle in (1..=1_000).map(Handle) {
+            let head = update_head(handle, &entry);
+            let pieces: Vec<Piece> = pieces(kind::UPDATE, &head, &entry.content).collect();
+            let mut at = 0;
+            for piece in &pieces {
+                assert_eq!(piece.content.as_ptr(), entry.content[at..].as_ptr(), "nothing is copied");
+                at += piece.content.len();
+            }
+            assert_eq!(at, size);
+            let mut whole = Vec::new();
+            let mut assembly = Assembly::default();
+            for piece in &pieces {
+                let mut record = BytesMut::new();
+                piece.put(&mut record);
+                whole.extend(assembly.take(raw(&record), size + 100).expect("it fits"));
+            }
+            let [frame] = &whole[..] else { panic!("{} frames", whole.len()) };
+            assert_eq!(ChannelFrame::read(frame), Ok(Some(ChannelFrame::Update(handle, entry.clone()))));
+        }
+    }
+}
+
 #[test]
 fn parts_that_do_not_fit_are_refused() {
     let take = |frames: &[&str]| {
