@@ -109,3 +109,21 @@ claim("a_chat_of_the_demo_shows_older_messages_when_it_is_asked_to", async (stag
   await older.waitFor({ state: "hidden" });
   assert.deepEqual(await texts(ben), Array.from({ length: 120 }, (_, at) => `number ${at + 1}`));
 });
+
+claim("what_the_server_does_not_take_stays_below_the_chat_of_the_demo_until_somebody_says_what_becomes_of_it", async (stage) => {
+  const { http } = await demo(stage);
+  const ann = await chat(stage, http, "Ann");
+  await ann.evaluate(() => {
+    document.querySelector("#text").value = "x".repeat(501);
+    document.querySelector("#chat-form").requestSubmit();
+  });
+  const left = ann.locator("#waiting li");
+  await left.getByText(/longer than 500/).waitFor();
+  await left.getByRole("button", { name: "Try again" }).press("Enter");
+  await left.getByText(/longer than 500/).waitFor();
+  await left.getByRole("button", { name: "Forget it" }).click();
+  await left.waitFor({ state: "detached" });
+  await ann.locator("#text:focus").waitFor();
+  await say(ann, "shorter");
+  await heard(ann, "shorter").waitFor();
+});
