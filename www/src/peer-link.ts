@@ -7,7 +7,7 @@ export interface Signal {
   to: string | null;
   description?: RTCSessionDescriptionInit;
   candidate?: RTCIceCandidateInit;
-  /** The end is gone. */
+  /** The end is closed. */
   bye?: true;
 }
 
@@ -30,6 +30,8 @@ const PING_MS = 2_000;
 /** Longer than candidates take to be tried where there is a way at all. */
 const PATIENCE_MS = 20_000;
 const MAX_NOTE = 1_000;
+/** How many beats long the other page may be silent. */
+const MAX_SILENT = 5;
 
 /**
  * A line from this page to another one: a data channel of WebRTC.
@@ -57,6 +59,8 @@ export class PeerLink {
   /** The ping that is not answered yet, and when it left. */
   #asked: { ping: number; at: number } | undefined;
   #pings = 0;
+  /** Beats since the other page was heard. */
+  #silent = 0;
 
   /** @param isPolite whether this page gives way; of two pages one has to */
   constructor(host: LinkHost, isPolite: boolean) {
@@ -98,9 +102,9 @@ export class PeerLink {
     this.#note({ member });
   }
 
-  /** Hangs up. */
+  /** Hangs up, and says so by way of the server: what a closing connection sends itself may be lost. */
   close(): void {
-    if (this.#state.at === "connecting") this.#send({ bye: true });
+    if (this.#state.at !== "over") this.#send({ bye: true });
     this.end("You have closed it");
   }
 
@@ -152,7 +156,13 @@ export class PeerLink {
     clearTimeout(this.#patience);
     this.#to({ at: "open", rttMs: undefined, answered: 0 });
     this.ping();
-    this.#pinging = setInterval(() => this.ping(), PING_MS);
+    this.#pinging = setInterval(() => this.#beat(), PING_MS);
+  }
+
+  #beat(): void {
+    this.#silent += 1;
+    if (this.#silent > MAX_SILENT) this.end("The other page does not answer any more");
+    else this.ping();
   }
 
   #note(note: Note): void {
@@ -161,6 +171,7 @@ export class PeerLink {
 
   /** The other page may say anything. */
   #heard(data: unknown): void {
+    this.#silent = 0;
     if (typeof data !== "string" || data.length > MAX_NOTE) return;
     const note = parsed(data);
     if (typeof note.ping === "number") this.#note({ pong: note.ping });

@@ -73,11 +73,9 @@ export class Peers {
   #link(id: string, subject: string): PeerLink | undefined {
     const own = this.#client.session?.member;
     if (own === undefined || !CAN_CONNECT) return undefined;
-    const before = this.#known.get(id)?.link;
-    this.#known.delete(id);
-    before?.close();
+    this.#known.get(id)?.link.close();
     const link: PeerLink = new PeerLink({
-      send: (signal) => void this.#send(link, id, signal),
+      send: (signal) => void this.#send(link, signal),
       moved: (member) => this.#claim(link, member),
       changed: () => this.#changed(),
     }, own < id);
@@ -86,9 +84,10 @@ export class Peers {
     return link;
   }
 
-  async #send(link: PeerLink, id: string, signal: Signal): Promise<void> {
+  async #send(link: PeerLink, signal: Signal): Promise<void> {
+    const [id] = [...this.#known].find(([, known]) => known.link === link) ?? [];
     try {
-      await this.#topic.sendTo(id, signal);
+      if (id !== undefined) await this.#topic.sendTo(id, signal);
     } catch (error) {
       // An open line needs no messages.
       if (link.state.at === "connecting") link.end(remedyOf(error));

@@ -14,6 +14,11 @@ export class CuttableSocket extends WebSocket {
     CuttableSocket.#newest = this;
   }
 
+  /** What is sent on a cut line is lost; the browser would report that on the console, too. */
+  override send(data: Parameters<WebSocket["send"]>[0]): void {
+    if (this.readyState === WebSocket.OPEN) super.send(data);
+  }
+
   /** Whether new ones are cut too. */
   static get isDead(): boolean {
     return performance.now() < this.#deadUntil;

@@ -36,12 +36,12 @@ export const connected = (page) => page.locator("#pill[data-status=connected]").
 
 /** Cuts the line, or mends it. */
 export async function cut(page) {
-  await page.getByRole("button", { name: "Cut the line", pressed: false }).click();
+  await page.getByRole("button", { name: "Cut the line", pressed: false }).press("Enter");
   await page.locator("#pill[data-status=connecting]").waitFor();
 }
 
 export async function mend(page) {
-  await page.getByRole("button", { name: "Cut the line", pressed: true }).click();
+  await page.getByRole("button", { name: "Cut the line", pressed: true }).press("Enter");
   await connected(page);
 }
 
