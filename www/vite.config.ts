@@ -25,7 +25,11 @@ export default defineConfig({
   // The package is replaced without a change of the lock file; Vite would go on with its copy of the old one.
   optimizeDeps: { exclude: ["moorline"] },
   // Files and no `data:` URLs, which the policy above refuses.
-  build: { assetsInlineLimit: 0, modulePreload: { polyfill: false } },
+  build: {
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    rolldownOptions: { input: ["index.html", "chat.html", "text.html", "peers.html"] },
+  },
   server: {
     host: "127.0.0.1",
     proxy: { "/moorline": { target: "http://127.0.0.1:2667", ws: true } },

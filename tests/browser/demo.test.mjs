@@ -1,16 +1,7 @@
 // The demo as people meet it: who they are in its room, what they may, and what they are told when they may not.
 import assert from "node:assert/strict";
-import { join } from "node:path";
-
 import { claim } from "./support/claim.mjs";
-import { repository } from "./support/environment.mjs";
-import { startDemo } from "./support/processes.mjs";
-
-async function demo(stage) {
-  const demo = await startDemo(join(repository, "www/dist"));
-  stage.onEnd(() => demo.stop("SIGKILL"));
-  return demo;
-}
+import { demo } from "./support/demo.mjs";
 
 /** A window of the demo, in which somebody has come in. */
 async function visit(stage, http) {
@@ -97,4 +88,16 @@ claim("an_admin_of_the_demo_clears_the_room_and_ends_a_session_and_others_are_re
   // Nothing keeps him from coming back, as a viewer.
   await ben.getByRole("button", { name: "Come back" }).click();
   await ben.getByText("You are in, as Ben, a viewer").waitFor();
+});
+
+claim("every_page_of_the_demo_has_its_policy_and_leads_to_the_others", async (stage) => {
+  const { http } = await demo(stage);
+  const page = await stage.page(http);
+  for (const name of ["Chat", "Text", "Page to page", "The room"]) {
+    await page.getByRole("navigation").getByRole("link", { name }).click();
+    await page.getByRole("link", { name }).and(page.locator("[aria-current=page]")).waitFor();
+    await page.locator("#pill[data-status=connected]").waitFor();
+    const policy = await page.locator("meta[http-equiv=Content-Security-Policy]").getAttribute("content");
+    assert.match(policy, /default-src 'none'.*script-src 'self' 'wasm-unsafe-eval'.*style-src 'self'.*connect-src 'self'/);
+  }
 });

@@ -24,12 +24,21 @@ export interface Api {
   };
 }
 
+/** The pages beside the room; the server's side is `www/server/src/channels.rs`. */
+export interface ChannelApi {
+  topics: {
+    "chat:{room}": { text: string };
+    /** Nothing is published there: its members send to each other. */
+    "peers:{room}": never;
+  };
+}
+
 export type Role = "viewer" | "speaker" | "admin";
 
-/** What the doorman is shown (`www/server/src/role.rs`). */
+/** What the doorman is shown (`www/server/src/role.rs`). A guest is one of the pages beside the room. */
 export interface SignIn {
   name: string;
-  role: Role;
+  role: Role | "guest";
   password?: string;
 }
 

@@ -1,12 +1,20 @@
 import { make, nameTag, paint } from "./dom";
 import { timeOfDay } from "./time";
-import type { Dice, Message } from "./api";
+import type { Dice } from "./api";
 
 const MAX_ENTRIES = 200;
+
+/** Something that somebody said. */
+export interface Saying {
+  name: string;
+  text: string;
+  atMs: number;
+}
 
 /** The messages and what else happened in the room, the newest below. */
 export class Chat {
   readonly #log: HTMLElement;
+  #maxEntries = MAX_ENTRIES;
   #lastSpeaker: string | undefined;
   #lastRoll: { name: string; times: number; entry: Element } | undefined;
 
@@ -23,20 +31,22 @@ export class Chat {
 
   clear(): void {
     this.#log.replaceChildren();
+    this.#maxEntries = MAX_ENTRIES;
     this.#lastSpeaker = undefined;
   }
 
-  say({ name, text, atMs }: Message, isOwn: boolean): void {
-    const said = make("p", "text", text);
-    said.dir = "auto";
-    const time = make("time", "", timeOfDay(atMs));
-    time.dateTime = new Date(atMs).toISOString();
-    const head = make("p", "who", nameTag(name), " ", time);
-    const isGoingOn = this.#lastSpeaker === name;
-    const entry = paint(make("article", isOwn ? "message own" : "message", head, said), name);
-    entry.classList.toggle("goes-on", isGoingOn);
-    this.#add(entry);
-    this.#lastSpeaker = name;
+  say(saying: Saying, isOwn: boolean): void {
+    this.#add(entryOf(saying, isOwn, this.#lastSpeaker));
+    this.#lastSpeaker = saying.name;
+  }
+
+  /** Puts what was said before everything else that is there. What is in sight stays where it is. */
+  sayEarlier(sayings: readonly Saying[], isOwn: (saying: Saying) => boolean): void {
+    const entries = sayings.map((saying, at) => entryOf(saying, isOwn(saying), sayings[at - 1]?.name));
+    this.#maxEntries += entries.length;
+    const fromEnd = this.#log.scrollHeight - this.#log.scrollTop;
+    this.quietly(() => this.#log.prepend(...entries));
+    this.#log.scrollTop = this.#log.scrollHeight - fromEnd;
   }
 
   /** Something that is not a message: who came, who rolled what. */
@@ -65,11 +75,23 @@ export class Chat {
 
   #add(entry: HTMLElement): void {
     this.#log.append(entry);
-    while (this.#log.childElementCount > MAX_ENTRIES) this.#log.firstElementChild!.remove();
+    while (this.#log.childElementCount > this.#maxEntries) this.#log.firstElementChild!.remove();
     if (this.#isAtEnd || entry.classList.contains("own")) this.#toEnd();
   }
 
   #toEnd(): void {
     this.#log.scrollTop = this.#log.scrollHeight;
   }
+}
+
+/** @param before who spoke before it */
+function entryOf({ name, text, atMs }: Saying, isOwn: boolean, before: string | undefined): HTMLElement {
+  const said = make("p", "text", text);
+  said.dir = "auto";
+  const time = make("time", "", timeOfDay(atMs));
+  time.dateTime = new Date(atMs).toISOString();
+  const head = make("p", "who", nameTag(name), " ", time);
+  const entry = paint(make("article", isOwn ? "message own" : "message", head, said), name);
+  entry.classList.toggle("goes-on", before === name);
+  return entry;
 }

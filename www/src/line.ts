@@ -2,8 +2,8 @@ import type { Client, Identity, Session, Status } from "moorline";
 
 import { element, make, nameTag } from "./dom";
 import { CuttableSocket } from "./socket";
+import { StatusLine } from "./status";
 import { readable, timeOfDayWithSeconds } from "./time";
-import { remedyOf } from "./trouble";
 
 const REFRESH_MS = 500;
 const PING_MS = 2_000;
@@ -24,7 +24,7 @@ const TRUST: Record<Session["encryption"]["trust"], string> = {
 
 type Fact = "status" | "identity" | "scopes" | "cipher" | "trust" | "key" | "session" | "resumed" | "rtt" | "bytes";
 
-/** The panel "The connection", the pill above it, and what is announced and explained when it fails. */
+/** The panel "The connection", and the status line above it. */
 export class Line {
   readonly #client: Client;
   readonly #facts = new Map<Fact, HTMLElement>();
@@ -33,7 +33,6 @@ export class Line {
   #wasConnected = false;
   /** When the line was lost, or first wanted. */
   #downSince = performance.now();
-  #retryAt: number | undefined;
 
   constructor(client: Client) {
     this.#client = client;
@@ -48,7 +47,6 @@ export class Line {
     this.#addFact("rtt", "Round trip");
     this.#addFact("bytes", "Bytes");
 
-    element("come-back").addEventListener("click", () => location.reload());
     element("cut").addEventListener("click", () => this.#cut(0));
     element("cut-long").addEventListener("click", () => this.#cut(LONG_CUT_MS));
     client.on("session", (session) => this.#showSession(session));
@@ -58,7 +56,8 @@ export class Line {
       this.#note(`The server lost the session (${reason})${fate}`);
     });
     client.on("status", (status) => this.#onStatus(status));
-    this.#showStatus(client.status);
+    new StatusLine(client, (words) => (this.#fact("status").textContent = words));
+    this.#onStatus(client.status);
     setInterval(() => this.#refresh(), REFRESH_MS);
     setInterval(() => { if (document.visibilityState === "visible") client.ping(); }, PING_MS);
   }
@@ -72,56 +71,23 @@ export class Line {
   #onStatus(status: Status): void {
     const now = performance.now();
     const isConnected = status.status === "connected";
-    this.#retryAt = status.retryInMs === undefined ? undefined : now + status.retryInMs;
     if (this.#wasConnected && !isConnected) this.#downSince = now;
 
     if (isConnected) {
       const took = readable(now - this.#downSince);
       const how = this.#client.session?.resumed ? "nothing is lost" : "as a new session";
       this.#note(this.#connectedBefore ? `Back after ${took}, ${how}` : `Connected after ${took}`);
-      this.#announce(this.#connectedBefore ? "Connected again" : "Connected");
       this.#connectedBefore = true;
       this.#client.ping();
     } else if (status.status === "closed") {
       this.#note(status.error ? `Closed: ${status.error.message}` : "Closed");
-      this.#announce("The connection is closed");
     } else if (status.retryInMs !== undefined) {
       const next = `try ${status.attempt} in ${readable(status.retryInMs)}`;
       this.#note(this.#wasConnected ? `Line lost, ${next}` : `Try failed, ${next}`);
-      if (this.#wasConnected) this.#announce("Connection lost, trying again");
     }
     this.#wasConnected = isConnected;
-    this.#showStatus(status);
-    this.#explain(status);
-  }
-
-  #showStatus(status: Status): void {
-    const pill = element("pill");
-    pill.dataset.status = document.body.dataset.status = status.status;
-    element("pill-text").textContent = this.#words(status);
-    this.#fact("status").textContent = this.#words(status);
-    for (const id of ["cut", "cut-long"]) element(id).ariaDisabled = status.status === "connected" ? null : "true";
-    if (this.#retryAt !== undefined) setTimeout(() => this.#showStatus(this.#client.status), 100);
+    for (const id of ["cut", "cut-long"]) element(id).ariaDisabled = isConnected ? null : "true";
     this.#refresh();
-  }
-
-  #words({ status, attempt }: Status): string {
-    if (status !== "connecting") return status === "connected" ? "Connected" : "Closed";
-    const waitMs = (this.#retryAt ?? 0) - performance.now();
-    if (this.#retryAt !== undefined && waitMs > 0) return `Try ${attempt} in ${(waitMs / 1_000).toFixed(1)} s`;
-    return attempt === 1 ? "Connecting" : `Connecting, try ${attempt}`;
-  }
-
-  /** A line that is back within a moment needs no explanation. */
-  #explain({ status, attempt, error }: Status): void {
-    const trouble = element("trouble");
-    const isTold = error !== undefined && (status === "closed" || (status === "connecting" && attempt > 1));
-    trouble.hidden = !isTold;
-    if (!isTold) return;
-    const text = CuttableSocket.isDead ? "You cut the line. The page tries again by itself." : remedyOf(error);
-    const words = element("trouble-text");
-    if (words.textContent !== text) words.textContent = text;
-    element("come-back").hidden = status !== "closed";
   }
 
   #showSession({ id, resumed, encryption: { suite, trust, serverKey } }: Session): void {
@@ -148,10 +114,6 @@ export class Line {
     const time = make("time", "", timeOfDayWithSeconds(Date.now()));
     this.#history.prepend(make("li", "", time, " ", text));
     while (this.#history.childElementCount > MAX_HISTORY) this.#history.lastElementChild!.remove();
-  }
-
-  #announce(text: string): void {
-    element("announcement").textContent = text;
   }
 
   #addFact(fact: Fact, label: string): void {

@@ -10,6 +10,7 @@ import { Room, withArticle } from "./room";
 import { SignInForm } from "./sign-in";
 import { CuttableSocket } from "./socket";
 import { remedyOf } from "./trouble";
+import { Unread } from "./unread";
 import type { Api, Member, SignIn } from "./api";
 
 const name = ownName();
@@ -17,6 +18,7 @@ const name = ownName();
 const client = connect<Api>("/moorline", { webSocket: CuttableSocket, auth: { name, role: "viewer" } satisfies SignIn });
 
 const chat = new Chat(element("log"));
+const unread = new Unread();
 const harbour = new Harbour(element("harbour"), (at) => client.notify("cursor", at, { volatile: true }));
 const room = new Room(client, {
   entered(you, missed, isNewRoom) {
@@ -120,19 +122,3 @@ function dismissButton({ id, name }: Member): HTMLElement {
   button.addEventListener("click", () => tried(room.dismiss(id)));
   return button;
 }
-
-/** Counts in the window's title what was said while nobody looked. */
-const unread = {
-  title: document.title,
-  count: 0,
-  add(): void {
-    if (document.visibilityState === "visible") return;
-    this.count += 1;
-    document.title = `(${this.count}) ${this.title}`;
-  },
-  clear(): void {
-    this.count = 0;
-    document.title = this.title;
-  },
-};
-document.addEventListener("visibilitychange", () => { if (document.visibilityState === "visible") unread.clear(); });

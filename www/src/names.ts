@@ -13,6 +13,14 @@ export function ownName(): string {
   return sessionStorage.getItem(KEPT) ?? keepName(`${pick(ADJECTIVES)} ${pick(ANIMALS)}`);
 }
 
+/**
+ * This browser's name where what one wrote may wait for the next window, which sends it as nobody else: kept for the
+ * browser, so that two windows are one person.
+ */
+export function writersName(): string {
+  return (localStorage[KEPT] ??= ownName());
+}
+
 export function keepName(name: string): string {
   sessionStorage.setItem(KEPT, name);
   return name;

@@ -8,9 +8,10 @@ export class CuttableSocket extends WebSocket {
   static #deadUntil = 0;
 
   constructor(url: string | URL, protocols?: string | string[]) {
+    // Not even a try: the browser would report the failure on the console.
+    if (CuttableSocket.isDead) return new DeadSocket() as unknown as CuttableSocket;
     super(url, protocols);
     CuttableSocket.#newest = this;
-    if (CuttableSocket.isDead) this.close();
   }
 
   /** Whether new ones are cut too. */
@@ -22,5 +23,29 @@ export class CuttableSocket extends WebSocket {
   static cut(forMs = 0): void {
     this.#deadUntil = performance.now() + forMs;
     this.#newest?.close();
+  }
+
+  /** Lets new ones through again, and says so as a browser does whose network is back. */
+  static mend(): void {
+    this.#deadUntil = 0;
+    dispatchEvent(new Event("online"));
+  }
+}
+
+/** What there is without a network: something that closes. */
+class DeadSocket {
+  binaryType = "arraybuffer";
+  bufferedAmount = 0;
+  onclose: ((event: { code: number }) => void) | null = null;
+
+  constructor() {
+    setTimeout(() => this.close());
+  }
+
+  send(): void {}
+
+  close(): void {
+    this.onclose?.({ code: 1006 });
+    this.onclose = null;
   }
 }

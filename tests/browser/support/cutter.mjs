@@ -81,7 +81,7 @@ export async function startCutter(serverUrl, { seed = 1, cuts = 0, lives = LIVES
 }
 
 /** A small generator with a seed (public domain, Tommy Ettinger). */
-function mulberry32(state) {
+export function mulberry32(state) {
   return () => {
     state = (state + 0x6d2b79f5) | 0;
     let mixed = Math.imul(state ^ (state >>> 15), 1 | state);

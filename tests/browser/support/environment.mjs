@@ -20,6 +20,8 @@ export const chromiumArguments = [
   "--disable-background-networking",
   "--disable-component-update",
   "--disable-sync",
+  // Pages find each other over this machine's own address where it has no other.
+  "--allow-loopback-in-peer-connection",
   // Names that are not this machine to whoever reads them, and are nevertheless.
   "--host-resolver-rules=MAP *.test 127.0.0.1",
 ];

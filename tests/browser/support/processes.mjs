@@ -117,15 +117,18 @@ export async function startMoorline({ args = [], env: more = {} } = {}) {
   return Object.assign(running, { cwd, url, banner, identityShow: shown });
 }
 
-/** The demo with these pages, configured by nothing but a free port and a directory of its own, which goes with it. */
-export async function startDemo(pages) {
+/**
+ * The demo with these pages, configured by nothing but a port and a directory of its own, which goes with it.
+ *
+ * @param before one that has ended: it goes on at the same address, with what that one kept
+ */
+export async function startDemo(pages, before) {
   await mkdir(scratch, { recursive: true });
-  const cwd = await mkdtemp(join(scratch, "demo-"));
-  const env = { MOORLINE__SERVER__LISTEN: "127.0.0.1:0" };
+  const cwd = before?.cwd ?? (await mkdtemp(join(scratch, "demo-")));
+  const env = { MOORLINE__SERVER__LISTEN: before ? new URL(before.http).host : "127.0.0.1:0" };
   const running = new Running(program("moorline-demo"), [pages], { cwd, env });
-  void running.ended.then(() => rm(cwd, { recursive: true, force: true }));
   const [http] = (await running.nextLine()).match(/http:[\d./:]+\d/);
-  return Object.assign(running, { http });
+  return Object.assign(running, { cwd, http, forget: () => rm(cwd, { recursive: true, force: true }) });
 }
 
 /** A module that Node runs in a project's folder. It talks by lines of JSON. */

@@ -1,10 +1,12 @@
-//! The demo: one room with chat, cursors, dice and three roles, on a server that embeds `moorline-server`.
+//! The demo: one room with chat, cursors, dice and three roles, and what pages share without it, on a server that embeds
+//! `moorline-server`.
 //!
 //! ```text
 //! moorline-demo [DIRECTORY OF THE PAGES]
 //! ```
 //! Everything else is configured as for `moorline serve`: `moorline.toml`, or `MOORLINE__SERVER__LISTEN` and the like.
 
+mod channels;
 mod dice;
 mod role;
 mod room;
@@ -40,6 +42,9 @@ async fn main() -> anyhow::Result<()> {
         .handler("clear", clear.role(Role::Admin.name()))
         .handler("dismiss", dismiss.role(Role::Admin.name()))
         .on_disconnect(leave)
+        .topic(channels::CHAT, channels::chat())
+        .topic(channels::PEERS, channels::peers())
+        .store(channels::TEXT, channels::text())
         .config(config()?)
         .build()
         .await?;

@@ -1,4 +1,4 @@
-//! Who may be what in the room: the doorman, and the scopes and role that he gives.
+//! Who may be what: the doorman, and the scopes and role that he gives.
 //!
 //! A toy. Its passwords stand here and on the page, so that whoever tries the demo can be everybody, and a name is
 //! whoever takes it first or last. In its place an application asks its users, or takes the tokens of a sign-in service
@@ -13,36 +13,38 @@ use moorline_server::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::room::clean_name;
+use crate::{channels, room::clean_name};
 
 /// What to say something in the room needs.
 pub(crate) const SPEAK: &str = "room.speak";
 
-/// What somebody is in the room.
+/// What somebody is: a guest of the pages beside the room, or something in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Role {
+    Guest,
     Viewer,
     Speaker,
     Admin,
 }
 
 impl Role {
-    const ALL: [Self; 3] = [Self::Viewer, Self::Speaker, Self::Admin];
+    const ALL: [Self; 4] = [Self::Guest, Self::Viewer, Self::Speaker, Self::Admin];
 
     /// The name that guards compare.
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::Guest => "guest",
             Self::Viewer => "viewer",
             Self::Speaker => "speaker",
             Self::Admin => "admin",
         }
     }
 
-    /// What opens the role; `None` for the one that is everybody's. The page says them, too.
+    /// What opens the role; `None` for those that are everybody's. The page says them, too.
     const fn toy_password(self) -> Option<&'static str> {
         match self {
-            Self::Viewer => None,
+            Self::Guest | Self::Viewer => None,
             Self::Speaker => Some("ahoy"),
             Self::Admin => Some("anchor"),
         }
@@ -50,6 +52,7 @@ impl Role {
 
     const fn scopes(self) -> &'static str {
         match self {
+            Self::Guest => channels::SCOPES,
             Self::Viewer => "call:*",
             Self::Speaker | Self::Admin => "call:* room.speak",
         }
@@ -117,6 +120,16 @@ mod tests {
         for nobody in ["", " \u{200b}", "anonymous", "anony\u{200b}mous"] {
             assert!(shown(nobody, Role::Viewer, "").is_err(), "{nobody:?}");
         }
+    }
+
+    #[test]
+    fn a_guest_may_nothing_in_the_room() {
+        let may = |scope| {
+            let scope = Scope::parse(scope).expect("a scope");
+            shown("Ann", Role::Guest, "").is_ok_and(|who| Role::of(&who) == Role::Guest && who.scopes.holds(&scope))
+        };
+        assert!(["topic.publish:chat:lobby", "store.write:text:harbour"].into_iter().all(may));
+        assert!(!["call:join", "call:say", SPEAK, "store.admin:text:harbour"].into_iter().any(may));
     }
 
     #[test]
