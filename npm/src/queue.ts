@@ -7,7 +7,8 @@
  * does not matter to CRDTs.
  *
  * Pages know of each other by Web Locks: one holds the lock of its name while it has patches, and who gets that lock takes
- * over what is there. Without Web Locks each page sends the others' too, and the server sorts it out.
+ * over what is there. It says so to the others when it has some, who wait for that lock: so a page that stays takes over from
+ * one that goes. Without Web Locks each page sends the others' too, and the server sorts it out.
  *
  * A patch belongs to who was signed in when it was written, and is sent as nobody else.
  */
@@ -42,6 +43,8 @@ export interface QueueHost {
   /** Default: the platform's. `undefined` where there is none. */
   indexedDB?: IDBFactory | undefined;
   locks?: LockManager | undefined;
+  /** Without it, what a page leaves waits for the next connection of another one. */
+  broadcast?: typeof BroadcastChannel | undefined;
 }
 
 interface Waiting extends KeptPatch {
@@ -58,6 +61,7 @@ export class PatchQueue {
   readonly #host: QueueHost;
   readonly #factory: IDBFactory | undefined;
   readonly #lockManager: LockManager | undefined;
+  readonly #Broadcast: typeof BroadcastChannel | undefined;
   readonly #page = randomId();
   /** In the order in which they are sent. */
   #waiting: Waiting[] = [];
@@ -83,6 +87,11 @@ export class PatchQueue {
   #adopting: Promise<void> = Promise.resolve();
   /** Ends the hold of a lock, by the page it is of. */
   readonly #locks = new Map<string, () => void>();
+  /** Other pages of this store tell there who has patches. */
+  #others: BroadcastChannel | undefined;
+  /** Pages that have patches, and whose locks are waited for. */
+  readonly #watched = new Set<string>();
+  readonly #closing = new AbortController();
 
   constructor(server: string, store: string, host: QueueHost) {
     this.#server = server;
@@ -90,6 +99,7 @@ export class PatchQueue {
     this.#host = host;
     this.#factory = "indexedDB" in host ? host.indexedDB : offered(() => globalThis.indexedDB);
     this.#lockManager = "locks" in host ? host.locks : offered(() => globalThis.navigator?.locks);
+    this.#Broadcast = "broadcast" in host ? host.broadcast : offered(() => globalThis.BroadcastChannel);
     this.#where = this.#factory ? "disk" : "memory";
   }
 
@@ -161,17 +171,20 @@ export class PatchQueue {
     this.#owner = undefined;
   }
 
-  /** What is appended is kept, and sent by the next page. */
+  /** What is appended is kept, and sent by another page, or the next. */
   close(): void {
     if (this.#isClosed) return;
     this.stop();
     this.#isClosed = true;
     clearTimeout(this.#pause);
+    this.#closing.abort();
     const left = this.#waiting;
     this.#waiting = [];
     for (const patch of left) patch.reject(closed());
     void Promise.all([this.#keeping, this.#adopting]).then(async () => {
       (await this.#disk)?.close();
+      // Not before: what was just kept is told there.
+      this.#others?.close();
       this.#release();
     });
   }
@@ -185,12 +198,15 @@ export class PatchQueue {
   async #keepBatch(): Promise<void> {
     const disk = await this.#open();
     // Its own lock: who gets it may take this page for gone.
-    if (disk && !this.#locks.has(this.#page)) await this.#claim(this.#page);
+    const isNew = disk !== undefined && !this.#locks.has(this.#page);
+    if (isNew) await this.#claim(this.#page);
     const batch = this.#unkept;
     this.#unkept = [];
     try {
       const sequences = await disk?.add(batch.map(kept));
       sequences?.forEach((sequence, at) => (batch[at]!.sequence = sequence));
+      // Not before they are there: a page that opens in between finds them by itself.
+      if (isNew) this.#others?.postMessage(this.#page);
     } catch (error) {
       if (isFull(error)) return this.#turnAway(batch, error);
       this.#lose(error);
@@ -215,7 +231,9 @@ export class PatchQueue {
   async #tryOpen(): Promise<Disk | undefined> {
     if (!this.#factory) return undefined;
     try {
-      return await Disk.open(this.#factory, () => this.#lose(new Error("IndexedDB was closed by the browser")));
+      const disk = await Disk.open(this.#factory, () => this.#lose(new Error("IndexedDB was closed by the browser")));
+      this.#hearOthers();
+      return disk;
     } catch (error) {
       this.#lose(error);
       return undefined;
@@ -242,8 +260,31 @@ export class PatchQueue {
         return holding;
       };
       // Refused in documents without an origin, which have no IndexedDB either.
-      locks.request(`moorline-queue:${page}`, { ifAvailable: true }, hold).catch(() => resolve(true));
+      locks.request(lockOf(page), { ifAvailable: true }, hold).catch(() => resolve(true));
     });
+  }
+
+  #hearOthers(): void {
+    if (!this.#Broadcast || !this.#lockManager) return;
+    this.#others = new this.#Broadcast(`moorline-queue:${JSON.stringify([this.#server, this.#store])}`);
+    this.#others.onmessage = ({ data }) => this.#watch(data);
+  }
+
+  /** Takes over from a page (or another object of this one) that is there, when it lets go of its lock: it has sent everything, or is gone. */
+  #watch(page: string): void {
+    if (!this.#lockManager || this.#isClosed || this.#watched.has(page) || this.#locks.has(page)) return;
+    this.#watched.add(page);
+    const takeOver = (): void => {
+      this.#watched.delete(page);
+      this.#adopting = this.#adopting.then(async () => {
+        // Without a connection, that is done when there is one.
+        if (this.#owner !== undefined) await this.#adopt(this.#owner, []);
+      }).catch((error) => this.#lose(error)).then(() => {
+        this.#pump();
+        this.#releaseIdle();
+      });
+    };
+    this.#lockManager.request(lockOf(page), { signal: this.#closing.signal }, takeOver).catch(() => {});
   }
 
   /** Without patches it holds no lock: browsers keep no page for the way back that holds one. */
@@ -269,6 +310,7 @@ export class PatchQueue {
     const pages = new Set<string>();
     for (const page of new Set((await left()).map((patch) => patch.page))) {
       if (this.#locks.has(page) || (await this.#claim(page))) pages.add(page);
+      else this.#watch(page);
     }
     if (pages.size === 0) return;
     // Read again, because a page may have sent everything before it let go of its lock.
@@ -408,6 +450,10 @@ export class PatchQueue {
 /** Whether the same may go through later: a connection, a timeout, a server in trouble. */
 export function isPassing({ code, retryable }: MoorlineError): boolean {
   return retryable || ["unknown", "timeout", "closed", "connection_lost", "cancelled", "internal"].includes(code);
+}
+
+function lockOf(page: string): string {
+  return `moorline-queue:${page}`;
 }
 
 /** What the platform has, where even to look at it may throw. */

@@ -121,6 +121,6 @@ export interface Store extends AsyncIterable<StoreUpdate>, Disposable {
   /** The patches that are kept aside. */
   readonly refused: readonly RefusedPatch[];
   setPresence(data: unknown, options?: WaitOptions): Promise<void>;
-  /** Idempotent. Iterators end after what is buffered; with `offline: true` what waits is sent by the next page. */
+  /** Idempotent. Iterators end after what is buffered; with `offline: true` what waits is sent by another page, or the next. */
   close(): void;
 }

@@ -152,9 +152,10 @@ const stores = {
   "in a client": (server, { indexedDB }, locks) => {
     const link = new Link(server);
     mock.timers.tick(1);
-    const found = ["indexedDB", "navigator"].map((name) => [name, Object.getOwnPropertyDescriptor(globalThis, name)]);
+    const found = ["indexedDB", "navigator", "BroadcastChannel"].map((name) => [name, Object.getOwnPropertyDescriptor(globalThis, name)]);
     Object.defineProperty(globalThis, "indexedDB", { value: indexedDB, configurable: true });
     Object.defineProperty(globalThis, "navigator", { value: { locks }, configurable: true });
+    Object.defineProperty(globalThis, "BroadcastChannel", { value: undefined, configurable: true });
     const store = link.client.store("notes", { offline: true });
     for (const [name, descriptor] of found) {
       delete globalThis[name];

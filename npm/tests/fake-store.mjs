@@ -165,6 +165,7 @@ export class FakeStore {
         onMemory: () => {},
         indexedDB,
         locks,
+        broadcast: undefined,
       });
     }
     this.current = { status: "opening", recovered: undefined, gap: undefined, error: undefined, synced: false, ...this.#counted() };
@@ -283,31 +284,41 @@ export class FakeStore {
 /** The Web Locks of one origin. */
 export class FakeLocks {
   #held = new Map();
+  /** Who waits for a lock, by its name. */
+  #waiting = new Map();
+
+  #letGo(name, lock) {
+    if (this.#held.get(name) !== lock) return;
+    this.#held.delete(name);
+    this.#waiting.get(name)?.shift()?.();
+  }
 
   /** What one page sees of them. */
   page() {
-    const own = new Set();
+    const own = new Map();
     let isGone = false;
+    const request = async (name, { ifAvailable, signal }, callback) => {
+      // What a page asked for when it vanished is answered to nobody.
+      if (isGone) return new Promise(() => {});
+      if (this.#held.has(name)) {
+        if (ifAvailable) return callback(null);
+        await new Promise((resolve) => this.#waiting.set(name, [...(this.#waiting.get(name) ?? []), resolve]));
+        return signal?.aborted || isGone ? this.#waiting.get(name)?.shift()?.() : request(name, { ifAvailable, signal }, callback);
+      }
+      const lock = { name };
+      this.#held.set(name, lock);
+      own.set(name, lock);
+      try {
+        return await callback(lock);
+      } finally {
+        this.#letGo(name, lock);
+      }
+    };
     return {
-      request: async (name, { ifAvailable }, callback) => {
-        // What a page asked for when it vanished is answered to nobody.
-        if (isGone) return new Promise(() => {});
-        if (this.#held.has(name)) {
-          if (!ifAvailable) throw new Error("only ifAvailable is played");
-          return callback(null);
-        }
-        const lock = { name };
-        this.#held.set(name, lock);
-        own.add(name);
-        try {
-          return await callback(lock);
-        } finally {
-          if (this.#held.get(name) === lock) this.#held.delete(name);
-        }
-      },
+      request,
       crash: () => {
         isGone = true;
-        for (const name of own) this.#held.delete(name);
+        for (const [name, lock] of own) this.#letGo(name, lock);
       },
     };
   }

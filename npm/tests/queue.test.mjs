@@ -13,6 +13,18 @@ const text = (bytes) => new TextDecoder().decode(bytes);
 /** A browser: what its pages share. */
 function browser({ locks = new FakeLocks(), indexedDB = new IDBFactory() } = {}) {
   const closings = [];
+  /** What the platform's does, within this browser. */
+  const channels = new Set();
+  class Broadcast {
+    constructor(name) {
+      this.name = name;
+      channels.add(this);
+    }
+    postMessage(data) {
+      for (const other of channels) if (other !== this && other.name === this.name) setImmediate(() => other.onmessage({ data }));
+    }
+    close() { channels.delete(this); }
+  }
   return {
     indexedDB,
     /** A page with a queue, and a server that answers when the test says so. */
@@ -20,7 +32,11 @@ function browser({ locks = new FakeLocks(), indexedDB = new IDBFactory() } = {})
       const pageLocks = locks?.page();
       const page = {
         sent: [], answers: [], refused: [], lost: [], changes: 0,
-        crash: () => { page.isGone = true; pageLocks?.crash(); },
+        crash: () => {
+          page.isGone = true;
+          page.channel?.close();
+          pageLocks?.crash();
+        },
         /** Answers the oldest that waits: with its position, or a failure. */
         answer: async (outcome = `p${page.sent.length}`) => {
           const { resolve, reject } = page.answers.shift();
@@ -41,6 +57,12 @@ function browser({ locks = new FakeLocks(), indexedDB = new IDBFactory() } = {})
         onMemory: (reason) => page.lost.push(reason),
         indexedDB,
         locks: pageLocks,
+        broadcast: class extends Broadcast {
+          constructor(name) {
+            super(name);
+            page.channel = this;
+          }
+        },
         ...more,
       });
       closings.push(() => page.queue.close());
@@ -153,6 +175,59 @@ test("a page leaves alone what belongs to one that is there", async () => {
   other.queue.start("ann");
   await settle();
   assert.deepEqual(other.texts, ["b", "a"], "it took over what nobody else would send");
+});
+
+test("regression: a page that stays takes over from one that goes, on the connection that it has", async () => {
+  const home = browser();
+  const [early, one, late] = [home.page(), home.page(), home.page()];
+  early.queue.start("ann");
+  await settle();
+  append(one, "a", "b");
+  await settle();
+  late.queue.start("ann");
+  await settle();
+  assert.deepEqual([early.texts, late.texts], [[], []], "it is there");
+  one.crash();
+  await settle(60);
+  const heirs = [early, late].filter((page) => page.sent.length > 0);
+  assert.equal(heirs.length, 1);
+  const [heir] = heirs;
+  assert.deepEqual(heir.texts, ["a", "b"]);
+  // Who took over may go as well.
+  await heir.answer();
+  heir.crash();
+  await settle(60);
+  const last = heir === early ? late : early;
+  assert.deepEqual(last.texts, ["b"]);
+  await last.answer();
+  assert.deepEqual(await home.kept(), []);
+});
+
+test("regression: what was just appended when a store was closed is sent by one that is open already", async () => {
+  const home = browser();
+  const [one, other] = [home.page(), home.page()];
+  other.queue.start("ann");
+  await settle();
+  append(one, "a", "b");
+  one.queue.close();
+  await settle(60);
+  assert.deepEqual(other.texts, ["a", "b"]);
+});
+
+test("without a connection a page takes over from one that has gone when it has one", async () => {
+  const home = browser();
+  const [one, other] = [home.page(), home.page()];
+  other.queue.start("ann");
+  await settle();
+  append(one, "a");
+  await settle();
+  other.queue.stop();
+  one.crash();
+  await settle();
+  assert.deepEqual(other.texts, []);
+  other.queue.start("ann");
+  await settle();
+  assert.deepEqual(other.texts, ["a"]);
 });
 
 test("of several pages one takes over what another left", async () => {

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use moorline_client::{Client, ClientBuilder};
 use moorline_protocol::key::{Identity, StaticKey};
 use moorline_server::{Config, ServerBuilder};
+use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
 
 /// What a test returns: anything that goes wrong ends it.
@@ -24,6 +25,8 @@ pub struct TestServer {
     key: String,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<Result<(), moorline_server::Error>>,
+    /// Everything that it keeps, unless the test has another place for that.
+    _directory: TempDir,
     /// For what a test wants to do from outside of handlers.
     pub peers: moorline_server::Peers,
 }
@@ -49,6 +52,9 @@ impl TestServer {
         change: impl FnOnce(&mut Config),
     ) -> Result<Self, moorline_server::Error> {
         let mut config = unhurried();
+        // A test that keeps something over restarts says where.
+        let directory = tempfile::tempdir().expect("there is a place for temporary files");
+        config.server.data_dir = directory.path().to_owned();
         config.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         change(&mut config);
         let identity = Identity::new(StaticKey::from_private(private));
@@ -59,7 +65,7 @@ impl TestServer {
         let serving = tokio::spawn(server.serve(async {
             let _ = stopped.await;
         }));
-        Ok(Self { address, internal, private, key, stop: Some(stop), serving, peers })
+        Ok(Self { address, internal, private, key, stop: Some(stop), serving, _directory: directory, peers })
     }
 
     /// Where it listens.

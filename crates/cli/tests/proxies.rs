@@ -23,11 +23,11 @@ fn behind(dir: &TempDir, proxies: &str) -> Command {
 fn ask(server: &Running, before: &[u8], headers: &str) -> TestResult<u16> {
     let mut socket = TcpStream::connect(server.authority())?;
     socket.set_read_timeout(Some(PATIENCE))?;
-    socket.write_all(before)?;
-    write!(
-        socket,
+    let request = format!(
         "GET /moorline HTTP/1.1\r\nHost: app.example\r\nOrigin: https://evil.example\r\n{headers}Connection: close\r\n\r\n"
-    )?;
+    );
+    // In one piece: the server may close as soon as it has seen that the first line is wrong.
+    socket.write_all(&[before, request.as_bytes()].concat())?;
     Ok(answer(socket)?.0)
 }
 

@@ -305,7 +305,7 @@ async fn verifying_finds_a_flipped_byte_in_a_value_and_an_entry_that_is_gone() -
     let _server = start(&dir)?;
     let (code, shown, _) = finished(&mut moorline(dir.path(), &["store", "verify", "notes/\"1\""]))?;
     let lines: Vec<_> = shown.lines().collect();
-    assert_eq!((code, lines.len()), (Some(1), 3), "{shown}");
+    assert_eq!((code, lines.len()), (Some(1), 4), "{shown}");
     assert!(lines[0].contains("entry 3 follows entry 2, and the one before it is 1"), "{shown}");
     // Nobody is left with a backup that does not do.
     let said = refused(dir.path(), &["export", "notes/\"1\"", "-o", "export"])?;

@@ -327,7 +327,7 @@ impl Driver {
     fn tell_channel(&self, id: f64, event: ChannelEvent) -> Result<(), JsValue> {
         let host = &self.host;
         match event {
-            ChannelEvent::Opened { start, snapshot, seen } => {
+            ChannelEvent::Opened { start, snapshot, seen, past: _ } => {
                 let position = seen.map(|position| array(&position.to_bytes()));
                 host.on_channel_opened(id, start.name(), snapshot, position)
             }

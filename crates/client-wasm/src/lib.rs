@@ -42,7 +42,7 @@ use std::{rc::Rc, time::Duration};
 
 use js_sys::{Array, Uint8Array};
 use moorline_protocol::{
-    channel::{Kind, MemberId, Position, ValueHash},
+    channel::{Kind, MemberId, Offset, Position, ValueHash},
     client::{ClientEndpoint, ClientInput, Follow, Subscription, Ticket},
     code::Code,
     error::Refused,
@@ -161,7 +161,7 @@ impl Core {
         let (kind, name) = channel(kind, name)?;
         let since = since.as_ref().map(position).transpose()?;
         let data = optional_payload(encoding, data)?;
-        let follow = Follow { kind, name, quiet, members, history: history as u64, since, data };
+        let follow = Follow { kind, name, quiet, members, history: history as u64, since, past: Offset(0), data };
         self.driver.send(|endpoint, _| endpoint.follow(follow)).map(|subscription| subscription.0 as f64)
     }
 

@@ -96,8 +96,8 @@ impl Following {
                     Ok(()) => continue,
                     Err(error) => Err(error),
                 },
-                Some(ChannelEvent::Opened { start, seen, .. }) => {
-                    self.follow.since = seen;
+                Some(ChannelEvent::Opened { start, seen, past, .. }) => {
+                    (self.follow.since, self.follow.past) = (seen, past);
                     Ok(Happened::Opened(start))
                 }
                 Some(ChannelEvent::Snapshot { position, at, content }) => {

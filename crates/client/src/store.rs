@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use moorline_protocol::{
-    channel::{Kind, Member, MemberId, Position, Start, ValueHash},
+    channel::{Kind, Member, MemberId, Offset, Position, Start, ValueHash},
     client::Follow,
     error::Refused,
     frame::RequestKind,
@@ -161,7 +161,16 @@ impl Client {
     pub fn store(&self, name: &str, options: StoreOptions) -> Result<Store, Error> {
         let name = Name::new(name).map_err(|_| Refused::InvalidName)?;
         let StoreOptions { members, presence, since } = options;
-        let follow = Follow { kind: Kind::Store, name, quiet: true, members, history: 0, since, data: presence };
+        let follow = Follow {
+            kind: Kind::Store,
+            name,
+            quiet: true,
+            members,
+            history: 0,
+            since,
+            past: Offset(0),
+            data: presence,
+        };
         Ok(Store(Following::new(self.clone(), follow)))
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use moorline_protocol::{
-    channel::{Authored, Kind, Member, MemberId, Position, Start},
+    channel::{Authored, Kind, Member, MemberId, Offset, Position, Start},
     client::Follow,
     error::Refused,
     frame::{History, RequestKind},
@@ -247,7 +247,8 @@ impl Client {
     pub fn topic(&self, name: &str, options: TopicOptions) -> Result<Topic, Error> {
         let name = Name::new(name).map_err(|_| Refused::InvalidName)?;
         let TopicOptions { history, quiet, members, presence, since } = options;
-        let follow = Follow { kind: Kind::Topic, name, quiet, members, history, since, data: presence };
+        let follow =
+            Follow { kind: Kind::Topic, name, quiet, members, history, since, past: Offset(0), data: presence };
         Ok(Topic(Following::new(self.clone(), follow)))
     }
 

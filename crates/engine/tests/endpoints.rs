@@ -13,8 +13,8 @@ use bytes::Bytes;
 use moorline_engine::{Answer, Append, Engine, Limit, MemoryEngine, OpId, Retention};
 use moorline_protocol::{
     channel::{
-        Beginning, ChannelId, Entry, Kind, LogEpoch, Member, MemberChange, MemberId, Position, Presence, Roster, Start,
-        Want,
+        Beginning, ChannelId, Entry, Kind, LogEpoch, Member, MemberChange, MemberId, Offset, Position, Presence,
+        Roster, Start, Want,
     },
     client::{
         ChannelEvent, ClientConfig, ClientEndpoint, ClientEvent, ClientInput, ClientOutput, Follow, SocketId,
@@ -122,7 +122,8 @@ impl Scene {
             Beginning::Snapshot => 0,
         };
         let (name, since, data) = (Name::new(name).unwrap(), None, None);
-        let follow = Follow { kind: Kind::Topic, name, quiet: false, members: false, history, since, data };
+        let follow =
+            Follow { kind: Kind::Topic, name, quiet: false, members: false, history, since, past: Offset(0), data };
         let subscription = self.client.follow(follow).unwrap();
         self.run();
         subscription
@@ -586,7 +587,8 @@ impl Scene {
 
     fn follow_members(&mut self, name: &str) -> Subscription {
         let (name, since, data) = (Name::new(name).unwrap(), None, None);
-        let follow = Follow { kind: Kind::Topic, name, quiet: false, members: true, history: 0, since, data };
+        let follow =
+            Follow { kind: Kind::Topic, name, quiet: false, members: true, history: 0, since, past: Offset(0), data };
         let subscription = self.client.follow(follow).unwrap();
         self.run();
         subscription
@@ -702,8 +704,16 @@ fn a_client_asks_for_what_is_past_and_says_what_is_new_of_it() {
     let mut scene = Scene::connected(Beginning::Newest(10));
     let (time, room) = (scene.time(), Name::new("room").unwrap());
     let data = Some(Payload::json("1"));
-    let follow =
-        Follow { kind: Kind::Topic, name: room.clone(), quiet: false, members: true, history: 0, since: None, data };
+    let follow = Follow {
+        kind: Kind::Topic,
+        name: room.clone(),
+        quiet: false,
+        members: true,
+        history: 0,
+        since: None,
+        past: Offset(0),
+        data,
+    };
     scene.client.follow(follow).unwrap();
     let options = || CallOptions::default();
     let large = Payload::bytes(vec![0; 4_097]);

@@ -65,7 +65,7 @@ impl TopicPolicy {
     }
 
     /// What it takes to publish, and to send to one of those who are there; its schema is the messages', its rate one's
-    /// for all of that.
+    /// for all of that and for saying something else for oneself.
     #[must_use]
     pub fn publish(mut self, guard: Guard) -> Self {
         self.0.write = guard;

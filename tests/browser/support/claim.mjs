@@ -123,6 +123,11 @@ class Stage {
     this.#endings.push(() => context.close());
     await context.addInitScript({ path: join(environment.here, "support/kit.js") });
     if (init) await context.addInitScript(init);
+    return this.tab(context, url);
+  }
+
+  /** Another page of a context that is there: they share what the browser keeps. */
+  async tab(context, url) {
     const page = await context.newPage();
     page.on("console", (message) => message.type() === "error" && this.complaints.push(message.text()));
     page.on("pageerror", (error) => this.complaints.push(String(error)));

@@ -25,8 +25,10 @@ export async function startCutter(serverUrl, { seed = 1, cuts = 0, lives = LIVES
   const lines = new Set();
   const done = { cuts: 0, lines: 0 };
   let stalled = false;
+  let blocked = false;
 
   const server = createServer((near) => {
+    if (blocked) return near.destroy();
     const far = connect(Number(port), "127.0.0.1");
     const line = { near, far };
     lines.add(line);
@@ -68,6 +70,14 @@ export async function startCutter(serverUrl, { seed = 1, cuts = 0, lives = LIVES
     done,
     /** Ends every connection now. */
     cut: () => each((socket) => socket.destroy()),
+    /** Ends every connection, and lets nobody through until `unblock`. */
+    block() {
+      blocked = true;
+      each((socket) => socket.destroy());
+    },
+    unblock: () => (blocked = false),
+    /** What the server says on these connections is lost from now on. It hears everything, and nobody is told. */
+    mute: () => lines.forEach(({ far }) => far.removeAllListeners("data").resume()),
     /** Nothing passes any more, and nobody is told. */
     stall() {
       stalled = true;

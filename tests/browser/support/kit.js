@@ -129,9 +129,49 @@ globalThis.kit = {
     return read;
   },
 
+  /** How many patches wait in this origin's IndexedDB. */
+  async kept() {
+    const settled = (request) => new Promise((resolve, reject) => {
+      request.onsuccess = () => resolve(request.result);
+      request.onerror = () => reject(request.error);
+    });
+    const opening = indexedDB.open("moorline");
+    // There is none yet, and it is not for a test to make one.
+    opening.onupgradeneeded = () => opening.transaction.abort();
+    const database = await settled(opening).catch(() => undefined);
+    if (!database) return 0;
+    const count = await settled(database.transaction("patches").objectStore("patches").count());
+    database.close();
+    return count;
+  },
+
+  /** Connects, and binds a new document to a store, all of which a test then finds in the page by their names. */
+  async document({ kind, url, options, name, store, bind }) {
+    await kit.eventually(() => globalThis.documents);
+    Object.assign(globalThis, documents[kind], { doc: documents[kind].make(), problems: [] });
+    globalThis.client = moorline.connect(url, options);
+    globalThis.store = client.store(name, store);
+    const { snapshot } = globalThis.store;
+    globalThis.snapshots = [];
+    globalThis.store.snapshot = (...args) => {
+      const outcome = snapshot.apply(globalThis.store, args);
+      snapshots.push(kit.outcome(outcome));
+      return outcome;
+    };
+    globalThis.binding = documents[kind].bind(doc, globalThis.store, { onError: (error) => problems.push(kit.plain(error)), ...bind });
+  },
+
+  /** Edits `NAME n` for these numbers, each in a task and so in a patch of its own. */
+  async edit(name, from, to) {
+    for (let n = from; n <= to; n++) {
+      edit(doc, `${name} ${n}`);
+      await new Promise((resolve) => setTimeout(resolve));
+    }
+  },
+
   /** Waits for something that no event tells. */
   async eventually(holds) {
-    while (!holds()) await new Promise((resolve) => setTimeout(resolve));
+    while (!(await holds())) await new Promise((resolve) => setTimeout(resolve));
   },
 
   /** The next notifications of this name. */

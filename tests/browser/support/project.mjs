@@ -43,7 +43,9 @@ async function make() {
   await mkdir(scratch, { recursive: true });
   const old = (await readdir(scratch)).filter((name) => name.startsWith("project-"));
   const aside = await mkdtemp(join(scratch, "making-"));
-  await install(aside, [tarball]);
+  // With what they need themselves, so that nothing is downloaded.
+  const documents = ["yjs", "lib0", "isomorphic.js", "loro-crdt"].map((name) => join(here, "node_modules", name));
+  await install(aside, [tarball, ...documents]);
   await mkdir(join(aside, "with-ws"));
   await install(join(aside, "with-ws"), [tarball, join(here, "node_modules/ws")]);
   await cp(join(here, "pages"), aside, { recursive: true });
@@ -76,7 +78,7 @@ async function withVite(root) {
     logLevel: "warn",
     build: {
       outDir: "built-by-vite",
-      rolldownOptions: { input: ["index.html", "chat.html"].map((page) => join(root, page)) },
+      rolldownOptions: { input: ["index.html", "chat.html", "documents.html"].map((page) => join(root, page)) },
     },
   });
 }

@@ -17,6 +17,7 @@
 //! | `--shared-key KEY` | takes who has this key (`mlkey_…`), in the role `service`, and nobody without it |
 //! | `--auth doorman` | an auth handler that takes a name: not an empty one |
 //! | `--topics DIR` | topics with members: `log:{id}` and `short:{id}`, which keep everything and five messages in this data directory, and `room:{id}` in memory |
+//! | `--stores DIR` | stores in this data directory: `notes/{id}`, and `small/{id}`, which have room for 4,000 bytes |
 //! | `--guests on` | a handler that takes everybody, `lobby`: who shows nothing is a guest |
 
 use std::{
@@ -44,7 +45,7 @@ use tokio::{signal::unix, sync::oneshot};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let Arguments { config, identity, echo, doorman, guests, topics } = arguments(std::env::args().skip(1))?;
+    let Arguments { config, identity, echo, doorman, guests, topics, stores } = arguments(std::env::args().skip(1))?;
     let key = config.server.encryption.then(|| identity.public_keys().next().map(|key| key.to_string())).flatten();
     let mut terminate = unix::signal(unix::SignalKind::terminate())?;
     let mut builder = handlers(Server::builder()).config(config).identity(identity);
@@ -59,6 +60,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         builder = builder.topic("log:{id}", kept(1_000_000));
         builder = builder.topic("short:{id}", kept(5));
         builder = builder.topic("room:{id}", TopicPolicy::new().presence());
+    }
+    if stores {
+        builder = builder.store("notes/{id}", StorePolicy::new());
+        builder = builder.store("small/{id}", StorePolicy::new().max_bytes(4_000));
+        builder = builder.handler("contents", contents);
     }
     if guests {
         builder = builder.handler("lobby", lobby.skip_auth());
@@ -98,6 +104,7 @@ struct Arguments {
     doorman: bool,
     guests: bool,
     topics: bool,
+    stores: bool,
 }
 
 fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, Box<dyn Error>> {
@@ -110,7 +117,7 @@ fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, B
     let mut config = toml.map_or_else(|| Ok(moorline_tests::unhurried()), |(_, text)| Config::parse(text, ""))?;
     config.server.listen = ([127, 0, 0, 1], 0).into();
     let (mut seed, mut echo) = (1, None);
-    let (mut doorman, mut guests, mut topics) = (false, false, false);
+    let (mut doorman, mut guests, mut topics, mut stores) = (false, false, false, false);
     for (flag, value) in flags {
         let server = &mut config.server;
         match flag.as_str() {
@@ -143,11 +150,15 @@ fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, B
                 server.data_dir = value.into();
                 topics = true;
             }
+            "--stores" => {
+                server.data_dir = value.into();
+                stores = true;
+            }
             unknown => return Err(format!("unknown flag {unknown}").into()),
         }
     }
     let identity = Identity::new(StaticKey::from_private([seed; 32]));
-    Ok(Arguments { config, identity, echo, doorman, guests, topics })
+    Ok(Arguments { config, identity, echo, doorman, guests, topics, stores })
 }
 
 fn handlers(builder: ServerBuilder) -> ServerBuilder {
@@ -267,6 +278,14 @@ async fn who(principal: Principal) -> Json<Value> {
 /// What guests may use.
 async fn lobby() -> Json<&'static str> {
     Json("welcome")
+}
+
+/// What a store really has: `{ snapshot, patches }` in hex, without a snapshot `null`.
+async fn contents(stores: Stores, Json(name): Json<String>) -> Result<Json<Value>, Fail> {
+    let hex = |bytes: &Bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let contents = stores.contents(&name).await?;
+    let patches: Vec<_> = contents.patches.iter().map(hex).collect();
+    Ok(Json(json!({ "snapshot": contents.snapshot.as_ref().map(hex), "patches": patches })))
 }
 
 /// Lets in whoever tells a name.

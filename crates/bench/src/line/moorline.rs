@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use bytes::Bytes;
 use moorline_protocol::{
     PeerEvent,
-    channel::{Authored, Kind},
+    channel::{Authored, Kind, Offset},
     client::{
         ChannelEvent, ClientConfig, ClientEndpoint, ClientEvent, ClientInput, ClientOutput, Follow, SocketId,
         SocketInput, Status,
@@ -84,6 +84,7 @@ impl Moorline {
             members: false,
             history: 0,
             since: None,
+            past: Offset(0),
             data: None,
         })?;
         Ok(())

@@ -117,3 +117,33 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_first_version_becomes_one_of_this_with_everything_in_it() {
+        let mut connection = Connection::open_in_memory().unwrap_or_else(|error| panic!("{error}"));
+        let run = |sql: &str| connection.execute_batch(sql).unwrap_or_else(|error| panic!("{error}"));
+        run(MIGRATIONS[0]);
+        run("PRAGMA user_version = 1;
+             INSERT INTO logs (id, tenant, kind, name, epoch, head, entries, bytes, keep_entries, keep_bytes, keep_ms)
+                 VALUES (1, '', 4, 'a', x'01', 3, 3, 6, 9, 9, 9), (2, '', 4, 'b', x'02', 1, 1, 5, 9, 9, 9);
+             INSERT INTO entries VALUES (1, 1, 0, x'01', 5, x'aa'), (1, 2, 1, x'02', 5, x'aabb'), (1, 3, 2, x'03', 5, x'aabbcc'),
+                 (2, 1, 0, x'04', 5, x'aabbccddee');
+             INSERT INTO snapshots VALUES (1, 1, x'01', 5, x'aa'), (1, 2, x'02', 5, x'aabbccdd');
+             INSERT INTO channel_values VALUES (1, x'00', x'aabb');");
+        migrate(&mut connection).unwrap_or_else(|error| panic!("{error}"));
+        let read = |sql: &str| -> Vec<(i64, i64)> {
+            let mut statement = connection.prepare(sql).unwrap_or_else(|error| panic!("{error}"));
+            let rows = statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?)));
+            rows.and_then(Iterator::collect).unwrap_or_else(|error| panic!("{error}"))
+        };
+        // The newest snapshot, the entry after it, and the value; or the only entry.
+        assert_eq!(read("SELECT id, needed FROM logs ORDER BY id"), [(1, 4 + 3 + 2), (2, 5)]);
+        let entries = "SELECT offset, length(content) FROM entries WHERE log = 1 ORDER BY offset";
+        assert_eq!(read(entries), [(1, 1), (2, 2), (3, 3)]);
+        migrate(&mut connection).unwrap_or_else(|error| panic!("{error}"));
+    }
+}

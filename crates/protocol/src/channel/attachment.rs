@@ -143,19 +143,13 @@ pub struct Attachment {
 }
 
 impl Attachment {
-    /// For one that has seen the channel up to `since`, or nothing of it. Everything that is appended from now on must be
+    /// For one that has seen the channel up to `since`, or nothing of it, and began before that with what was there up to
+    /// `past`. Everything that is appended from now on must be
     /// given to [`Self::handle_entry`], as far as it is heard of.
-    pub fn new(since: Option<Position>, beginning: Beginning) -> Self {
+    pub fn new(since: Option<Position>, past: Offset, beginning: Beginning) -> Self {
         let next = since.map_or(Next::Beginning(Start::New), Next::Since);
         let nowhere = Position { epoch: LogEpoch([0; 8]), mark: Mark::START };
-        Self {
-            beginning,
-            stage: Stage::Behind(next),
-            at: nowhere,
-            past: Offset(0),
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
-        }
+        Self { beginning, stage: Stage::Behind(next), at: nowhere, past, waiting: VecDeque::new(), waiting_bytes: 0 }
     }
 
     /// Whether it must be given something.

@@ -14,6 +14,8 @@ pub struct OutOfOrder;
 pub struct Replica {
     /// From where it can go on.
     seen: Option<Position>,
+    /// What was there when it began with nothing.
+    past: Offset,
     /// On this connection.
     open: Option<Open>,
 }
@@ -31,9 +33,9 @@ struct Open {
 }
 
 impl Replica {
-    /// For one that has seen the channel up to `since`, or nothing of it.
-    pub fn new(since: Option<Position>) -> Self {
-        Self { seen: since, open: None }
+    /// For one that has seen the channel up to `since`, or nothing of it, and began with what was there up to `past`.
+    pub fn new(since: Option<Position>, past: Offset) -> Self {
+        Self { seen: since, past, open: None }
     }
 
     /// What to open the channel with, on a new connection or again on this one.
@@ -47,6 +49,17 @@ impl Replica {
         self.seen
     }
 
+    /// What was there when it began with nothing.
+    pub fn past(&self) -> Offset {
+        self.past
+    }
+
+    /// The same, if it has not seen all of that: what it has written itself is then to be told, too.
+    pub fn missing_past(&self) -> Offset {
+        let is_missing = self.seen.is_some_and(|seen| seen.mark.offset < self.past);
+        if is_missing { self.past } else { Offset(0) }
+    }
+
     /// The server says how it goes on.
     ///
     /// # Errors
@@ -57,6 +70,9 @@ impl Replica {
         let goes_on = opened.start != Start::Recovered || (position == self.seen && self.open.is_none());
         if !goes_on || (opened.snapshot && position.is_none()) {
             return Err(OutOfOrder);
+        }
+        if opened.start != Start::Recovered {
+            self.past = head;
         }
         // A snapshot that is announced and does not come must not be taken for one that was seen.
         self.seen = position.filter(|_| !opened.snapshot);
@@ -130,7 +146,7 @@ mod tests {
 
     #[test]
     fn one_is_caught_up_with_the_last_that_was_there_and_hears_it_once() {
-        let mut replica = Replica::new(None);
+        let mut replica = Replica::new(None, Offset(0));
         assert!(!replica.take_caught_up(), "it is not open");
         replica.handle_opened(&opened(0, 3, false)).expect("it begins");
         replica.handle_update(Offset(0), mark(1)).expect("the first");
@@ -145,7 +161,7 @@ mod tests {
 
     #[test]
     fn one_is_not_caught_up_before_the_snapshot_is_there() {
-        let mut replica = Replica::new(None);
+        let mut replica = Replica::new(None, Offset(0));
         replica.handle_opened(&opened(4, 4, true)).expect("it begins");
         assert!(!replica.take_caught_up());
         replica.handle_snapshot().expect("it was announced");

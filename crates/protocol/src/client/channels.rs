@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::{
-    channel::{Changes, Collected, Kind, OutOfOrder, Position, Replica, Start},
+    channel::{Changes, Collected, Kind, Offset, OutOfOrder, Position, Replica, Start},
     connection::Updates,
     frame::{ChannelFrame, Handle, Open, Piece, RequestKind, VolatileAppend},
     limits::MAX_CHANNEL_DATA,
@@ -30,6 +30,8 @@ pub struct Follow {
     pub history: u64,
     /// From where the application has it already.
     pub since: Option<Position>,
+    /// What [`ChannelEvent::Opened`] said of it before.
+    pub past: Offset,
     /// Whether to be told who is in it.
     pub members: bool,
     /// What this client says for itself to the others in the channel: with it, it is a member.
@@ -47,6 +49,8 @@ pub enum ChannelEvent {
         snapshot: bool,
         /// From where, where that is known before the first entry.
         seen: Option<Position>,
+        /// What was there when it last began with nothing.
+        past: Offset,
     },
     /// Everything up to a position.
     Snapshot {
@@ -155,7 +159,8 @@ impl Channels {
             self.by_handle.push((handle, subscription));
             let Follow { kind, ref name, quiet, members, history, ref data, .. } = followed.follow;
             let (name, data) = (name.clone(), data.clone());
-            let open = Open { handle, kind, name, quiet, members, since: followed.replica.open(), history, data };
+            let (past, since) = (followed.replica.missing_past(), followed.replica.open());
+            let open = Open { handle, kind, name, quiet, members, since, history, past, data };
             updates.push(Piece { head: ClientFrame::Open(open).encode(), content: Bytes::new() });
         }
     }
@@ -174,7 +179,7 @@ impl ClientEndpoint {
         let channels = &mut self.channels;
         channels.last += 1;
         let subscription = Subscription(channels.last);
-        let replica = Replica::new(follow.since);
+        let replica = Replica::new(follow.since, follow.past);
         let members = Collected::default();
         channels.followed.push(Followed { subscription, follow, replica, members, handle: None });
         if matches!(self.phase, Phase::Connected { .. }) {
@@ -250,8 +255,8 @@ impl ClientEndpoint {
         let subscription = *subscription;
         let event = match frame {
             ChannelFrame::Opened(_, opened) => replica.handle_opened(&opened).map(|()| {
-                let seen = replica.seen();
-                Some(ChannelEvent::Opened { start: opened.start, snapshot: opened.snapshot, seen })
+                let (seen, past) = (replica.seen(), replica.past());
+                Some(ChannelEvent::Opened { start: opened.start, snapshot: opened.snapshot, seen, past })
             }),
             ChannelFrame::Snapshot(_, at, content) => {
                 replica.handle_snapshot().map(|position| Some(ChannelEvent::Snapshot { position, at, content }))

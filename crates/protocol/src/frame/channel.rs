@@ -42,6 +42,8 @@ pub struct Open {
     pub since: Option<Position>,
     /// How many of the newest entries it wants to begin with, where it cannot go on.
     pub history: u64,
+    /// Up to where it wants what it has written itself, too: it began with nothing, and has not seen it yet.
+    pub past: Offset,
     /// What it says for itself to the others in the channel: with it, it is a member.
     pub data: Option<Payload>,
 }
@@ -49,6 +51,7 @@ pub struct Open {
 const SINCE: u64 = 1;
 const HISTORY: u64 = 2;
 const DATA: u64 = 3;
+const PAST: u64 = 4;
 
 impl Open {
     pub(super) fn flags(&self) -> u8 {
@@ -68,6 +71,9 @@ impl Open {
             wire::put_varint_field(sink, HISTORY, self.history);
         }
         super::admission::put_payload(sink, DATA, self.data.as_ref());
+        if self.past > Offset(0) {
+            wire::put_varint_field(sink, PAST, self.past.0);
+        }
     }
 
     pub(super) fn read(raw: &RawFrame) -> Result<Self, Malformed> {
@@ -80,6 +86,7 @@ impl Open {
             members: raw.flags & flag::MEMBERS != 0,
             since: None,
             history: 0,
+            past: Offset(0),
             data: None,
         };
         let mut last = None;
@@ -90,6 +97,7 @@ impl Open {
                     value.finish()?;
                 }
                 HISTORY => open.history = value.only_varint()?,
+                PAST => open.past = Offset(value.only_varint()?),
                 DATA => {
                     let data = super::admission::read_payload(value)?;
                     if data.bytes.len() > MAX_CHANNEL_DATA {

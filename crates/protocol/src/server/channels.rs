@@ -10,7 +10,7 @@ use std::{
 
 use super::*;
 use crate::{
-    channel::{Attachment, Beginning, Bounds, Changes, Entry, LogEpoch, Page, Position, Snapshot, Told, Want},
+    channel::{Attachment, Beginning, Bounds, Changes, Entry, LogEpoch, Offset, Page, Position, Snapshot, Told, Want},
     connection::Updates,
     frame::{Handle, Open, Piece, advance, closed, kind, members, opened, pieces, snapshot_head, update_head, whole},
     limits::{MAX_AUTHORED, MAX_READING, MAX_WAITING, PART},
@@ -47,7 +47,7 @@ pub(super) struct Channels {
 #[derive(Debug)]
 enum Channel {
     /// The application has not decided.
-    Asked(Option<Position>),
+    Asked(Option<Position>, Offset),
     Attached(Box<Attached>),
 }
 
@@ -110,7 +110,7 @@ impl Channels {
     fn attached(&mut self, handle: Handle) -> Option<&mut Attached> {
         match self.open.get_mut(&handle)? {
             Channel::Attached(attached) => Some(attached),
-            Channel::Asked(_) => None,
+            Channel::Asked(..) => None,
         }
     }
 
@@ -148,7 +148,7 @@ impl Channels {
     pub(super) fn waiting(&self) -> (usize, usize) {
         let waiting = self.open.values().filter_map(|channel| match channel {
             Channel::Attached(attached) => Some(attached.attachment.waiting()),
-            Channel::Asked(_) => None,
+            Channel::Asked(..) => None,
         });
         waiting.fold((0, 0), |most, one| (most.0.max(one.0), most.1.max(one.1)))
     }
@@ -208,10 +208,10 @@ impl ServerEndpoint {
     /// [`ChannelWish::Open`]. From before this on the application must give it every entry that it hears of. With
     /// `members` it is told who is in it, and of every change from now on ([`Self::members_changed`]).
     pub fn attach(&mut self, handle: Handle, beginning: Beginning, members: bool) {
-        if let Some(channel @ Channel::Asked(_)) = self.channels.open.get_mut(&handle) {
-            let Channel::Asked(since) = *channel else { return };
+        if let Some(channel @ Channel::Asked(..)) = self.channels.open.get_mut(&handle) {
+            let Channel::Asked(since, past) = *channel else { return };
             *channel = Channel::Attached(Box::new(Attached {
-                attachment: Attachment::new(since, beginning),
+                attachment: Attachment::new(since, past, beginning),
                 members: if members { Members::Changed(0) } else { Members::Unwatched },
                 opened: false,
                 ready: false,
@@ -316,7 +316,7 @@ impl ServerEndpoint {
             updates.push(Piece { head: closed(handle, Code::TOO_MANY_CHANNELS, ""), content: Bytes::new() });
             return Ok(());
         }
-        self.channels.open.insert(handle, Channel::Asked(open.since));
+        self.channels.open.insert(handle, Channel::Asked(open.since, open.past));
         self.event(ServerEvent::Channel(Box::new(ChannelWish::Open(open))));
         Ok(())
     }

@@ -74,6 +74,7 @@ fn regression_who_opens_channels_and_reads_nothing_is_ended() {
             members: false,
             since: None,
             history: 0,
+            past: crate::channel::Offset(0),
             data: None,
         };
         let record = [&[kind::PLAIN], &ClientFrame::Open(open).encode()[..]].concat();

@@ -207,7 +207,7 @@ impl Driver {
     }
 
     fn open_channel(&mut self, open: Open) -> Result<(), Failure> {
-        let Open { handle, kind, name, quiet, members, history, data, since: _ } = open;
+        let Open { handle, kind, name, quiet, members, history, data, since: _, past: _ } = open;
         let declared = self.declared(kind, &name, |_| Policy::verb_to_open(kind))?;
         let Some((peer, _)) = &self.peer else { return Err(Failure::of(Code::INTERNAL)) };
         let (id, member) = (self.channel_id(kind, &name), MemberId::of(&peer.id()));

@@ -66,6 +66,8 @@ impl Driver {
                 Ok(async move { sent.map(|()| Payload::bytes("")) }.boxed())
             }
             RequestKind::Present => {
+                // Everybody who watches is told.
+                self.is_in_time(&declared, &name)?;
                 let changed = self.present(&channel, author.member, payload);
                 Ok(async move { changed.map(|()| Payload::bytes("")) }.boxed())
             }
@@ -128,9 +130,13 @@ impl Driver {
         self.peer.as_ref().map(|(peer, _)| Author::client(peer.id(), &self.entry.principal))
     }
 
+    fn is_in_time(&self, declared: &Declared, name: &Name) -> Result<(), Failure> {
+        self.has_turn(declared.turns.as_ref()).map_err(|wait| too_early(wait, &name.as_str().into()))
+    }
+
     /// Whether the client is not too early, and has said what may be said.
     fn may_add(&self, declared: &Declared, name: &Name, kind: Kind, payload: &Payload) -> Result<(), Failure> {
-        self.has_turn(declared.turns.as_ref()).map_err(|wait| too_early(wait, &name.as_str().into()))?;
+        self.is_in_time(declared, name)?;
         if kind == Kind::Topic { declared.policy.write.check(payload) } else { Ok(()) }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use moorline_protocol::{
-    channel::{Gap, Kind, Mark, Position, Start},
+    channel::{Gap, Kind, Mark, Offset, Position, Start},
     client::{ChannelEvent, Follow, Subscription},
     error::Refused,
     frame::{CallId, RequestKind},
@@ -38,6 +38,8 @@ pub(super) struct Following {
     began: u64,
     /// It began so on this connection.
     begins: bool,
+    /// The newest entry that was there then.
+    past: Offset,
     /// What had been there then, of what it was told.
     own: BTreeSet<u64>,
     /// A snapshot is to come.
@@ -141,6 +143,7 @@ impl World<'_> {
             members: false,
             history,
             since: kept.as_ref().and_then(|kept| kept.seen),
+            past: kept.as_ref().map_or(Offset(0), |kept| kept.past),
             data: Some(data(place, filter.without)),
         };
         let subscription = match self.clients[client].endpoint.follow(follow) {
@@ -161,6 +164,7 @@ impl World<'_> {
             before: None,
             began: 0,
             begins: false,
+            past: Offset(0),
             own: BTreeSet::new(),
             awaits_snapshot: false,
             opened_on: None,
@@ -268,7 +272,7 @@ impl World<'_> {
         hold!(!following.over, "C7", "client {client} hears {event:?} after the end of {following:?}");
         let channel = following.channel;
         match event {
-            ChannelEvent::Opened { start, snapshot, seen } => {
+            ChannelEvent::Opened { start, snapshot, seen, past: rest } => {
                 self.transcript.note(self.now, &[10, client as u64, place as u64, start_number(start)]);
                 let Some(Attached { since, .. }) = attached else {
                     return Err(Broken { invariant: "C7", detail: "it was not opened".to_owned(), at: 0 });
@@ -334,7 +338,7 @@ impl World<'_> {
                     (following.before, following.begins) = (None, false);
                 }
                 following.awaits_snapshot = snapshot;
-                following.seen = seen;
+                (following.seen, following.past) = (seen, rest);
             }
             ChannelEvent::Snapshot { position, content, .. } => {
                 self.transcript.note(self.now, &[11, client as u64, place as u64, position.mark.offset.0]);
@@ -362,7 +366,7 @@ impl World<'_> {
                     return Err(Broken { invariant: "C3", detail, at: 0 });
                 };
                 hold!(fact.number == head.number, "C1", "{} is said to be {}", fact.number, head.number);
-                if before && following.begins {
+                if (before && following.begins) || fact.mark.offset <= following.past {
                     following.own.insert(fact.number);
                 }
                 hold!(following.expects(fact), "C2", "client {client} hears {fact:?}, which is not for it");

@@ -46,7 +46,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "        }\n    }\n\n    /// The client does",
     ),
     Mutant("client/channels.rs", "        self.by_handle.clear();\n", ""),
-    Mutant("client/channels.rs", "since: followed.replica.open(), history", "since: None, history"),
+    Mutant(
+        "client/channels.rs",
+        "(followed.replica.missing_past(), followed.replica.open())",
+        "(followed.replica.missing_past(), None)",
+    ),
     Mutant(
         "client/channels.rs",
         "            connection.updates.push(Piece { head: ClientFrame::Close(handle).encode(), content: Bytes::new() });\n",

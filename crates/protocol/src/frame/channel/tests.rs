@@ -52,15 +52,17 @@ fn a_client_opens_closes_and_asks() {
             members: true,
             since: Some(Position { epoch: EPOCH, mark: MARK }),
             history: 50,
+            past: Offset(300),
             data: Some(Payload::json("{}")),
         }),
-        "20 18 25               # Open, QUIET, MEMBERS, 37 bytes
+        "20 18 29               # Open, QUIET, MEMBERS, 41 bytes
          01 01 06 726f6f6d3a31  # handle 1, topic, 'room:1'
          01 12                  # since, 18 bytes
            e0e0e0e0e0e0e0e0     #   epoch
            ac02 1112131415161718 #  offset 300, tag
          02 01 32               # history 50
-         03 03 01 7b7d          # data: JSON {}",
+         03 03 01 7b7d          # data: JSON {}
+         04 02 ac02             # its own up to 300",
     );
     client_frame(
         &ClientFrame::Open(Open {
@@ -71,6 +73,7 @@ fn a_client_opens_closes_and_asks() {
             members: false,
             since: None,
             history: 0,
+            past: Offset(0),
             data: None,
         }),
         "20 00 09 02 04 06 726f6f6d3a31 # handle 2, store, nothing seen",
