@@ -78,3 +78,18 @@ fn caught_by(copy: &Path) -> Result<Option<&'static str>> {
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two had lost their line when it was changed, and nobody noticed before the next run of all of them.
+    #[test]
+    fn every_mutant_has_one_place() {
+        for Mutant(file, from, _) in MUTANTS {
+            let path = repo::root().join("crates/protocol/src").join(file);
+            let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            assert_eq!(text.matches(from).count(), 1, "{file}: `{from}`");
+        }
+    }
+}

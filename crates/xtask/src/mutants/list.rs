@@ -42,7 +42,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     // The channels of a connection.
     Mutant(
         "server/channels.rs",
-        "            self.channel_changed(handle);\n        }\n    }\n\n    /// The client does",
+        "            self.read_on();\n        }\n    }\n\n    /// The client does",
         "        }\n    }\n\n    /// The client does",
     ),
     Mutant("client/channels.rs", "        self.by_handle.clear();\n", ""),
@@ -275,8 +275,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant("server.rs", "        self.session.disconnect();\n        self.congested = false;\n", ""),
     Mutant(
         "client.rs",
-        "        self.session.disconnect();\n        self.fail(now, failure);",
-        "        self.fail(now, failure);",
+        "        self.session.disconnect();\n        self.channels.disconnected();\n",
+        "        self.channels.disconnected();\n",
     ),
     Mutant(
         "heartbeat.rs",
