@@ -639,3 +639,40 @@ async fn the_program_and_the_configuration_declare_side_by_side() -> TestResult 
     bob.publish("room:quiet", &1).await?;
     Ok(())
 }
+
+/// Whoever may publish could fill what is kept for one who was away, so that the server's next broadcast gave its session
+/// up.
+#[tokio::test]
+async fn regression_what_members_send_costs_nobody_its_session() -> TestResult {
+    let server = TestServer::start(rooms()).await?;
+    let ann = server.client()?.auth(&("ann", None::<String>))?.connect()?;
+    let cutter = Cutter::start(server.address(), |_| Harm::None).await?;
+    let bob = hasty(server.client_at(&cutter.url())?).auth(&("bob", None::<String>))?.connect()?;
+    let mut here = ann.topic("room:1", TopicOptions::default().members())?;
+    let mut there = bob.topic("room:1", TopicOptions::default().presence(&1)?)?;
+    opened(&mut there).await?;
+    opened(&mut here).await?;
+    members(&mut here, &["bob"]).await?;
+    let member = here.members()[0].id;
+    cutter.close().await;
+    members(&mut here, &["~bob"]).await?;
+    let mut sent = 0;
+    let refused = loop {
+        match here.send_to(member, &"x".repeat(10_000)).await {
+            Ok(()) => sent += 1,
+            Err(refused) => break refused,
+        }
+    };
+    assert!(matches!(&refused, Error::Failed(failure) if failure.code == Code::BACKPRESSURE), "{refused:?}");
+    assert!((10..30).contains(&sent), "{sent}");
+    // The server has the rest.
+    for _ in 0..40 {
+        server.peers.broadcast("news", &"x".repeat(10_000))?;
+    }
+    cutter.open();
+    for _ in 0..sent {
+        direct(&mut there).await?;
+    }
+    assert!(bob.ready().await?.resumed);
+    Ok(())
+}

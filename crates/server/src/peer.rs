@@ -119,6 +119,13 @@ struct Room {
 const A_PLACE: usize = 256;
 
 impl Room {
+    /// Whether no more than a quarter is taken.
+    fn is_mostly_free(&self) -> bool {
+        let frames = self.queued.load(Ordering::Relaxed) + self.kept.load(Ordering::Relaxed);
+        let bytes = self.queued_bytes.load(Ordering::Relaxed) + self.kept_bytes.load(Ordering::Relaxed);
+        bytes + frames * A_PLACE < self.max_bytes / 4 && frames < self.max_frames / 4
+    }
+
     /// Takes place for one message.
     fn enter(&self, bytes: usize) -> Result<(), Refused> {
         let queued_bytes = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -379,6 +386,12 @@ impl Peer {
                 self.0.metrics.drop_volatile();
             }
         })
+    }
+
+    /// Sends what another client has for this one. It must not take the room that the server needs for what it says itself,
+    /// since a session that has none for that is given up: so others have a quarter.
+    pub(crate) fn send_from_another(&self, message: Broadcast) -> Result<(), Refused> {
+        if self.0.room.is_mostly_free() { self.send(message) } else { Err(Refused::Backpressure) }
     }
 
     fn command(&self, command: Command) -> Result<(), Refused> {

@@ -147,7 +147,7 @@ impl Driver {
             return Err(Failure::of(Code::NO_SUCH_MEMBER));
         };
         let direct = Direct { kind: channel.kind, name: channel.name.clone(), at: now(), content: by.says(payload) };
-        let sent = Broadcast::direct(&direct).and_then(|message| peer.send(message));
+        let sent = Broadcast::direct(&direct).and_then(|message| peer.send_from_another(message));
         sent.map_err(|refused| match refused {
             // Its session has just ended.
             Refused::Closed => Failure::of(Code::NO_SUCH_MEMBER),
