@@ -160,6 +160,7 @@ impl Channels {
             let Follow { kind, ref name, quiet, members, history, ref data, .. } = followed.follow;
             let (name, data) = (name.clone(), data.clone());
             let (past, since) = (followed.replica.missing_past(), followed.replica.open());
+            let past = if quiet { past } else { Offset(0) };
             let open = Open { handle, kind, name, quiet, members, since, history, past, data };
             updates.push(Piece { head: ClientFrame::Open(open).encode(), content: Bytes::new() });
         }
