@@ -149,3 +149,19 @@ async fn regression_appends_are_kept_in_the_order_in_which_they_were_begun() {
     let kept: Vec<_> = page.entries.iter().map(|entry| String::from_utf8_lossy(&entry.content).into_owned()).collect();
     assert_eq!(kept, (0..BURST).map(|n| n.to_string()).collect::<Vec<_>>());
 }
+
+/// Of two connections that were closed at once each left it to the other.
+#[tokio::test]
+async fn regression_nothing_stands_beside_the_file_of_an_engine_that_was_closed() {
+    for round in 0..50 {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("channels.sqlite");
+        let engine = SqliteEngine::open(&path, [1; 32]).unwrap();
+        engine.append(&log(), Append::new("a".into(), UnixMillis(1), Retention::ALL)).await.unwrap();
+        engine.read(&log(), Range::Oldest, Limit::default()).await.unwrap();
+        drop(engine);
+        let beside: Vec<_> =
+            std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(beside, ["channels.sqlite"], "round {round}");
+    }
+}

@@ -201,10 +201,18 @@ impl Workers {
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        (self.writes, self.reads) = (None, None);
-        for thread in self.threads.drain(..) {
+        // The writer last: SQLite takes what stands beside the file into it when the last connection goes, and of two that go
+        // at once each may see the other and leave it to that one.
+        self.reads = None;
+        let mut threads = self.threads.drain(..);
+        let writer = threads.next();
+        for reader in threads {
             // One that panicked has said so.
-            let _ = thread.join();
+            let _ = reader.join();
+        }
+        self.writes = None;
+        if let Some(writer) = writer {
+            let _ = writer.join();
         }
     }
 }
