@@ -346,7 +346,7 @@ impl World<'_> {
                 let numbers =
                     content.chunks_exact(8).map(|number| u64::from_le_bytes(number.try_into().expect("8 bytes")));
                 following.state = numbers.filter(|number| *number > 0).collect();
-                following.told = Some(position);
+                (following.told, following.seen) = (Some(position), Some(position));
                 let past = disks.past(position.epoch).filter(|past| past.at(position.mark).is_some());
                 hold!(past.is_some(), "C3", "client {client} gets a snapshot of {position:?}, which was not there");
                 self.counters.add(Counter::SnapshotHeard);
@@ -386,7 +386,8 @@ impl World<'_> {
                 });
                 hold!(forbidden.is_none(), "C6", "client {client} hears {fact:?}, and might no longer: {forbidden:?}");
                 hold!(before || fact.order > since, "C8", "client {client} hears {fact:?} as new, and it was there");
-                following.told = Some(position);
+                // It is asked for before the channel is closed, which may come with this.
+                (following.told, following.seen) = (Some(position), Some(position));
                 following.state.push(fact.number);
                 if let (true, Some(count)) = (before, &mut following.before) {
                     *count += 1;
