@@ -181,6 +181,8 @@ pub enum ClientFrame {
     Open(Open),
     /// The client does not want to be told any more.
     Close(Handle),
+    /// The client does not want to be told more of its log for now.
+    Hold(Handle),
     /// The client wants something of a channel.
     Request(Request),
     /// The client says something to whoever is in a channel, which may be dropped.
@@ -405,6 +407,7 @@ impl ClientFrame {
             Self::Authenticate(shown) => encode(kind::AUTHENTICATE, |mut sink| shown.write(&mut sink)),
             Self::Open(open) => encode_with(kind::OPEN, open.flags(), |mut sink| open.write(&mut sink)),
             Self::Close(handle) => encode(kind::CLOSE, |mut sink| wire::put_varint(&mut sink, handle.0)),
+            Self::Hold(handle) => encode(kind::HOLD, |mut sink| wire::put_varint(&mut sink, handle.0)),
             Self::Request(request) => encode_with(kind::REQUEST, request.flags(), |mut sink| request.write(&mut sink)),
             Self::Volatile(append) => encode(kind::VOLATILE_APPEND, |mut sink| append.write(&mut sink)),
             Self::Peer(frame) => frame.encode(),
@@ -420,6 +423,7 @@ impl ClientFrame {
             kind::AUTHENTICATE => Ok(Self::Authenticate(Authenticate::read(Reader::new(&raw.body))?)),
             kind::OPEN => Ok(Self::Open(Open::read(raw)?)),
             kind::CLOSE => Ok(Self::Close(Handle(Reader::new(&raw.body).only_varint()?))),
+            kind::HOLD => Ok(Self::Hold(Handle(Reader::new(&raw.body).only_varint()?))),
             kind::REQUEST => Ok(Self::Request(Request::read(raw)?)),
             kind::VOLATILE_APPEND => Ok(Self::Volatile(VolatileAppend::read(raw)?)),
             _ => Err(Violation::UnknownFrame),

@@ -8,6 +8,7 @@
 mod admission;
 mod channels;
 mod interface;
+mod memberships;
 
 use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
@@ -16,6 +17,7 @@ use bytes::Bytes;
 pub use channels::ChannelWish;
 use channels::Channels;
 pub use interface::*;
+pub use memberships::{Memberships, RETURN};
 
 use crate::{
     auth::{Auth, Resume},
@@ -496,6 +498,7 @@ impl ServerEndpoint {
                 }
                 ClientFrame::Open(open) => self.handle_open(open, &mut connection.updates)?,
                 ClientFrame::Close(handle) => self.handle_close(handle),
+                ClientFrame::Hold(handle) => self.handle_hold(handle),
                 ClientFrame::Request(mut request) => {
                     if let Some(id) = self.session.call_came(request.id, None, &request.payload)? {
                         request.id = id;
@@ -593,7 +596,7 @@ impl ServerEndpoint {
         self.session.disconnect();
         self.congested = false;
         (self.expires, self.authenticating) = (None, None);
-        self.close_channels();
+        self.channels = Channels::default();
         self.phase = Phase::Parked { until: now + self.config.resume_window };
         self.event(ServerEvent::Parked(because));
     }
@@ -601,7 +604,7 @@ impl ServerEndpoint {
     /// Settles what is open and tells the application that it is over.
     fn end(&mut self, ended: Ended) {
         self.phase = Phase::Closed;
-        self.close_channels();
+        self.channels = Channels::default();
         let undelivered = self.session.undelivered();
         for id in self.session.abandon() {
             self.event(ServerEvent::Peer(PeerEvent::Cancelled(id)));

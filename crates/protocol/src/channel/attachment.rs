@@ -130,6 +130,8 @@ enum Stage {
         overflowed: bool,
     },
     Live,
+    /// It wants nothing of the log any more.
+    Held,
 }
 
 /// One subscriber of a channel, on the server.
@@ -160,7 +162,7 @@ impl Attachment {
         match &self.stage {
             Stage::Behind(Next::On) => self.waiting.is_empty(),
             Stage::Behind(_) => true,
-            Stage::Reading { .. } | Stage::Live => false,
+            Stage::Reading { .. } | Stage::Live | Stage::Held => false,
         }
     }
 
@@ -189,9 +191,10 @@ impl Attachment {
     /// The page that was wanted. `is_for` says which entries this subscriber may see; it is `true` for those that were there
     /// when the subscriber began, with nothing that it could go on from: what it has written itself it does not have then.
     pub fn handle_page(&mut self, page: Page, is_for: impl Fn(&Entry, bool) -> bool) {
-        let Stage::Reading { next, came, overflowed, .. } = mem::replace(&mut self.stage, Stage::Live) else {
-            // It began anew since it wanted this.
-            return;
+        let (next, came, overflowed) = match mem::replace(&mut self.stage, Stage::Live) {
+            Stage::Reading { next, came, overflowed, .. } => (next, came, overflowed),
+            // It began anew since it wanted this, or wants nothing any more.
+            other => return self.stage = other,
         };
         let bounds = page.bounds;
         let opened = |start, mark: Mark, tag| {
@@ -256,8 +259,8 @@ impl Attachment {
     /// by itself, with the next one that it is told of.
     pub fn handle_entry(&mut self, epoch: LogEpoch, entry: &Arc<Entry>, visible: bool) {
         match &mut self.stage {
-            // It will be read.
-            Stage::Behind(_) => {}
+            // It will be read, or not be told.
+            Stage::Behind(_) | Stage::Held => {}
             Stage::Reading { came, came_bytes, overflowed, .. } => {
                 *overflowed |= came.len() >= ENTRIES || *came_bytes >= BYTES;
                 if !*overflowed {
@@ -285,10 +288,22 @@ impl Attachment {
     /// Something may be missing: the log was made anew, or nobody knows how much was not heard of.
     pub fn look_again(&mut self) {
         match &mut self.stage {
-            Stage::Behind(_) => {}
+            Stage::Behind(_) | Stage::Held => {}
             Stage::Reading { overflowed, .. } => *overflowed = true,
             Stage::Live => self.stage = Stage::Behind(Next::On),
         }
+    }
+
+    /// Nothing more of the log is told: what waits is dropped, and nothing is read.
+    pub fn hold(&mut self) {
+        self.stage = Stage::Held;
+        self.waiting.clear();
+        self.waiting_bytes = 0;
+    }
+
+    /// Whether nothing more of the log is told.
+    pub fn is_held(&self) -> bool {
+        matches!(self.stage, Stage::Held)
     }
 
     /// What the subscriber is to be told next.

@@ -94,8 +94,10 @@ struct Followed {
     replica: Replica,
     /// What is told of members, as far as it has come.
     members: Collected,
-    /// On this connection.
+    /// Under which it is open on this connection, or was, until it is opened again.
     handle: Option<Handle>,
+    /// The application wants nothing more of its log for now.
+    held: bool,
 }
 
 #[derive(Debug, Default)]
@@ -104,6 +106,7 @@ pub(super) struct Channels {
     /// smaller.
     followed: Vec<Followed>,
     by_handle: Vec<(Handle, Subscription)>,
+    /// Each once: those that are not among `by_handle`.
     to_open: VecDeque<Subscription>,
     last: u64,
     last_handle: u64,
@@ -121,6 +124,17 @@ impl Channels {
         self.by_handle.clear();
         self.to_open.clear();
         self.followed.iter_mut().for_each(|followed| followed.handle = None);
+    }
+
+    fn follow(&mut self, follow: Follow, handle: Option<Handle>, is_connected: bool) -> Subscription {
+        self.last += 1;
+        let subscription = Subscription(self.last);
+        let (replica, members) = (Replica::new(follow.since, follow.past), Collected::default());
+        self.followed.push(Followed { subscription, follow, replica, members, handle, held: false });
+        if is_connected {
+            self.to_open.push_back(subscription);
+        }
+        subscription
     }
 
     fn place(&self, subscription: Subscription) -> Option<usize> {
@@ -154,17 +168,25 @@ impl Channels {
             };
             self.last_handle += 1;
             let handle = Handle(self.last_handle);
-            followed.handle = Some(handle);
+            let instead = followed.handle.replace(handle);
             followed.members = Collected::default();
             self.by_handle.push((handle, subscription));
             let Follow { kind, ref name, quiet, members, history, ref data, .. } = followed.follow;
             let (name, data) = (name.clone(), data.clone());
             let (past, since) = (followed.replica.missing_past(), followed.replica.open());
             let past = if quiet { past } else { Offset(0) };
-            let open = Open { handle, kind, name, quiet, members, since, history, past, data };
-            updates.push(Piece { head: ClientFrame::Open(open).encode(), content: Bytes::new() });
+            let held = followed.held;
+            let open = Open { handle, kind, name, quiet, members, since, history, past, data, instead };
+            updates.push(said(&ClientFrame::Open(open)));
+            if held {
+                updates.push(said(&ClientFrame::Hold(handle)));
+            }
         }
     }
+}
+
+fn said(frame: &ClientFrame) -> Piece {
+    Piece { head: frame.encode(), content: Bytes::new() }
 }
 
 impl ClientEndpoint {
@@ -177,24 +199,47 @@ impl ClientEndpoint {
         if follow.data.as_ref().is_some_and(|data| data.bytes.len() > MAX_CHANNEL_DATA) {
             return Err(Refused::TooLarge);
         }
-        let channels = &mut self.channels;
-        channels.last += 1;
-        let subscription = Subscription(channels.last);
-        let replica = Replica::new(follow.since, follow.past);
-        let members = Collected::default();
-        channels.followed.push(Followed { subscription, follow, replica, members, handle: None });
-        if matches!(self.phase, Phase::Connected { .. }) {
-            channels.to_open.push_back(subscription);
+        Ok(self.channels.follow(follow, None, matches!(self.phase, Phase::Connected { .. })))
+    }
+
+    /// Follows a channel in another way, or from where else it is to be gone on: `follow` takes the place of
+    /// `subscription`, of which nothing more is told. Who is a member by both stays one.
+    ///
+    /// # Errors
+    /// As [`Self::follow`]; then everything is as it was.
+    pub fn follow_instead(&mut self, subscription: Subscription, follow: Follow) -> Result<Subscription, Refused> {
+        self.open()?;
+        if follow.data.as_ref().is_some_and(|data| data.bytes.len() > MAX_CHANNEL_DATA) {
+            return Err(Refused::TooLarge);
         }
-        Ok(subscription)
+        let handle = self.channels.remove(subscription).and_then(|followed| followed.handle);
+        Ok(self.channels.follow(follow, handle, matches!(self.phase, Phase::Connected { .. })))
+    }
+
+    /// Wants nothing more of the log of a channel for now, on no connection. It stays a member, and is told of the others.
+    /// To go on, follow instead of it, from where it has been seen.
+    pub fn hold(&mut self, subscription: Subscription) {
+        let place = self.channels.place(subscription);
+        let Some(followed) = place.and_then(|place| self.channels.followed.get_mut(place)) else { return };
+        if !std::mem::replace(&mut followed.held, true)
+            && let Some(handle) = followed.handle
+            && let Phase::Connected { connection, .. } = &mut self.phase
+        {
+            connection.updates.push(said(&ClientFrame::Hold(handle)));
+        }
     }
 
     /// Follows a channel no longer. Nothing more is told of it.
     pub fn unfollow(&mut self, subscription: Subscription) {
         let Some(Followed { handle: Some(handle), .. }) = self.channels.remove(subscription) else { return };
         if let Phase::Connected { connection, .. } = &mut self.phase {
-            connection.updates.push(Piece { head: ClientFrame::Close(handle).encode(), content: Bytes::new() });
+            connection.updates.push(said(&ClientFrame::Close(handle)));
         }
+    }
+
+    /// What was there of a channel when it last began with nothing: what [`ChannelEvent::Opened`] said of it.
+    pub fn past(&self, subscription: Subscription) -> Option<Offset> {
+        Some(self.channels.followed.get(self.channels.place(subscription)?)?.replica.past())
     }
 
     /// Up to where a channel has been seen.
@@ -243,7 +288,7 @@ impl ClientEndpoint {
     }
 
     /// What is told under a handle that is not in use belongs to a channel that was closed, or opened again, since.
-    pub(super) fn handle_channel(&mut self, frame: ChannelFrame, updates: &mut Updates) {
+    pub(super) fn handle_channel(&mut self, frame: ChannelFrame) {
         let (ChannelFrame::Opened(handle, _)
         | ChannelFrame::Snapshot(handle, ..)
         | ChannelFrame::Update(handle, _)
@@ -252,8 +297,14 @@ impl ClientEndpoint {
         | ChannelFrame::Members(handle, _)
         | ChannelFrame::Closed(handle, ..)) = &frame;
         let handle = *handle;
-        let Some(Followed { subscription, replica, members, .. }) = self.channels.by_handle(handle) else { return };
+        let Some(Followed { subscription, replica, members, held, .. }) = self.channels.by_handle(handle) else {
+            return;
+        };
         let subscription = *subscription;
+        // What was under way when it was held comes again, from where the application will say.
+        if *held && !matches!(frame, ChannelFrame::Members(..) | ChannelFrame::Closed(..)) {
+            return;
+        }
         let event = match frame {
             ChannelFrame::Opened(_, opened) => replica.handle_opened(&opened).map(|()| {
                 let (seen, past) = (replica.seen(), replica.past());
@@ -292,7 +343,6 @@ impl ClientEndpoint {
             // Nothing must be told that has a hole: the server finds out what is missing when it is asked again.
             Err(OutOfOrder) => {
                 self.channels.forget(Some(handle));
-                updates.push(Piece { head: ClientFrame::Close(handle).encode(), content: Bytes::new() });
                 self.channels.to_open.push_back(subscription);
             }
         }

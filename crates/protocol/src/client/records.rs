@@ -111,7 +111,7 @@ impl ClientEndpoint {
                 Ok(None)
             }
             (ServerFrame::Channel(frame), None) => {
-                self.handle_channel(frame, &mut connection.updates);
+                self.handle_channel(frame);
                 Ok(None)
             }
             (ServerFrame::Direct(direct), None) => {

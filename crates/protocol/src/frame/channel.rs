@@ -46,12 +46,15 @@ pub struct Open {
     pub past: Offset,
     /// What it says for itself to the others in the channel: with it, it is a member.
     pub data: Option<Payload>,
+    /// This takes the place of the one that is open under that handle. Who is a member by both stays one.
+    pub instead: Option<Handle>,
 }
 
 const SINCE: u64 = 1;
 const HISTORY: u64 = 2;
 const DATA: u64 = 3;
 const PAST: u64 = 4;
+const INSTEAD: u64 = 5;
 
 impl Open {
     pub(super) fn flags(&self) -> u8 {
@@ -74,6 +77,9 @@ impl Open {
         if self.past > Offset(0) {
             wire::put_varint_field(sink, PAST, self.past.0);
         }
+        if let Some(instead) = self.instead {
+            wire::put_varint_field(sink, INSTEAD, instead.0);
+        }
     }
 
     pub(super) fn read(raw: &RawFrame) -> Result<Self, Malformed> {
@@ -88,6 +94,7 @@ impl Open {
             history: 0,
             past: Offset(0),
             data: None,
+            instead: None,
         };
         let mut last = None;
         while let Some((tag, mut value)) = reader.field(&mut last)? {
@@ -98,6 +105,7 @@ impl Open {
                 }
                 HISTORY => open.history = value.only_varint()?,
                 PAST => open.past = Offset(value.only_varint()?),
+                INSTEAD => open.instead = Some(Handle(value.only_varint()?)),
                 DATA => {
                     let data = super::admission::read_payload(value)?;
                     if data.bytes.len() > MAX_CHANNEL_DATA {

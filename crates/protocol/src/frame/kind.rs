@@ -38,6 +38,7 @@ pub(crate) const CHANNEL_MORE: u8 = 0x2a;
 pub(crate) const DIRECT: u8 = 0x2b;
 pub(crate) const VOLATILE_APPEND: u8 = 0x2c;
 pub(crate) const VOLATILE_UPDATE: u8 = 0x2d;
+pub(crate) const HOLD: u8 = 0x2e;
 
 /// The bits of a frame's second byte.
 pub(crate) mod flag {

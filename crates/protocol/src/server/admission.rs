@@ -139,7 +139,7 @@ impl ServerEndpoint {
     pub fn take_session(&mut self) -> Option<SavedSession> {
         match mem::replace(&mut self.phase, Phase::Closed) {
             Phase::Connected(mut connection) => {
-                self.close_channels();
+                self.channels = Channels::default();
                 let (_, goaway) = self.goaway(Code::SUPERSEDED, "", Duration::ZERO);
                 self.outputs.extend(connection.seal(&goaway).ok().map(ServerOutput::Transmit));
                 self.close_socket(Code::SUPERSEDED);

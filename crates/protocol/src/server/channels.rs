@@ -19,14 +19,15 @@ use crate::{
 /// What the application is to do for a channel that the client has opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChannelWish {
-    /// The client wants to be told of it: [`ServerEndpoint::attach`] or [`ServerEndpoint::close_channel`].
+    /// The client wants to be told of it: [`ServerEndpoint::attach`] or [`ServerEndpoint::close_channel`]. What it takes
+    /// the place of, if `instead` says so, is not open any more, whatever the answer; no `Closed` comes for that.
     Open(Open),
     /// Read this for it: [`ServerEndpoint::give_page`] or [`ServerEndpoint::give_snapshot`].
     Read(Handle, Want),
     /// Say what has changed of its members since this revision: [`ServerEndpoint::give_members`].
     Members(Handle, u64),
-    /// It is not open any more: the client does not want to be told, or its connection is gone. It comes once for every
-    /// `Open`, unless the application has closed it.
+    /// It is not open any more: the client does not want to be told, or cannot be. None comes for what the application has
+    /// closed, and none for what ends with its connection: the end of that says so for all.
     Closed(Handle),
 }
 
@@ -47,7 +48,12 @@ pub(super) struct Channels {
 #[derive(Debug)]
 enum Channel {
     /// The application has not decided.
-    Asked(Option<Position>, Offset),
+    Asked {
+        since: Option<Position>,
+        past: Offset,
+        /// Nothing of the log is to be told.
+        held: bool,
+    },
     Attached(Box<Attached>),
 }
 
@@ -55,7 +61,7 @@ enum Channel {
 struct Attached {
     attachment: Attachment,
     members: Members,
-    /// The client was told how it goes on; members come after that.
+    /// The client was told how it goes on, or does not want to know; members come after that.
     opened: bool,
     /// It is among those that are ready.
     ready: bool,
@@ -110,7 +116,7 @@ impl Channels {
     fn attached(&mut self, handle: Handle) -> Option<&mut Attached> {
         match self.open.get_mut(&handle)? {
             Channel::Attached(attached) => Some(attached),
-            Channel::Asked(..) => None,
+            Channel::Asked { .. } => None,
         }
     }
 
@@ -148,7 +154,7 @@ impl Channels {
     pub(super) fn waiting(&self) -> (usize, usize) {
         let waiting = self.open.values().filter_map(|channel| match channel {
             Channel::Attached(attached) => Some(attached.attachment.waiting()),
-            Channel::Asked(..) => None,
+            Channel::Asked { .. } => None,
         });
         waiting.fold((0, 0), |most, one| (most.0.max(one.0), most.1.max(one.1)))
     }
@@ -208,12 +214,16 @@ impl ServerEndpoint {
     /// [`ChannelWish::Open`]. From before this on the application must give it every entry that it hears of. With
     /// `members` it is told who is in it, and of every change from now on ([`Self::members_changed`]).
     pub fn attach(&mut self, handle: Handle, beginning: Beginning, members: bool) {
-        if let Some(channel @ Channel::Asked(..)) = self.channels.open.get_mut(&handle) {
-            let Channel::Asked(since, past) = *channel else { return };
+        if let Some(channel @ Channel::Asked { .. }) = self.channels.open.get_mut(&handle) {
+            let Channel::Asked { since, past, held } = *channel else { return };
+            let mut attachment = Attachment::new(since, past, beginning);
+            if held {
+                attachment.hold();
+            }
             *channel = Channel::Attached(Box::new(Attached {
-                attachment: Attachment::new(since, past, beginning),
+                attachment,
                 members: if members { Members::Changed(0) } else { Members::Unwatched },
-                opened: false,
+                opened: held,
                 ready: false,
                 hungry: false,
                 reading: false,
@@ -269,8 +279,8 @@ impl ServerEndpoint {
     pub fn tell_volatile(&mut self, handle: Handle, at: UnixMillis, content: &Bytes) -> Sent {
         let Phase::Connected(connection) = &mut self.phase else { return Sent::Dropped };
         let updates = &mut connection.updates;
-        let is_attached = self.channels.attached(handle).is_some();
-        if !is_attached || !updates.has_room() || content.len() > PART + MAX_AUTHORED {
+        let is_told = self.channels.attached(handle).is_some_and(|attached| !attached.attachment.is_held());
+        if !is_told || !updates.has_room() || content.len() > PART + MAX_AUTHORED {
             return Sent::Dropped;
         }
         updates.push(whole(kind::VOLATILE_UPDATE, &snapshot_head(handle, at), content.clone()));
@@ -302,7 +312,7 @@ impl ServerEndpoint {
         self.channels.look_at(handle);
     }
 
-    pub(super) fn handle_open(&mut self, open: Open, updates: &mut Updates) -> Result<(), Violation> {
+    pub(super) fn handle_open(&mut self, mut open: Open, updates: &mut Updates) -> Result<(), Violation> {
         let handle = open.handle;
         if handle.0 == 0 || self.channels.newest >= Some(handle) {
             return Err(Violation::ChannelReused);
@@ -312,12 +322,15 @@ impl ServerEndpoint {
         if updates.is_overfull() {
             return Err(Violation::UnexpectedFrame);
         }
+        // The application may have closed it, which the client may not know yet.
+        open.instead = open.instead.filter(|instead| self.channels.remove(*instead));
         if self.channels.open.len() >= self.config.limits.max_channels {
             updates.push(Piece { head: closed(handle, Code::TOO_MANY_CHANNELS, ""), content: Bytes::new() });
             return Ok(());
         }
-        self.channels.open.insert(handle, Channel::Asked(open.since, open.past));
+        self.channels.open.insert(handle, Channel::Asked { since: open.since, past: open.past, held: false });
         self.event(ServerEvent::Channel(Box::new(ChannelWish::Open(open))));
+        self.read_on();
         Ok(())
     }
 
@@ -329,10 +342,13 @@ impl ServerEndpoint {
         }
     }
 
-    /// The connection is gone.
-    pub(super) fn close_channels(&mut self) {
-        for handle in mem::take(&mut self.channels).open.into_keys() {
-            self.event(ServerEvent::Channel(Box::new(ChannelWish::Closed(handle))));
+    /// What it is a member of it stays a member of.
+    pub(super) fn handle_hold(&mut self, handle: Handle) {
+        if let Some(Channel::Asked { held, .. }) = self.channels.open.get_mut(&handle) {
+            *held = true;
+        } else if let Some(attached) = self.channels.attached(handle) {
+            attached.opened = true;
+            self.change(handle, Attachment::hold);
         }
     }
 

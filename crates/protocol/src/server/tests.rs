@@ -76,6 +76,7 @@ fn regression_who_opens_channels_and_reads_nothing_is_ended() {
             history: 0,
             past: crate::channel::Offset(0),
             data: None,
+            instead: None,
         };
         let record = [&[kind::PLAIN], &ClientFrame::Open(open).encode()[..]].concat();
         server.handle_input(now, ServerInput::Record(record.into()));

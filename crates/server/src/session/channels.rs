@@ -5,11 +5,12 @@ use std::sync::Arc;
 use moorline_engine::{EngineError, Limit};
 use moorline_protocol::{
     channel::{
-        Authored, Beginning, Bounds, ChannelId, Kind, MAX_HISTORY, Member, MemberId, Page, Presence, Snapshot, Want,
+        Authored, Beginning, Bounds, ChannelId, Kind, MAX_HISTORY, Member, MemberId, Page, Presence, RosterFull,
+        Snapshot, Want,
     },
     frame::{Handle, Open},
     scope::Verb,
-    server::ChannelWish,
+    server::{ChannelWish, Memberships},
 };
 use prometheus_client::metrics::gauge::Gauge;
 
@@ -20,28 +21,18 @@ use crate::{
     policy::{Declared, Policy},
 };
 
-/// How long a client that has come back may take to open again the channels that it is a member of.
-const RETURN: Duration = Duration::from_secs(10);
-
 /// What the client follows on its present connection, and what it is a member of while its session lasts.
 pub(super) struct Opened {
     channels: Arc<Channels>,
     by_handle: HashMap<Handle, Channel>,
-    memberships: HashMap<ChannelId, Membership>,
-    /// When those memberships end that the client has not taken up again.
-    until: Option<Timestamp>,
+    memberships: Memberships,
+    /// As which the others know it.
+    member: Option<MemberId>,
     pub(super) inbox: Arc<Inbox>,
     /// Counts what is open.
     followed: Gauge,
     /// Counts the connections: what was read for one of before is for nobody.
     connection: u64,
-}
-
-/// That the session is a member of a channel.
-struct Membership {
-    member: MemberId,
-    /// The handles on this connection that say so. None while it is away.
-    handles: Vec<Handle>,
 }
 
 struct Channel {
@@ -68,8 +59,8 @@ impl Opened {
         Self {
             channels,
             by_handle: HashMap::new(),
-            memberships: HashMap::new(),
-            until: None,
+            memberships: Memberships::default(),
+            member: None,
             inbox: Arc::default(),
             followed,
             connection: 0,
@@ -78,7 +69,7 @@ impl Opened {
 
     /// When there is something to do.
     pub(super) fn deadline(&self) -> Option<Timestamp> {
-        self.until
+        self.memberships.deadline()
     }
 
     fn follow(&mut self, handle: Handle, channel: Channel, follower: Follower) {
@@ -91,24 +82,22 @@ impl Opened {
         let Some(channel) = self.by_handle.remove(&handle) else { return };
         self.followed.dec();
         self.channels.leave(&channel.id, handle, &self.inbox);
-        let Some(membership) = self.memberships.get_mut(&channel.id) else { return };
-        let handles = membership.handles.len();
-        membership.handles.retain(|open| *open != handle);
-        if membership.handles.is_empty() && handles > 0 {
-            self.channels.part(&channel.id, membership.member);
-            self.memberships.remove(&channel.id);
+        if self.memberships.leave(&channel.id, handle) {
+            self.part(&channel.id);
         }
     }
 
     fn join(&mut self, handle: Handle, id: ChannelId, member: Member, peer: &Peer) -> Result<(), Code> {
-        let membership =
-            self.memberships.entry(id.clone()).or_insert_with(|| Membership { member: member.id, handles: Vec::new() });
-        if self.channels.join(&id, member, peer).is_err() {
-            self.memberships.remove(&id);
-            return Err(Code::TOO_MANY_MEMBERS);
-        }
-        membership.handles.push(handle);
+        self.member = Some(member.id);
+        self.channels.join(&id, member, peer).map_err(|RosterFull| Code::TOO_MANY_MEMBERS)?;
+        self.memberships.enter(id, handle);
         Ok(())
+    }
+
+    fn part(&self, channel: &ChannelId) {
+        if let Some(member) = self.member {
+            self.channels.part(channel, member);
+        }
     }
 
     /// The connection is gone, and with it what was open on it. Where the session is a member it is away.
@@ -117,41 +106,29 @@ impl Opened {
             self.followed.dec();
             self.channels.leave(&channel.id, handle, &self.inbox);
         }
-        for (channel, membership) in &mut self.memberships {
-            membership.handles.clear();
-            self.channels.away(channel, membership.member);
+        for channel in self.memberships.disconnect() {
+            if let Some(member) = self.member {
+                self.channels.away(channel, member);
+            }
         }
         self.inbox.clear();
         self.connection += 1;
-        self.until = None;
     }
 
     /// The client is back, and has some time to open again what it is a member of.
     pub(super) fn reconnect(&mut self, now: Timestamp) {
-        if !self.memberships.is_empty() {
-            self.until = Some(now + RETURN);
-        }
+        self.memberships.reconnect(now);
     }
 
     /// Ends the memberships that a client that is back has not taken up again in time.
     pub(super) fn handle_time(&mut self, now: Timestamp) {
-        if self.until.is_some_and(|until| until <= now) {
-            self.until = None;
-            self.memberships.retain(|channel, membership| {
-                if membership.handles.is_empty() {
-                    self.channels.part(channel, membership.member);
-                }
-                !membership.handles.is_empty()
-            });
-        }
+        self.memberships.handle_time(now).iter().for_each(|channel| self.part(channel));
     }
 
     /// The session is over.
     pub(super) fn end(&mut self) {
         self.disconnect();
-        for (channel, membership) in self.memberships.drain() {
-            self.channels.part(&channel, membership.member);
-        }
+        self.memberships.end().iter().for_each(|channel| self.part(channel));
     }
 }
 
@@ -168,9 +145,13 @@ impl Driver {
             ChannelWish::Open(open) => {
                 // It makes the server read, as a call does.
                 self.count_message();
-                let handle = open.handle;
+                let (handle, instead) = (open.handle, open.instead);
                 if let Err(failure) = self.open_channel(open) {
                     self.close_channel(handle, &failure);
+                }
+                // Last, so that who is a member by both has never left.
+                if let Some(instead) = instead {
+                    self.opened.forget(instead);
                 }
             }
             ChannelWish::Read(handle, want) => self.read_channel(handle, want),
@@ -180,9 +161,7 @@ impl Driver {
                     self.endpoint.give_members(handle, &changes);
                 }
             }
-            ChannelWish::Closed(handle) if self.endpoint.is_authenticated() => self.opened.forget(handle),
-            // With its connection, which is told of next. Where the session is a member it stays one for now.
-            ChannelWish::Closed(_) => {}
+            ChannelWish::Closed(handle) => self.opened.forget(handle),
         }
     }
 
@@ -207,7 +186,7 @@ impl Driver {
     }
 
     fn open_channel(&mut self, open: Open) -> Result<(), Failure> {
-        let Open { handle, kind, name, quiet, members, history, data, since: _, past: _ } = open;
+        let Open { handle, kind, name, quiet, members, history, data, since: _, past: _, instead: _ } = open;
         let declared = self.declared(kind, &name, |_| Policy::verb_to_open(kind))?;
         let Some((peer, _)) = &self.peer else { return Err(Failure::of(Code::INTERNAL)) };
         let (id, member) = (self.channel_id(kind, &name), MemberId::of(&peer.id()));
@@ -312,9 +291,10 @@ impl Driver {
         let opened = &self.opened.by_handle;
         let forbidden: Vec<_> = opened.iter().filter(|(_, channel)| !may(channel)).map(|(handle, _)| *handle).collect();
         forbidden.into_iter().for_each(|handle| self.close_channel(handle, &Failure::of(Code::FORBIDDEN)));
-        for (channel, membership) in &self.opened.memberships {
+        let Some(me) = self.me() else { return };
+        for channel in self.opened.memberships.channels() {
             let subject = self.entry.principal.subject.name();
-            self.shared.channels.change(channel, membership.member, |member| member.subject = subject.to_owned());
+            self.shared.channels.change(channel, me, |member| member.subject = subject.to_owned());
         }
     }
 }

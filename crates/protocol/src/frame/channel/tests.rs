@@ -54,15 +54,17 @@ fn a_client_opens_closes_and_asks() {
             history: 50,
             past: Offset(300),
             data: Some(Payload::json("{}")),
+            instead: Some(Handle(7)),
         }),
-        "20 18 29               # Open, QUIET, MEMBERS, 41 bytes
+        "20 18 2c               # Open, QUIET, MEMBERS, 44 bytes
          01 01 06 726f6f6d3a31  # handle 1, topic, 'room:1'
          01 12                  # since, 18 bytes
            e0e0e0e0e0e0e0e0     #   epoch
            ac02 1112131415161718 #  offset 300, tag
          02 01 32               # history 50
          03 03 01 7b7d          # data: JSON {}
-         04 02 ac02             # its own up to 300",
+         04 02 ac02             # its own up to 300
+         05 01 07               # instead of handle 7",
     );
     client_frame(
         &ClientFrame::Open(Open {
@@ -75,10 +77,12 @@ fn a_client_opens_closes_and_asks() {
             history: 0,
             past: Offset(0),
             data: None,
+            instead: None,
         }),
         "20 00 09 02 04 06 726f6f6d3a31 # handle 2, store, nothing seen",
     );
     client_frame(&ClientFrame::Close(Handle(300)), "26 00 02 ac02");
+    client_frame(&ClientFrame::Hold(Handle(300)), "2e 00 02 ac02");
     client_frame(
         &ClientFrame::Request(Request {
             id: CallId(7),
