@@ -52,6 +52,10 @@ pub(crate) enum Later {
     TellEnds,
     /// A client tries to follow a channel that it was not let follow.
     FollowAgain(usize, usize),
+    /// A client goes on with a channel that it held, or follows it in another way.
+    GoOn(usize, usize),
+    /// A session that is back has had its time to open again what it is a member of.
+    Members(usize),
     Heal,
 }
 

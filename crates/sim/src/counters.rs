@@ -119,6 +119,17 @@ counters! {
         WriteAcross "write answered across a cut" 100,
         WriteRepeated "write with a key known again" 100,
         WriteUnknown "write settled as unknown" 100,
+        Held "channel held" 100,
+        HeldAcross "channel held across a cut" 100,
+        FollowedInstead "channel followed in another way" 100,
+        MemberEntered "member entered" 100,
+        MemberTwice "member entered once more" 100,
+        MemberAway "member away" 100,
+        MemberBack "member back" 100,
+        MemberLate "member did not come back in time" 100,
+        MemberLeft "member left" 100,
+        MembersHeard "members heard" 100,
+        MembersHeardHeld "members heard while the channel was held" 100,
     }
 }
 

@@ -9,6 +9,7 @@ mod client;
 mod end;
 mod fault;
 mod following;
+mod members;
 mod network;
 mod past;
 mod server;
@@ -340,12 +341,17 @@ impl<'a> World<'a> {
             | Later::ClientWake(client)
             | Later::Work(Who::Client(client), _)
             | Later::Cancel(Who::Client(client), _)
-            | Later::FollowAgain(client, _) => Some(*client),
+            | Later::FollowAgain(client, _)
+            | Later::GoOn(client, _) => Some(*client),
             Later::Script(number) => match self.script.events[*number] {
                 (_, client, Event::Say(Side::Client, _))
-                | (_, client, Event::Channel(Act::Follow { .. } | Act::Unfollow(_) | Act::Write { .. })) => {
-                    Some(client)
-                }
+                | (
+                    _,
+                    client,
+                    Event::Channel(
+                        Act::Follow { .. } | Act::Unfollow(_) | Act::Hold { .. } | Act::Refollow(_) | Act::Write { .. },
+                    ),
+                ) => Some(client),
                 _ => None,
             },
             Later::Arrive(_, End::Server)
@@ -359,6 +365,7 @@ impl<'a> World<'a> {
             | Later::Uncongest(..)
             | Later::Job(_)
             | Later::Hear(_)
+            | Later::Members(_)
             | Later::TellEnds
             | Later::Heal => None,
         }
@@ -446,6 +453,8 @@ impl<'a> World<'a> {
             Later::Hear(socket) => self.hear_words(socket),
             Later::TellEnds => self.tell_ends(),
             Later::FollowAgain(client, place) => self.follow_again(client, place),
+            Later::GoOn(client, place) => self.go_on(client, place),
+            Later::Members(book) => self.members_due(book),
             Later::Heal => self.heal(),
         }
     }

@@ -33,6 +33,8 @@ pub struct ChannelSetting {
     pub inbox: usize,
     /// Whether one of ten words is lost on its way to the session.
     pub lossy: bool,
+    /// Whether who follows a channel is a member, and hears of the others.
+    pub members: bool,
 }
 
 /// What is on the disk of a server that starts.
@@ -65,6 +67,17 @@ pub enum Act {
     },
     /// The client follows one of its channels no longer.
     Unfollow(usize),
+    /// The client holds one of its channels, and goes on with it later.
+    Hold {
+        /// Which.
+        place: usize,
+        /// Without the newest entry that it has heard: there was no room for it.
+        back: bool,
+        /// After so many milliseconds.
+        after: u64,
+    },
+    /// The client follows one of its channels in another way.
+    Refollow(usize),
     /// The client writes to a channel.
     Write {
         /// Which.
@@ -132,6 +145,7 @@ pub(super) fn draw(seed: u64) -> Script {
         hearing: rng.pick(&[0, 0, 1, 20, 400]),
         inbox: rng.pick(&[256, 256, 8, 1]),
         lossy: rng.percent(25),
+        members: rng.percent(60),
     };
     let setting = Setting {
         cipher: if rng.below(8) == 0 { Cipher::Plain } else { Cipher::Traced },
@@ -234,6 +248,14 @@ fn together(rng: &mut Rng, setting: &Setting, until: u64, events: &mut Vec<(u64,
         events.push((again, client, Event::Channel(follow)));
         events.push((again + setting.latency + rng.below(setting.latency + 20), client, Event::Fault(cut)));
     }
+    // Somebody who wants a channel no longer, and is cut off before it has said so.
+    for _ in 0..rng.pick(&[0, 1, 1, 2]) {
+        let (at, client) = some(rng);
+        let cut = Fault::Cut { up: 0, down: 0, client: Some(0), server: Some(0) };
+        events.push((at, client, Event::Channel(follow(rng, false))));
+        events.push((at + 1_000, client, Event::Fault(cut)));
+        events.push((at + 1_000 + rng.below(5), client, Event::Channel(Act::Unfollow(rng.below(3) as usize))));
+    }
     // A disk that has lost what clients have seen, and others in its place before they come back.
     for _ in 0..rng.pick(&[0, 0, 1, 1]) {
         let (at, client) = some(rng);
@@ -272,7 +294,7 @@ fn follow(rng: &mut Rng, again: bool) -> Act {
 fn act(rng: &mut Rng, taste: &[u64], snapshots: bool) -> Event {
     let channel = rng.below(4) as usize;
     let kept = if snapshots { 12 } else { 0 };
-    let act = match choose(rng, &taste[..10], &[12, 3, 24, 30, kept, 1, 4, 4, 6, 8]) {
+    let act = match choose(rng, &taste[..12], &[12, 3, 24, 30, kept, 1, 4, 4, 6, 8, 6, 3]) {
         0 => follow(rng, false),
         1 => Act::Unfollow(rng.below(3) as usize),
         2 => Act::Write { channel, size: size(rng), count: rng.pick(&[1, 1, 2, 9]), keyed: rng.percent(50) },
@@ -291,6 +313,10 @@ fn act(rng: &mut Rng, taste: &[u64], snapshots: bool) -> Event {
             let bits = |rng: &mut Rng| rng.pick(&[0xff, 0xff, 0, 1, 6]);
             Act::Grant { follow: bits(rng), write: bits(rng) }
         }
+        9 => {
+            Act::Hold { place: rng.below(3) as usize, back: rng.percent(60), after: rng.pick(&[0, 0, 30, 700, 6_000]) }
+        }
+        10 => Act::Refollow(rng.below(3) as usize),
         _ => {
             let side = rng.pick(&[Side::Client, Side::Server]);
             let say = Say::Notify { size: size(rng), count: rng.pick(&[1, 1, 5]), mixed: true, receipt: false };

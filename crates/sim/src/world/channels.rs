@@ -5,7 +5,7 @@
 
 use std::{
     cell::Cell,
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{Mutex, PoisonError},
     task::{Context, Poll, Waker},
 };
@@ -22,6 +22,7 @@ use moorline_protocol::{
 };
 
 use super::{
+    members::Rosters,
     past::{Disks, Filter},
     *,
 };
@@ -61,8 +62,10 @@ impl Watcher for Words {
 }
 
 /// A channel that is open on a socket.
+#[derive(Clone, Copy)]
 pub(super) struct Follower {
     pub(super) client: usize,
+    book: usize,
     pub(super) channel: usize,
     filter: Filter,
     /// It has been given what it begins with.
@@ -73,9 +76,11 @@ pub(super) struct Follower {
 
 /// What a session is to hear.
 #[derive(Default)]
-struct Inbox {
+pub(super) struct Inbox {
     words: VecDeque<(Handle, Word)>,
     missed: bool,
+    /// Where the members have changed.
+    pub(super) members: BTreeSet<Handle>,
     /// It is going to be looked at.
     awaited: bool,
 }
@@ -107,6 +112,7 @@ pub(super) struct Channels {
     pub(super) disks: Vec<Disks>,
     pub(super) followers: BTreeMap<(usize, Handle), Follower>,
     inboxes: BTreeMap<usize, Inbox>,
+    pub(super) rosters: Rosters,
     jobs: BTreeMap<u64, Job>,
     last_job: u64,
     /// The number of the newest entry.
@@ -170,6 +176,7 @@ impl Channels {
             disks: vec![Disks::default()],
             followers: BTreeMap::new(),
             inboxes: BTreeMap::new(),
+            rosters: Rosters::default(),
             jobs: BTreeMap::new(),
             last_job: 0,
             number: 0,
@@ -235,6 +242,7 @@ impl Channels {
     pub(super) fn restart(&mut self, disk: Disk, seed: u64) {
         self.followers.clear();
         self.inboxes.clear();
+        self.rosters = Rosters::default();
         self.jobs.clear();
         self.words.take();
         self.copies += 1;
@@ -255,6 +263,11 @@ impl Channels {
         };
         self.disks.push(disks);
         self.engine.watch(self.words.clone());
+    }
+
+    /// What the session on a socket is to hear.
+    pub(super) fn inbox(&mut self, socket: usize) -> &mut Inbox {
+        self.inboxes.entry(socket).or_default()
     }
 
     fn job(&mut self, job: Job) -> u64 {
@@ -286,7 +299,26 @@ impl World<'_> {
     /// What an endpoint wants of the server's application.
     pub(super) fn wish(&mut self, socket: usize, wish: ChannelWish) -> Held {
         match wish {
-            ChannelWish::Open(open) => self.open_channel(socket, &open),
+            ChannelWish::Open(open) => {
+                let Some(instead) = open.instead else { return self.open_channel(socket, &open) };
+                let known = self.server_channels()?.followers.get(&(socket, instead));
+                let Some(Follower { client, book, channel, .. }) = known.copied() else {
+                    let detail = format!("socket {socket} opens instead of {instead:?}, which is not open");
+                    return Err(Broken { invariant: "C7", detail, at: 0 });
+                };
+                let joined = self.joined(book, channel);
+                self.open_channel(socket, &open)?;
+                let is_open = self.server_channels()?.followers.contains_key(&(socket, open.handle));
+                self.forget_channel(socket, instead)?;
+                self.counters.add(Counter::FollowedInstead);
+                let stays = self.joined(book, channel);
+                hold!(
+                    !is_open || joined == stays,
+                    "C10",
+                    "client {client} was in {channel} since {joined:?}: {stays:?}"
+                );
+                Ok(())
+            }
             ChannelWish::Read(handle, want) => {
                 let known = self.server_channels()?.followers.get(&(socket, handle)).map(|follower| follower.begun);
                 hold!(known.is_some(), "C7", "socket {socket} reads for {handle:?}, which is not open");
@@ -296,15 +328,30 @@ impl World<'_> {
                 let most = self.server_channels()?.setting.reading;
                 self.later_job(Job::Read(socket, handle, want), most)
             }
-            ChannelWish::Members(handle, _) => {
-                Err(Broken { invariant: "C7", detail: format!("{handle:?} has no members"), at: 0 })
+            ChannelWish::Members(handle, revision) => {
+                let channels = self.channels.as_ref().filter(|channels| channels.setting.members);
+                let follower = channels.and_then(|channels| channels.followers.get(&(socket, handle)));
+                let Some((channels, follower)) = channels.zip(follower) else {
+                    return Err(Broken { invariant: "C7", detail: format!("{handle:?} has no members"), at: 0 });
+                };
+                if let Some(served) = self.endpoints.get_mut(&socket) {
+                    served.endpoint.give_members(handle, &channels.rosters.of(follower.channel).since(revision));
+                }
+                Ok(())
             }
             ChannelWish::Closed(handle) => {
-                let was = self.server_channels()?.followers.remove(&(socket, handle)).is_some();
+                let was = self.forget_channel(socket, handle)?;
                 hold!(was, "C7", "socket {socket} closes {handle:?}, which is not open");
                 Ok(())
             }
         }
+    }
+
+    /// A channel is not open any more. Gives whether it was.
+    pub(super) fn forget_channel(&mut self, socket: usize, handle: Handle) -> Result<bool, Broken> {
+        let Some(follower) = self.server_channels()?.followers.remove(&(socket, handle)) else { return Ok(false) };
+        self.leave_channel(follower.book, follower.channel, handle)?;
+        Ok(true)
     }
 
     fn open_channel(&mut self, socket: usize, open: &Open) -> Held {
@@ -315,7 +362,7 @@ impl World<'_> {
             return Err(Broken { invariant: "C7", detail: format!("client {client} opens {open:?}"), at: 0 });
         };
         let following = &self.clients[client].channels.following[subscription];
-        if self.clients[client].socket == Some(socket) && self.sockets[socket].client_open {
+        if self.clients[client].socket == Some(socket) && self.sockets[socket].client_open && !following.held {
             let seen = following.seen;
             hold!(open.since == seen, "C3", "client {client} has seen {seen:?} and opens with {:?}", open.since);
         }
@@ -334,11 +381,17 @@ impl World<'_> {
         let twice = channels.attached.insert((socket, subscription), attached).is_some();
         hold!(!twice, "C7", "client {client} opens subscription {subscription} again: it was told with a hole");
         channels.note_epoch(channel)?;
-        let follower = Follower { client, channel, filter, begun: false, read_to: None };
-        channels.followers.insert((socket, handle), follower);
-        let beginning = channels.beginning(open.history);
+        let (beginning, members) = (channels.beginning(open.history), channels.setting.members);
+        let Some(book) = self.endpoints.get(&socket).and_then(|served| served.book) else {
+            return Err(Broken { invariant: "C7", detail: format!("socket {socket} has no session"), at: 0 });
+        };
+        let follower = Follower { client, book, channel, filter, begun: false, read_to: None };
+        self.server_channels()?.followers.insert((socket, handle), follower);
+        if let Some(data) = open.data.clone().filter(|_| members) {
+            self.enter_channel(book, channel, handle, data)?;
+        }
         if let Some(served) = self.endpoints.get_mut(&socket) {
-            served.endpoint.attach(handle, beginning, false);
+            served.endpoint.attach(handle, beginning, members);
         }
         Ok(())
     }
@@ -406,7 +459,7 @@ impl World<'_> {
         hold!(updates <= most, "C9", "{updates} bytes wait for a record");
         let gone = served.endpoint.is_parked() || served.endpoint.is_closed();
         hold!(!gone || !channels.has_open(socket), "C7", "socket {socket} is gone and has channels open");
-        Ok(())
+        served.book.map_or(Ok(()), |book| self.check_members(socket, book))
     }
 
     fn count_left_out(&mut self, filter: Filter, count: usize) {
@@ -418,7 +471,8 @@ impl World<'_> {
     /// The sessions are going to hear of what the engine has told.
     pub(super) fn pass_on(&mut self) -> Held {
         let Some(channels) = &mut self.channels else { return Ok(()) };
-        let ChannelSetting { hearing, inbox: most, lossy, .. } = channels.setting;
+        let ChannelSetting { inbox: most, lossy, .. } = channels.setting;
+        let mut awaited = BTreeSet::new();
         for (id, word) in channels.words.take() {
             for ((socket, handle), follower) in &channels.followers {
                 if number_of(&id.name) != Some(follower.channel) {
@@ -439,11 +493,19 @@ impl World<'_> {
                 } else if !inbox.missed {
                     inbox.words.push_back((*handle, word.clone()));
                 }
-                if !std::mem::replace(&mut inbox.awaited, true) {
-                    let delay = self.rng.below(hearing + 1);
-                    self.agenda.at(self.now + delay, Later::Hear(*socket));
-                }
+                awaited.insert(*socket);
             }
+        }
+        awaited.into_iter().try_for_each(|socket| self.await_inbox(socket))
+    }
+
+    /// The session on a socket is going to look at what it is to hear.
+    pub(super) fn await_inbox(&mut self, socket: usize) -> Held {
+        let channels = self.server_channels()?;
+        let hearing = channels.setting.hearing;
+        if !std::mem::replace(&mut channels.inbox(socket).awaited, true) {
+            let delay = self.rng.below(hearing + 1);
+            self.agenda.at(self.now + delay, Later::Hear(socket));
         }
         Ok(())
     }
@@ -473,6 +535,9 @@ impl World<'_> {
                 }
                 Word::Removed => served.endpoint.look_again(handle),
             }
+        }
+        for handle in inbox.members.into_iter().filter(|handle| channels.followers.contains_key(&(socket, *handle))) {
+            served.endpoint.members_changed(handle);
         }
         left_out.into_iter().for_each(|filter| self.count_left_out(filter, 1));
         (0..resent).for_each(|_| self.counters.add(Counter::Resent));

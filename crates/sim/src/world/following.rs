@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use moorline_protocol::{
-    channel::{Gap, Kind, Mark, Offset, Position, Start},
+    channel::{Gap, Kind, Mark, Members, Offset, Position, Start},
     client::{ChannelEvent, Follow, Subscription},
     error::Refused,
     frame::{CallId, RequestKind},
@@ -48,6 +48,11 @@ pub(super) struct Following {
     opened_on: Option<usize>,
     /// Whether there is no more of it, and why.
     over: bool,
+    /// Nothing of its log is to be heard.
+    pub(super) held: bool,
+    /// Where it was before the newest entry.
+    before_newest: Option<(Option<Position>, Option<Position>)>,
+    members: Members,
 }
 
 impl Following {
@@ -104,6 +109,11 @@ impl World<'_> {
                 self.follow(client, of(channel), history, filter, again)
             }
             Act::Unfollow(place) => self.unfollow(client, place),
+            Act::Hold { place, back, after } => self.hold_channel(client, place, back, after),
+            Act::Refollow(place) => match self.open_place(client, place) {
+                Some(place) => self.go_on(client, place),
+                None => Ok(()),
+            },
             Act::Write { channel, size, count, keyed } => {
                 for _ in 0..count {
                     self.client_writes(client, of(channel), size, keyed)?;
@@ -131,22 +141,39 @@ impl World<'_> {
     }
 
     fn follow(&mut self, client: usize, channel: usize, history: u64, filter: Filter, again: bool) -> Held {
-        let place = self.clients[client].channels.following.len();
         // As a page does that keeps what it has when it is loaded again.
         let kept = self.clients[client].channels.following.iter().rev();
         let kept = kept.filter(|one| again && one.over && one.channel == channel && one.filter == filter);
         let kept = kept.max_by_key(|one| one.seen.map(|seen| seen.mark.offset)).cloned();
+        self.follow_from(client, (channel, history, filter), kept, None)
+    }
+
+    /// From where `kept` was, and instead of another one.
+    fn follow_from(
+        &mut self,
+        client: usize,
+        (channel, history, filter): (usize, u64, Filter),
+        kept: Option<Following>,
+        instead: Option<Subscription>,
+    ) -> Held {
+        let place = self.clients[client].channels.following.len();
+        let members = self.server_channels()?.setting.members;
         let follow = Follow {
             kind: Kind::Topic,
             name: name_of(channel),
             quiet: filter.quiet.is_some(),
-            members: false,
+            members,
             history,
             since: kept.as_ref().and_then(|kept| kept.seen),
             past: kept.as_ref().map_or(Offset(0), |kept| kept.past),
             data: Some(data(place, filter.without)),
         };
-        let subscription = match self.clients[client].endpoint.follow(follow) {
+        let endpoint = &mut self.clients[client].endpoint;
+        let followed = match instead {
+            Some(instead) => endpoint.follow_instead(instead, follow),
+            None => endpoint.follow(follow),
+        };
+        let subscription = match followed {
             Ok(subscription) => subscription,
             Err(Refused::Closed) => return Ok(()),
             Err(refused) => {
@@ -169,11 +196,24 @@ impl World<'_> {
             awaits_snapshot: false,
             opened_on: None,
             over: false,
+            held: false,
+            before_newest: None,
+            members: Members::default(),
         };
         let following = match kept {
             Some(kept) if kept.seen.is_some() => {
                 self.counters.add(Counter::FollowedOn);
-                Following { subscription, history, opened_on: None, over: false, before: None, ..kept }
+                let members = Members::default();
+                Following {
+                    subscription,
+                    history,
+                    opened_on: None,
+                    over: false,
+                    held: false,
+                    before: None,
+                    members,
+                    ..kept
+                }
             }
             Some(_) | None => fresh,
         };
@@ -183,15 +223,52 @@ impl World<'_> {
         self.turn_client(client)
     }
 
+    /// One of the channels that a client follows.
+    fn open_place(&self, client: usize, place: usize) -> Option<usize> {
+        let following = self.clients[client].channels.following.iter().enumerate();
+        let open: Vec<_> = following.filter(|(_, one)| !one.over).map(|(place, _)| place).collect();
+        open.get(place % open.len().max(1)).copied()
+    }
+
     fn unfollow(&mut self, client: usize, place: usize) -> Held {
-        let open: Vec<_> = self.clients[client].channels.following.iter_mut().filter(|one| !one.over).collect();
-        let count = open.len();
-        let Some(following) = open.into_iter().nth(place % count.max(1)) else { return Ok(()) };
+        let Some(place) = self.open_place(client, place) else { return Ok(()) };
+        let following = &mut self.clients[client].channels.following[place];
         following.over = true;
         let subscription = following.subscription;
         self.counters.add(Counter::Unfollowed);
         self.clients[client].endpoint.unfollow(subscription);
         self.turn_client(client)
+    }
+
+    fn hold_channel(&mut self, client: usize, place: usize, back: bool, after: u64) -> Held {
+        let Some(place) = self.open_place(client, place) else { return Ok(()) };
+        let following = &mut self.clients[client].channels.following[place];
+        if std::mem::replace(&mut following.held, true) {
+            return Ok(());
+        }
+        if let Some((told, seen)) = following.before_newest.take().filter(|_| back) {
+            (following.told, following.seen) = (told, seen);
+            following.state.pop();
+        }
+        let subscription = following.subscription;
+        self.counters.add(Counter::Held);
+        self.clients[client].endpoint.hold(subscription);
+        self.agenda.at(self.now + after, Later::GoOn(client, place));
+        self.turn_client(client)
+    }
+
+    /// Goes on with a channel that is held, or follows it in another way, if that is still wanted.
+    pub(super) fn go_on(&mut self, client: usize, place: usize) -> Held {
+        let following = &mut self.clients[client].channels.following[place];
+        if std::mem::replace(&mut following.over, true) {
+            return Ok(());
+        }
+        let kept = following.clone();
+        if kept.held && kept.opened_on.is_some() && kept.opened_on != self.clients[client].socket {
+            self.counters.add(Counter::HeldAcross);
+        }
+        let Following { subscription, channel, history, filter, .. } = kept;
+        self.follow_from(client, (channel, history, filter), Some(kept), Some(subscription))
     }
 
     fn client_writes(&mut self, client: usize, channel: usize, size: usize, keyed: bool) -> Held {
@@ -270,6 +347,8 @@ impl World<'_> {
         let attached = channels.attached.get(&(socket, place)).copied();
         let following = &mut self.clients[client].channels.following[place];
         hold!(!following.over, "C7", "client {client} hears {event:?} after the end of {following:?}");
+        let may = !following.held || matches!(event, ChannelEvent::Members(_) | ChannelEvent::Closed(..));
+        hold!(may, "C7", "client {client} hears {event:?} of {following:?}");
         let channel = following.channel;
         match event {
             ChannelEvent::Opened { start, snapshot, seen, past: rest } => {
@@ -337,7 +416,7 @@ impl World<'_> {
                 } else {
                     (following.before, following.begins) = (None, false);
                 }
-                following.awaits_snapshot = snapshot;
+                (following.awaits_snapshot, following.before_newest) = (snapshot, None);
                 (following.seen, following.past) = (seen, rest);
             }
             ChannelEvent::Snapshot { position, content, .. } => {
@@ -387,6 +466,7 @@ impl World<'_> {
                 hold!(forbidden.is_none(), "C6", "client {client} hears {fact:?}, and might no longer: {forbidden:?}");
                 hold!(before || fact.order > since, "C8", "client {client} hears {fact:?} as new, and it was there");
                 // It is asked for before the channel is closed, which may come with this.
+                following.before_newest = Some((following.told, following.seen));
                 (following.told, following.seen) = (Some(position), Some(position));
                 following.state.push(fact.number);
                 if let (true, Some(count)) = (before, &mut following.before) {
@@ -402,8 +482,17 @@ impl World<'_> {
             ChannelEvent::CaughtUp => {
                 hold!(!following.awaits_snapshot, "C7", "client {client} has all of {channel}, and not its snapshot");
             }
-            ChannelEvent::Volatile { .. } | ChannelEvent::Members(_) => {
+            ChannelEvent::Volatile { .. } => {
                 hold!(false, "C7", "client {client} hears of {channel} what nobody says");
+            }
+            ChannelEvent::Members(changes) => {
+                hold!(channels.setting.members, "C7", "client {client} hears of members of {channel}");
+                following.members.handle(changes.clone());
+                let held = following.held;
+                self.members_are(channel, &changes.changes)?;
+                if held {
+                    self.counters.add(Counter::MembersHeardHeld);
+                }
             }
             ChannelEvent::Closed(code, _) => {
                 self.transcript.note(self.now, &[13, client as u64, place as u64, u64::from(code.0)]);
@@ -425,7 +514,7 @@ impl World<'_> {
     /// From where each channel would go on.
     pub(super) fn look_at_channels(&mut self, client: usize) {
         let Client { endpoint, channels, .. } = &mut self.clients[client];
-        for following in channels.following.iter_mut().filter(|following| !following.over) {
+        for following in channels.following.iter_mut().filter(|following| !following.over && !following.held) {
             following.seen = endpoint.seen(following.subscription);
         }
     }
@@ -438,6 +527,10 @@ impl World<'_> {
                 let end = channels.bounds(following.channel).ok()?.end();
                 if following.seen != Some(end) {
                     return Some(format!("client {number} has not heard of {end:?}: {:?}", following.seen));
+                }
+                let known: Vec<_> = following.members.all().cloned().collect();
+                if let Some(what) = self.strangers(following.channel, &known) {
+                    return Some(format!("client {number}: {what}"));
                 }
             }
             let follows = client.channels.following.iter().filter(|following| !following.over).count();

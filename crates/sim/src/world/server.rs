@@ -160,6 +160,7 @@ impl World<'_> {
             return Err(Broken { invariant: "S6", detail: "an endpoint without its session".to_owned(), at: 0 });
         };
         served.book = None;
+        self.channels_end(old, book)?;
         let Some(served) = self.endpoints.get_mut(&number) else { return Ok(()) };
         match served.endpoint.resume(now, wall_clock, saved, admission.clone()) {
             Ok(()) => {
@@ -170,6 +171,7 @@ impl World<'_> {
                 served.book = Some(book);
                 self.books[book].socket = number;
                 (self.sockets[number].book, self.sockets[number].resumed) = (Some(book), true);
+                self.members_return(book);
                 self.turn_server(old)?;
             }
             Err(saved) => {
@@ -407,6 +409,7 @@ impl World<'_> {
                     hold!(silence >= 35_000, "S15", "client {client} was silent for {silence} ms only");
                 }
                 self.books[book].parked = self.now;
+                self.channels_end(number, book)?;
                 self.count_partial(number, End::Server);
                 if let Some(evicted) = self.registry.park(self.books[book].id) {
                     self.counters.add(Counter::Evicted);
@@ -439,6 +442,8 @@ impl World<'_> {
                 let book = served.book;
                 self.check_end(client, ended)?;
                 let Some(book) = book else { return Ok(()) };
+                self.channels_end(number, book)?;
+                self.members_end(book)?;
                 let Book { id, app, over, ended: last, parked, evicted, overflows, .. } = &mut self.books[book];
                 hold!(!*over, "S2", "a second end of a session");
                 *over = true;

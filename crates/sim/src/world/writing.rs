@@ -172,7 +172,7 @@ impl World<'_> {
         }
         for (socket, handle) in forbidden {
             self.counters.add(Counter::ScopeTaken);
-            self.server_channels()?.followers.remove(&(socket, handle));
+            self.forget_channel(socket, handle)?;
             if let Some(served) = self.endpoints.get_mut(&socket) {
                 served.endpoint.close_channel(handle, Code::FORBIDDEN, "");
             }

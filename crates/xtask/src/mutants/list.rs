@@ -33,6 +33,43 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "            Stage::Live => self.stage = Stage::Behind(Next::On),\n",
         "            Stage::Live => {}\n",
     ),
+    Mutant("channel/attachment.rs", "        self.stage = Stage::Held;\n", ""),
+    Mutant("channel/attachment.rs", "        self.waiting.clear();\n        self.waiting_bytes = 0;\n", ""),
+    Mutant("channel/attachment.rs", "other => return self.stage = other,", "_ => return,"),
+    // Who is in a channel, and for how long.
+    Mutant("channel/roster.rs", "Some((_, known)) => member.joined = known.joined,", "Some(_) => {}"),
+    Mutant("channel/roster.rs", "|| revision < self.forgotten ", ""),
+    Mutant("channel/roster.rs", "            self.forgotten = revision;\n", "            let _ = revision;\n"),
+    Mutant("channel/roster.rs", "            self.changed.remove(&before);\n", "            let _ = before;\n"),
+    Mutant("channel/roster.rs", "        if changes.whole {\n            self.0.clear();\n        }\n", ""),
+    Mutant("channel/roster.rs", "Some(before) if !piece.whole => ", "Some(before) => "),
+    Mutant(
+        "server/memberships.rs",
+        "        self.until = None;\n        self.channels.iter_mut()",
+        "        self.channels.iter_mut()",
+    ),
+    Mutant("server/memberships.rs", "handles.is_empty() && before > 0", "handles.is_empty()"),
+    Mutant("server/memberships.rs", "            handles.clear();\n", "            let _ = handles;\n"),
+    Mutant("server/memberships.rs", "Some(now + RETURN)", "Some(now)"),
+    Mutant("server/memberships.rs", "handles.retain(|open| *open != handle);", "handles.clear();"),
+    Mutant(
+        "server/channels.rs",
+        "        open.instead = open.instead.filter(|instead| self.channels.remove(*instead));\n",
+        "",
+    ),
+    Mutant("server/channels.rs", "            attached.opened = true;\n            self", "            self"),
+    Mutant("server/channels.rs", "            if held {\n                attachment.hold();\n            }\n", ""),
+    Mutant(
+        "client/channels.rs",
+        "let instead = followed.handle.replace(handle);",
+        "let instead = None;\n            followed.handle = Some(handle);",
+    ),
+    Mutant(
+        "client/channels.rs",
+        "            if held {\n                updates",
+        "            if false && held {\n                updates",
+    ),
+    Mutant("client/channels.rs", "if *held && !matches!", "if false && *held && !matches!"),
     // What a client has seen.
     Mutant("channel/replica.rs", "self.seen = position.filter(|_| !opened.snapshot);", "self.seen = position;"),
     Mutant("channel/replica.rs", "        self.open = None;\n", ""),
@@ -53,7 +90,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     Mutant(
         "client/channels.rs",
-        "            connection.updates.push(Piece { head: ClientFrame::Close(handle).encode(), content: Bytes::new() });\n",
+        "            connection.updates.push(said(&ClientFrame::Close(handle)));\n",
         "            let _ = (connection, handle);\n",
     ),
     Mutant(
