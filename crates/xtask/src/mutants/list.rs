@@ -98,10 +98,10 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "put_varint(&mut inner, total as u64);",
         "put_varint(&mut inner, content.len() as u64);",
     ),
-    Mutant("server/admission.rs", "                self.close_channels();\n", ""),
+    Mutant("server/admission.rs", "                self.channels = Channels::default();\n", ""),
     Mutant(
         "server.rs",
-        "        self.close_channels();\n        self.phase = Phase::Parked",
+        "        self.channels = Channels::default();\n        self.phase = Phase::Parked",
         "        self.phase = Phase::Parked",
     ),
     Mutant("scope.rs", "*verb == operation.verb && pattern.matches(operation.name)", "pattern.matches(operation.name)"),
