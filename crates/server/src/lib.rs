@@ -122,7 +122,7 @@ pub mod prelude {
     pub use bytes::Bytes;
 
     pub use crate::{
-        Attempt, Auth, Config, Fail, Json, Jwt, KeyValue, Peer, Peers, Principal, Restrict, Server, ServerBuilder,
-        State, StorePolicy, Stores, TopicPolicy, Topics, per_minute, per_second,
+        Attempt, Auth, Config, Fail, Guard, Json, Jwt, KeyValue, Peer, Peers, Principal, Restrict, Server,
+        ServerBuilder, State, StorePolicy, Stores, TopicPolicy, Topics, per_minute, per_second,
     };
 }
