@@ -12,7 +12,7 @@ use moorline_protocol::{
     session::CallOptions,
     subject::{Subject, Tenant},
 };
-use moorline_server::{Guard, prelude::*};
+use moorline_server::prelude::*;
 use moorline_tests::{
     TestResult, TestServer,
     cutter::{Cutter, Direction, Harm, Place},
@@ -555,6 +555,8 @@ async fn the_past_is_read_page_by_page() -> TestResult {
         newest.messages.iter().map(|message| message.data().unwrap_or(-1)).collect::<Vec<i32>>(),
         [55, 56, 57, 58, 59]
     );
+    let none = room.history(None, 0).await?;
+    assert!(none.messages.is_empty() && none.more);
     let mut read = Vec::new();
     loop {
         let page = room.history(Some(before), 20).await?;

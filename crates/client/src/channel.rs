@@ -5,21 +5,22 @@ use std::sync::Arc;
 use moorline_protocol::{
     channel::{Authored, Kind, Member, MemberId, Members, Position, Start},
     client::{ChannelEvent, Follow},
-    frame::{Direct, RequestKind},
+    frame::RequestKind,
     payload::{Name, Payload},
     session::CallOptions,
     time::UnixMillis,
 };
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{CALL_TIMEOUT, Client, Error, driver::Command, reply};
+use crate::{
+    CALL_TIMEOUT, Client, Error,
+    driver::Command,
+    mailbox::{Mailbox, Posted},
+    reply,
+};
 
 /// Events that wait for their reader. A slower one loses nothing: it reads on from where it was.
 const EVENTS: usize = 256;
-
-/// Messages for this client alone that wait for their reader. There is no log to read those from, so that what is beyond
-/// is lost.
-const DIRECT: usize = 1_024;
 
 /// Something that somebody in a channel has said, and that stands in no log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +49,8 @@ pub(crate) struct Following {
     members: Members,
     /// `None` until it is read.
     events: Option<Events>,
-    direct: (mpsc::Sender<Direct>, mpsc::Receiver<Direct>),
+    /// What comes for this client alone, from when it is first read.
+    mailbox: Arc<Mailbox>,
     ended: bool,
 }
 
@@ -59,6 +61,7 @@ pub(crate) enum Happened {
     Entry { position: Position, before: bool, said: Aside },
     Volatile(Aside),
     Direct(Aside),
+    Missed(u64),
     Members,
 }
 
@@ -70,8 +73,7 @@ fn aside(at: UnixMillis, content: &bytes::Bytes) -> Option<Aside> {
 
 impl Following {
     pub(crate) fn new(client: Client, follow: Follow) -> Self {
-        let (members, direct) = (Members::default(), mpsc::channel(DIRECT));
-        Self { client, follow, members, events: None, direct, ended: false }
+        Self { client, follow, members: Members::default(), events: None, mailbox: Arc::default(), ended: false }
     }
 
     /// What happens next; `None` after an error.
@@ -83,9 +85,12 @@ impl Following {
             let event = match &mut self.events {
                 Some(Events { events, .. }) => tokio::select! {
                     biased;
-                    Some(Direct { at, content, .. }) = self.direct.1.recv() => match aside(at, &content) {
-                        Some(said) => return Some(Ok(Happened::Direct(said))),
-                        None => continue,
+                    posted = self.mailbox.next() => match posted {
+                        Posted::Direct(direct) => match aside(direct.at, &direct.content) {
+                            Some(said) => return Some(Ok(Happened::Direct(said))),
+                            None => continue,
+                        },
+                        Posted::Missed(count) => return Some(Ok(Happened::Missed(count))),
                     },
                     event = events.recv() => event,
                 },
@@ -131,9 +136,9 @@ impl Following {
     async fn begin(&mut self) -> Result<(), Error> {
         let (events, receiver) = mpsc::channel(EVENTS);
         let ((followed, is_followed), (reader, gone)) = (oneshot::channel(), oneshot::channel());
-        let (follow, direct) = (Box::new(self.follow.clone()), self.direct.0.clone());
-        self.client.command(Command::Follow { follow, events, direct, gone, followed }).await?;
-        is_followed.await.map_err(|_| Error::Closed(None))??;
+        let (follow, mailbox) = (Box::new(self.follow.clone()), Arc::downgrade(&self.mailbox));
+        self.client.command(Command::Follow { follow, events, mailbox, gone, followed }).await?;
+        is_followed.await.map_err(|_| self.client.closed())??;
         self.events = Some(Events { events: receiver, _reader: reader });
         Ok(())
     }
@@ -144,12 +149,14 @@ impl Following {
 
     /// Wants something of the channel.
     pub(crate) async fn request(&mut self, what: RequestKind, payload: Payload) -> Result<Payload, Error> {
-        if what == RequestKind::Present && self.follow.data.is_some() {
-            // When it is followed again, too.
-            self.follow.data = Some(payload.clone());
-        }
+        let says = (what == RequestKind::Present && self.follow.data.is_some()).then(|| payload.clone());
         let (kind, name) = (self.follow.kind, self.follow.name.clone());
-        self.client.request(what, kind, name, payload, CallOptions::within(CALL_TIMEOUT)).await
+        let answer = self.client.request(what, kind, name, payload, CallOptions::within(CALL_TIMEOUT)).await;
+        // When it is followed again, too: unless it was nothing that could be said.
+        if let Some(says) = says.filter(|_| !matches!(answer, Err(Error::Refused(_)))) {
+            self.follow.data = Some(says);
+        }
+        answer
     }
 }
 

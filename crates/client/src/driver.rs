@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll},
     time::Duration,
 };
@@ -23,7 +23,7 @@ use moorline_protocol::{
     },
     discovery::Discovery,
     error::Refused,
-    frame::{Admission, AuthenticateId, CallId, Credentials, Denial, Direct, Failure, RequestKind},
+    frame::{Admission, AuthenticateId, CallId, Credentials, Denial, Failure, RequestKind},
     payload::{Name, Payload},
     session::{CallOptions, Outcome, Receipt},
     time::Timestamp,
@@ -34,7 +34,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use crate::{Provider, View, discovery, handlers::Handlers, socket::Socket};
+use crate::{Provider, View, discovery, handlers::Handlers, mailbox::Mailbox, socket::Socket};
 
 /// Stands for a deadline that is not there.
 const NEVER: Duration = Duration::from_secs(31_536_000);
@@ -73,7 +73,7 @@ pub(crate) enum Command {
     Follow {
         follow: Box<Follow>,
         events: mpsc::Sender<ChannelEvent>,
-        direct: mpsc::Sender<Direct>,
+        mailbox: Weak<Mailbox>,
         /// Ready when nobody reads them any more.
         gone: oneshot::Receiver<()>,
         followed: oneshot::Sender<Result<(), Refused>>,
@@ -146,18 +146,13 @@ struct Driver {
     /// Who reads which stream. Credit bounds the queues.
     streams: HashMap<CallId, mpsc::UnboundedSender<Item>>,
     /// Who reads which channel.
-    followers: HashMap<Subscription, Follower>,
+    followers: HashMap<Subscription, mpsc::Sender<ChannelEvent>>,
+    /// Who reads what somebody in which channel has for this client alone.
+    mailboxes: Vec<(Kind, Name, Weak<Mailbox>)>,
     /// Who waits for what comes of what was shown.
     authenticating: HashMap<AuthenticateId, oneshot::Sender<Judgement>>,
     parts: Parts,
     origin: Instant,
-}
-
-/// Who reads a channel.
-struct Follower {
-    channel: (Kind, Name),
-    events: mpsc::Sender<ChannelEvent>,
-    direct: mpsc::Sender<Direct>,
 }
 
 /// What a driver shares with its [`Client`](crate::Client).
@@ -192,6 +187,7 @@ impl Driver {
             confirming: HashMap::new(),
             streams: HashMap::new(),
             followers: HashMap::new(),
+            mailboxes: Vec::new(),
             authenticating: HashMap::new(),
             parts,
             origin: Instant::now(),
@@ -201,7 +197,7 @@ impl Driver {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         self.endpoint.start(self.now());
         let mut timer = pin!(sleep(Duration::ZERO));
-        let mut end = None;
+        let (mut end, mut gone) = (None, false);
         loop {
             let deadline = self.drain();
             let open = !matches!(self.parts.view.borrow().status, Status::Closed(_));
@@ -215,9 +211,14 @@ impl Driver {
                 end
             };
             timer.as_mut().reset(wake);
-            let mut commands = open.then_some(&mut commands);
+            let mut commands = (!gone).then_some(&mut commands);
             let step = poll_fn(|cx| self.poll_step(cx, commands.as_deref_mut(), timer.as_mut())).await;
-            self.handle(step);
+            gone |= matches!(step, Step::Command(None));
+            match step {
+                // Whoever asks hears that it is over, though the end may take a while.
+                Step::Command(_) if !open => {}
+                step => self.handle(step),
+            }
         }
     }
 
@@ -285,11 +286,14 @@ impl Driver {
                 }
                 let _ = begun.send(id);
             }
-            Step::Command(Some(Command::Follow { follow, events, direct, gone, followed })) => {
-                let channel = (follow.kind, follow.name.clone());
+            Step::Command(Some(Command::Follow { follow, events, mailbox, gone, followed })) => {
+                let (kind, name) = (follow.kind, follow.name.clone());
                 let followed_as = self.endpoint.follow(*follow);
                 if let Ok(subscription) = followed_as {
-                    self.followers.insert(subscription, Follower { channel, events, direct });
+                    self.followers.insert(subscription, events);
+                    // Who was too slow has it already.
+                    self.mailboxes.retain(|(.., known)| known.strong_count() > 0 && !known.ptr_eq(&mailbox));
+                    self.mailboxes.push((kind, name, mailbox));
                     self.readers.push(gone.map(move |_| Done::FollowerGone(subscription)).boxed());
                 }
                 let _ = followed.send(followed_as.map(drop));
@@ -419,7 +423,13 @@ impl Driver {
     /// Starts what the program wants done; it runs when the drain is over.
     fn deliver(&mut self, event: ClientEvent) {
         match event {
-            ClientEvent::Status(status) => self.parts.view.send_modify(|view| view.status = status),
+            ClientEvent::Status(status) => {
+                if matches!(status, Status::Closed(_)) {
+                    // Whoever reads a channel has read it to its end.
+                    self.followers.clear();
+                }
+                self.parts.view.send_modify(|view| view.status = status);
+            }
             ClientEvent::Session(session) => self.parts.view.send_modify(|view| {
                 view.admission = Some(session.welcome.admission.clone());
                 view.session = Some(*session);
@@ -441,7 +451,7 @@ impl Driver {
                 let _ = self.parts.resets.send(reset);
             }
             ClientEvent::Channel(subscription, event) => {
-                let Some(Follower { events, .. }) = self.followers.get(&subscription) else { return };
+                let Some(events) = self.followers.get(&subscription) else { return };
                 let ends = matches!(*event, ChannelEvent::Closed(..));
                 // Who reads too slowly follows again when it has read what there is, from there.
                 if events.try_send(*event).is_err() || ends {
@@ -450,14 +460,9 @@ impl Driver {
                 }
             }
             ClientEvent::Direct(direct) => {
-                for follower in self.followers.values() {
-                    let (kind, name) = &follower.channel;
-                    if *kind == direct.kind
-                        && *name == direct.name
-                        && follower.direct.try_send((*direct).clone()).is_err()
-                    {
-                        tracing::warn!(channel = name.as_str(), "nobody reads what is for this client alone");
-                    }
+                let to_here = |(kind, name, _): &&(Kind, Name, _)| *kind == direct.kind && *name == direct.name;
+                for mailbox in self.mailboxes.iter().filter(to_here).filter_map(|(.., mailbox)| mailbox.upgrade()) {
+                    mailbox.put((*direct).clone());
                 }
             }
             ClientEvent::Refused(receipt, refused) => {
@@ -505,78 +510,4 @@ impl Driver {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::pending;
-
-    use super::*;
-
-    fn driver() -> (Driver, mpsc::Sender<Command>, mpsc::Receiver<Command>) {
-        let config = ClientConfig::new(DialUrl::parse("ws://127.0.0.1/moorline").expect("a URL"));
-        let (commands, commands_in) = mpsc::channel(1);
-        let view = watch::channel(View::default()).0;
-        let parts =
-            Parts { view, resets: broadcast::channel(1).0, handlers: Arc::default(), provider: None, address: None };
-        (Driver::new(config, [7; 32], parts), commands, commands_in)
-    }
-
-    /// A handler whose caller had given up ran on, for as long as it liked.
-    #[tokio::test]
-    async fn regression_a_cancelled_call_drops_its_handler_and_no_other() {
-        let (mut driver, _commands, _commands_in) = driver();
-        let (dropped, mut drops) = mpsc::channel(2);
-        driver.parts.handlers.handle("hang", move |number: u64| {
-            let sender = dropped.clone();
-            // Dropped with the future, whether that ends or not.
-            let tells = Tells(number, sender);
-            async move {
-                pending::<()>().await;
-                drop(tells);
-                Ok(())
-            }
-        });
-        let call = |number: u64| PeerEvent::Call {
-            id: CallId(number),
-            name: Name::new("hang").expect("a name"),
-            payload: Payload::json(number.to_string()),
-            key: None,
-            credit: None,
-        };
-        driver.deliver(ClientEvent::Peer(call(1)));
-        driver.deliver(ClientEvent::Peer(call(2)));
-        assert!(driver.running.next().now_or_never().is_none());
-        assert!(drops.try_recv().is_err(), "both run");
-        driver.deliver(ClientEvent::Peer(PeerEvent::Cancelled(CallId(1))));
-        assert!(matches!(driver.running.next().now_or_never(), Some(Some(Done::Nothing))));
-        assert_eq!(drops.try_recv(), Ok(1));
-        assert!(drops.try_recv().is_err(), "the other goes on");
-        assert_eq!(driver.aborts.len(), 1);
-    }
-
-    struct Tells(u64, mpsc::Sender<u64>);
-
-    impl Drop for Tells {
-        fn drop(&mut self) {
-            let _ = self.1.try_send(self.0);
-        }
-    }
-
-    /// `Client::close` waited for as long as a handler ran: one that never ended kept a program from ending.
-    #[tokio::test(start_paused = true)]
-    async fn regression_the_end_waits_for_handlers_and_no_longer_than_it_says() {
-        for (takes, waits) in [(Some(3), 3), (None, 10)] {
-            let (driver, commands, commands_in) = driver();
-            driver.running.push(Box::pin(async move {
-                match takes {
-                    Some(seconds) => sleep(Duration::from_secs(seconds)).await,
-                    None => pending().await,
-                }
-                Done::Nothing
-            }));
-            let begun = Instant::now();
-            commands.send(Command::Close).await.expect("somebody takes it");
-            driver.run(commands_in).await;
-            assert_eq!(begun.elapsed().as_secs(), waits);
-            commands.closed().await;
-        }
-    }
-}
+mod tests;

@@ -24,6 +24,7 @@ mod channel;
 mod discovery;
 mod driver;
 mod handlers;
+mod mailbox;
 mod socket;
 mod store;
 mod stream;
@@ -486,10 +487,15 @@ impl Client {
     }
 
     pub(crate) async fn command(&self, command: Command) -> Result<(), Error> {
-        self.commands.send(command).await.map_err(|_| match &self.view.borrow().status {
+        self.commands.send(command).await.map_err(|_| self.closed())
+    }
+
+    /// The client has stopped: why.
+    pub(crate) fn closed(&self) -> Error {
+        match &self.view.borrow().status {
             Status::Closed(failure) => Error::Closed(failure.clone()),
             Status::Connecting { .. } | Status::Connected => Error::Closed(None),
-        })
+        }
     }
 }
 

@@ -60,6 +60,9 @@ pub enum StoreEvent {
     Volatile(Aside),
     /// Somebody has sent something to this client alone.
     Direct(Aside),
+    /// So much was sent to this client alone for which there was no room: 1,024 messages, or 4 MiB of them, waited to be
+    /// read here. It is lost.
+    Missed(u64),
     /// Who is in it has changed: [`Store::members`].
     Members,
 }
@@ -96,6 +99,7 @@ impl Store {
             }
             Happened::Volatile(said) => StoreEvent::Volatile(said),
             Happened::Direct(said) => StoreEvent::Direct(said),
+            Happened::Missed(count) => StoreEvent::Missed(count),
             Happened::Members => StoreEvent::Members,
         }))
     }

@@ -78,6 +78,9 @@ pub enum TopicEvent {
     Volatile(Aside),
     /// Somebody has sent something to this client alone.
     Direct(Aside),
+    /// So much was sent to this client alone for which there was no room: 1,024 messages, or 4 MiB of them, waited to be
+    /// read here. It is lost.
+    Missed(u64),
     /// Who is in it has changed: [`Topic::members`].
     Members,
 }
@@ -153,6 +156,7 @@ impl Topic {
                 }
                 Happened::Volatile(said) => Some(TopicEvent::Volatile(said)),
                 Happened::Direct(said) => Some(TopicEvent::Direct(said)),
+                Happened::Missed(count) => Some(TopicEvent::Missed(count)),
                 Happened::Members => Some(TopicEvent::Members),
                 // Topics have none.
                 Happened::Snapshot { .. } => None,
@@ -280,6 +284,6 @@ impl Client {
         let payload = Payload::json(serde_json::to_vec(data)?);
         let (sent, is_sent) = oneshot::channel();
         self.command(Command::Volatile { kind: Kind::Topic, name, payload, sent }).await?;
-        Ok(is_sent.await.map_err(|_| Error::Closed(None))??)
+        Ok(is_sent.await.map_err(|_| self.closed())??)
     }
 }

@@ -3,11 +3,10 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use moorline_engine::{EngineError, OpId};
+use moorline_engine::OpId;
 use moorline_protocol::{
-    channel::{Authored, ChannelId, MemberId},
-    code::Code,
-    frame::{Failure, SessionId},
+    channel::{Authored, MemberId},
+    frame::SessionId,
     payload::{Name, Payload},
     subject::Subject,
     time::UnixMillis,
@@ -51,12 +50,6 @@ pub(crate) fn operation(subject: &Subject, key: &Name) -> OpId {
     let mut op = [0; 16];
     op.copy_from_slice(&hash[..16]);
     OpId(op)
-}
-
-/// What a client is told when an engine fails. The log has the rest.
-pub(crate) fn failure(channel: &ChannelId, error: &EngineError) -> Failure {
-    tracing::error!(channel = channel.name.as_str(), kind = channel.kind.name(), %error, "the engine failed");
-    Failure::of(if matches!(error, EngineError::Full) { Code::STORAGE_FULL } else { Code::INTERNAL })
 }
 
 pub(crate) fn now() -> UnixMillis {

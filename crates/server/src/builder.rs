@@ -429,7 +429,8 @@ impl ServerBuilder {
             (true, None) | (false, _) => None,
         };
         let (channels_file, durable) = durable.unzip();
-        let channels = Arc::new(Channels::new(Arc::new(MemoryEngine::new(seed()?)), durable));
+        let memory = Arc::new(MemoryEngine::new(seed()?));
+        let channels = Arc::new(Channels::new(memory, durable, config.limits.max_message));
         tasks.spawn(sweep(channels.clone(), tasks.clone()));
         let mut endpoint = endpoint_config(&config, encryption, Epoch(epoch));
         (endpoint.shared_keys, endpoint.requires_shared_key) = (keys, config.auth.shared_key.required);

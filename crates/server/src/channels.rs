@@ -8,18 +8,22 @@ use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::{future::join_all, task::AtomicWaker};
-use moorline_engine::{Engine, Removal, Watcher};
+use moorline_engine::{Engine, EngineError, Removal, Watcher};
 use moorline_protocol::{
     channel::{Changes, ChannelId, Entry, Kind, LogEpoch, Member, MemberId, Presence, Roster, RosterFull},
-    frame::Handle,
+    code::Code,
+    frame::{Failure, Handle},
+    payload::Payload,
     time::UnixMillis,
 };
+use tokio::time::Instant;
 
-use crate::{Peer, author::now};
+use crate::{Peer, author::now, limits::Lines};
 
 /// Words of entries that wait in the inbox of one session.
 const WORDS: usize = 256;
@@ -30,6 +34,9 @@ const LEFT: usize = 100_000;
 /// Channels that are looked at in one go.
 const SWEPT: usize = 256;
 
+/// Lines of the log about engines that fail, a second.
+const FAILURES: usize = 20;
+
 /// The channels of a server.
 pub(crate) struct Channels {
     /// For what need not outlive the process.
@@ -37,17 +44,21 @@ pub(crate) struct Channels {
     /// For what is kept.
     durable: Option<Arc<dyn Engine>>,
     followers: Arc<Followers>,
-    /// Channels that somebody has asked for and nobody follows: there may be nothing of them but the name.
+    /// Channels that are kept, that somebody has asked for and nobody follows: there may be nothing of them but the name.
     left: Mutex<BTreeSet<ChannelId>>,
+    /// Largest message that clients take, in bytes.
+    max_message: usize,
+    failures: Lines,
 }
 
 impl Channels {
-    pub(crate) fn new(memory: Arc<dyn Engine>, durable: Option<Arc<dyn Engine>>) -> Self {
+    pub(crate) fn new(memory: Arc<dyn Engine>, durable: Option<Arc<dyn Engine>>, max_message: usize) -> Self {
         let followers = Arc::<Followers>::default();
         for engine in [Some(&memory), durable.as_ref()].into_iter().flatten() {
             engine.watch(followers.clone());
         }
-        Self { memory, durable, followers, left: Mutex::default() }
+        let failures = Lines::new(FAILURES, Duration::from_secs(1), Instant::now());
+        Self { memory, durable, followers, left: Mutex::default(), max_message, failures }
     }
 
     /// The engine that has channels which are kept, or which are not. Without one of its own what is to be kept is kept
@@ -56,20 +67,39 @@ impl Channels {
         self.durable.as_ref().filter(|_| durable).unwrap_or(&self.memory)
     }
 
-    /// Tells a session of a channel from now on.
-    pub(crate) fn enter(&self, channel: &ChannelId, follower: Follower) {
-        self.followers.by_channel().entry(channel.clone()).or_default().followers.push(follower);
+    /// Whether something that this server writes is small enough for its clients: one that cannot take an entry would not
+    /// be told of its channel any more.
+    ///
+    /// # Errors
+    /// `too_large`.
+    pub(crate) fn check_size(&self, payload: &Payload) -> Result<(), Failure> {
+        if payload.bytes.len() > self.max_message { Err(Failure::of(Code::TOO_LARGE)) } else { Ok(()) }
+    }
+
+    /// What a client is told when an engine fails. The log has the rest, a few times a second: who asks again and again
+    /// must not fill what is left of a disk.
+    pub(crate) fn failure(&self, channel: &ChannelId, error: &EngineError) -> Failure {
+        if let Some(left_out) = self.failures.next(Instant::now()) {
+            let (kind, channel) = (channel.kind.name(), channel.name.as_str());
+            tracing::error!(channel, kind, %error, left_out, "the engine failed");
+        }
+        Failure::of(if matches!(error, EngineError::Full) { Code::STORAGE_FULL } else { Code::INTERNAL })
+    }
+
+    /// Tells a session of a channel from now on, which is `kept` or lives in memory.
+    pub(crate) fn enter(&self, channel: &ChannelId, kept: bool, follower: Follower) {
+        let mut by_channel = self.followers.by_channel();
+        by_channel.entry(channel.clone()).or_insert_with(|| Following::new(kept)).followers.push(follower);
     }
 
     /// Tells this inbox no longer.
     pub(crate) fn leave(&self, channel: &ChannelId, handle: Handle, inbox: &Arc<Inbox>) {
-        self.followers.change(channel, |following| {
+        self.change_following(channel, |following| {
             following.followers.retain(|follower| follower.handle != handle || !Arc::ptr_eq(&follower.inbox, inbox));
         });
-        self.was_asked_for(channel);
     }
 
-    /// Somebody has asked for a channel and does not follow it, or no longer: if there is nothing of it, that is forgotten.
+    /// Somebody asks for a channel that is kept, and does not follow it: if there is nothing of it, that is forgotten.
     pub(crate) fn was_asked_for(&self, channel: &ChannelId) {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         if left.len() < LEFT {
@@ -77,21 +107,30 @@ impl Channels {
         }
     }
 
-    /// Makes a session a member, or changes what it says for itself. Whoever watches the members is told.
-    pub(crate) fn join(&self, channel: &ChannelId, member: Member, peer: &Peer) -> Result<(), RosterFull> {
+    /// Changes what there is of a channel, and forgets it when nobody is left, be he a follower or a member.
+    fn change_following(&self, channel: &ChannelId, change: impl FnOnce(&mut Following)) {
         let mut by_channel = self.followers.by_channel();
-        let following = by_channel.entry(channel.clone()).or_default();
-        let id = member.id;
-        let entered = following.roster.enter(member);
-        match entered {
-            Ok(()) => {
-                following.members.insert(id, peer.clone());
-                following.tell_members();
+        let Some(following) = by_channel.get_mut(channel) else { return };
+        change(following);
+        if following.is_idle() {
+            let kept = following.kept;
+            by_channel.remove(channel);
+            drop(by_channel);
+            if kept {
+                self.was_asked_for(channel);
             }
-            Err(RosterFull) if following.is_idle() => _ = by_channel.remove(channel),
-            Err(RosterFull) => {}
         }
-        entered
+    }
+
+    /// Makes a session a member, or changes what it says for itself. Whoever watches the members is told.
+    pub(crate) fn join(&self, channel: &ChannelId, kept: bool, member: Member, peer: &Peer) -> Result<(), RosterFull> {
+        let mut by_channel = self.followers.by_channel();
+        let following = by_channel.entry(channel.clone()).or_insert_with(|| Following::new(kept));
+        let id = member.id;
+        following.roster.enter(member)?;
+        following.members.insert(id, peer.clone());
+        following.tell_members();
+        Ok(())
     }
 
     /// Changes a member; `false` when it is none.
@@ -117,7 +156,7 @@ impl Channels {
 
     /// Takes a member out.
     pub(crate) fn part(&self, channel: &ChannelId, id: MemberId) {
-        self.followers.change(channel, |following| {
+        self.change_following(channel, |following| {
             following.members.remove(&id);
             if following.roster.leave(id) {
                 following.tell_members();
@@ -188,7 +227,7 @@ impl Channels {
         }
     }
 
-    /// Whether anybody on this node follows it.
+    /// Whether anybody on this node follows it, or is in it.
     pub(crate) fn is_followed(&self, channel: &ChannelId) -> bool {
         self.followers.by_channel().contains_key(channel)
     }
@@ -199,8 +238,9 @@ struct Followers(Mutex<HashMap<ChannelId, Following>>);
 
 /// Who follows a channel, and who is in it. It stays while there is anybody of either, so that revisions of the members
 /// ascend for whoever was told of one.
-#[derive(Default)]
 struct Following {
+    /// Whether the channel is kept over restarts.
+    kept: bool,
     followers: Vec<Follower>,
     roster: Roster,
     /// The sessions of those in the roster.
@@ -218,6 +258,10 @@ pub(crate) struct Follower {
 }
 
 impl Following {
+    fn new(kept: bool) -> Self {
+        Self { kept, followers: Vec::new(), roster: Roster::default(), members: HashMap::new() }
+    }
+
     fn is_idle(&self) -> bool {
         self.followers.is_empty() && self.roster.is_empty()
     }
@@ -232,16 +276,6 @@ impl Following {
 impl Followers {
     fn by_channel(&self) -> MutexGuard<'_, HashMap<ChannelId, Following>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Changes what there is of a channel, and forgets it when nobody is left.
-    fn change(&self, channel: &ChannelId, change: impl FnOnce(&mut Following)) {
-        let mut by_channel = self.by_channel();
-        let Some(following) = by_channel.get_mut(channel) else { return };
-        change(following);
-        if following.is_idle() {
-            by_channel.remove(channel);
-        }
     }
 }
 
@@ -344,13 +378,18 @@ impl Inbox {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::task::Waker;
 
     use moorline_engine::{Append, MemoryEngine, Retention};
     use moorline_protocol::{payload::Name, subject::Tenant};
 
     use super::*;
+
+    /// Channels of a server that keeps nothing.
+    pub(crate) fn in_memory() -> Channels {
+        Channels::new(Arc::new(MemoryEngine::new([1; 32])), None, 1024)
+    }
 
     fn poll(inbox: &Inbox) -> Option<Word> {
         match inbox.poll(&mut Context::from_waker(Waker::noop())) {
@@ -367,10 +406,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_inbox_says_that_something_was_missed_and_goes_on() {
-        let channels = Channels::new(Arc::new(MemoryEngine::new([1; 32])), None);
+        let channels = in_memory();
         let channel = ChannelId::new(Tenant::default(), Kind::Topic, Name::new("room").expect("a name"));
         let inbox = Arc::default();
-        channels.enter(&channel, follower(&inbox));
+        channels.enter(&channel, false, follower(&inbox));
         let append = async || {
             let entry = Append::new(Bytes::from("x"), UnixMillis(1), Retention::default());
             channels.engine(false).append(&channel, entry).await.expect("there is room");
@@ -394,7 +433,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let engine =
             moorline_engine::SqliteEngine::open(&directory.path().join("c.sqlite"), [1; 32]).expect("it opens");
-        let channels = Channels::new(Arc::new(MemoryEngine::new([1; 32])), Some(Arc::new(engine)));
+        let channels = Channels::new(Arc::new(MemoryEngine::new([1; 32])), Some(Arc::new(engine)), 1024);
         let inbox = Arc::default();
         let named = |number: usize| {
             let name = Name::new(&format!("notes/{number}")).expect("a name");
@@ -405,17 +444,60 @@ mod tests {
         for some in names.chunks(500) {
             join_all(some.iter().map(|channel| durable.bounds(channel))).await;
             for channel in some {
-                channels.enter(channel, follower(&inbox));
+                channels.enter(channel, true, follower(&inbox));
                 channels.leave(channel, Handle(1), &inbox);
             }
         }
         let entry = Append::new(Bytes::from("x"), now(), Retention::ALL);
         durable.append(&named(7), entry).await.expect("there is room");
-        channels.enter(&named(8), follower(&inbox));
+        channels.enter(&named(8), true, follower(&inbox));
         channels.sweep().await;
         let stay = durable.channels(Kind::Store, None, None, 10).await.expect("it lists");
         assert_eq!(stay, [named(7), named(8)]);
         assert!(channels.left.lock().expect("nobody panicked").is_empty());
+    }
+
+    /// What nobody followed, but somebody was in, when it was looked whether there is anything of it, was never looked at
+    /// again: its name stayed on the disk. And names that are not kept took the places of those that are.
+    #[tokio::test]
+    async fn regression_a_name_that_a_member_left_behind_is_forgotten_however_many_others_there_were() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let engine =
+            moorline_engine::SqliteEngine::open(&directory.path().join("c.sqlite"), [1; 32]).expect("it opens");
+        let channels = Channels::new(Arc::new(MemoryEngine::new([1; 32])), Some(Arc::new(engine)), 1024);
+        let named = |kind, name: &str| ChannelId::new(Tenant::default(), kind, Name::new(name).expect("a name"));
+        let (notes, room) = (named(Kind::Store, "notes"), named(Kind::Topic, "room"));
+        let (inbox, peer, id) = (Arc::default(), crate::peers::tests::peer(), MemberId([1; 8]));
+        channels.engine(true).bounds(&notes).await.expect("it is made by being asked for");
+        for (channel, kept) in [(&notes, true), (&room, false)] {
+            channels.join(channel, kept, member(1, "1"), &peer).expect("there is room");
+            channels.enter(channel, kept, follower(&inbox));
+            channels.leave(channel, Handle(1), &inbox);
+        }
+        // It is away.
+        channels.sweep().await;
+        let on_disk = async || channels.engine(true).channels(Kind::Store, None, None, 10).await.expect("it lists");
+        assert_eq!(on_disk().await, std::slice::from_ref(&notes));
+        channels.part(&notes, id);
+        channels.part(&room, id);
+        assert_eq!(*channels.left.lock().expect("nobody panicked"), BTreeSet::from([notes]));
+        channels.sweep().await;
+        assert_eq!(on_disk().await, []);
+    }
+
+    #[tokio::test]
+    async fn who_asks_again_and_again_where_an_engine_fails_does_not_fill_the_log() {
+        let channels = in_memory();
+        let room = ChannelId::new(Tenant::default(), Kind::Topic, Name::new("room").expect("a name"));
+        for (error, code) in [(EngineError::Full, Code::STORAGE_FULL), (EngineError::Closed, Code::INTERNAL)] {
+            for _ in 0..1_000 {
+                assert_eq!(channels.failure(&room, &error), Failure::of(code));
+            }
+        }
+        assert_eq!(channels.failures.next(Instant::now()), None, "no line more");
+        assert!(
+            channels.failures.next(Instant::now() + Duration::from_secs(1)).is_some_and(|left_out| left_out > 1_900)
+        );
     }
 
     fn member(number: u8, data: &str) -> Member {
@@ -424,19 +506,19 @@ mod tests {
             subject: "ann".to_owned(),
             presence: Presence::Here,
             joined: UnixMillis(1),
-            data: moorline_protocol::payload::Payload::json(data.to_owned()),
+            data: Payload::json(data.to_owned()),
         }
     }
 
     #[tokio::test]
     async fn who_watches_the_members_hears_once_of_many_changes_and_who_comes_again_of_all() {
-        let channels = Channels::new(Arc::new(MemoryEngine::new([1; 32])), None);
+        let channels = in_memory();
         let room = ChannelId::new(Tenant::default(), Kind::Topic, Name::new("room").expect("a name"));
         let inbox = Arc::default();
         let peer = crate::peers::tests::peer();
-        channels.enter(&room, follower(&inbox));
+        channels.enter(&room, false, follower(&inbox));
         for number in 0..100 {
-            channels.join(&room, member(1, &number.to_string()), &peer).expect("there is room");
+            channels.join(&room, false, member(1, &number.to_string()), &peer).expect("there is room");
         }
         channels.away(&room, MemberId([1; 8]));
         assert!(matches!(poll(&inbox), Some(Word::Members(Handle(1)))) && poll(&inbox).is_none());
@@ -454,23 +536,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_channel_takes_no_more_members_and_leaves_nothing_of_who_was_refused() {
-        let channels = Channels::new(Arc::new(MemoryEngine::new([1; 32])), None);
+        let channels = in_memory();
         let room = ChannelId::new(Tenant::default(), Kind::Topic, Name::new("room").expect("a name"));
         let peer = crate::peers::tests::peer();
         let numbered = |number: u64| Member { id: MemberId(number.to_be_bytes()), ..member(1, "{}") };
         for number in 1..=moorline_protocol::channel::MAX_MEMBERS as u64 {
-            channels.join(&room, numbered(number), &peer).expect("there is room");
+            channels.join(&room, false, numbered(number), &peer).expect("there is room");
         }
-        assert_eq!(channels.join(&room, numbered(9_999), &peer), Err(RosterFull));
+        assert_eq!(channels.join(&room, false, numbered(9_999), &peer), Err(RosterFull));
         assert!(channels.find(&room, numbered(9_999).id).is_none() && channels.find(&room, numbered(7).id).is_some());
     }
 
     #[tokio::test]
     async fn what_is_volatile_is_dropped_before_an_entry_is_missed() {
-        let channels = Channels::new(Arc::new(MemoryEngine::new([1; 32])), None);
+        let channels = in_memory();
         let room = ChannelId::new(Tenant::default(), Kind::Topic, Name::new("room").expect("a name"));
         let inbox = Arc::default();
-        channels.enter(&room, follower(&inbox));
+        channels.enter(&room, false, follower(&inbox));
         for _ in 0..10 * WORDS {
             channels.tell_volatile(&room, &Bytes::from("x"));
         }
@@ -484,13 +566,13 @@ mod tests {
     /// Whoever opens names that nobody has heard of makes logs of them.
     #[tokio::test]
     async fn empty_channels_that_nobody_follows_are_swept_away() {
-        let channels = Channels::new(Arc::new(MemoryEngine::new([1; 32])), None);
+        let channels = in_memory();
         let named = |number: usize| {
             let name = Name::new(&format!("room:{number}")).expect("a name");
             ChannelId::new(Tenant::default(), Kind::Topic, name)
         };
         let inbox = Arc::default();
-        channels.enter(&named(700), follower(&inbox));
+        channels.enter(&named(700), false, follower(&inbox));
         for number in 0..1_000 {
             channels.engine(false).bounds(&named(number)).await.expect("it is made by being asked for");
         }

@@ -71,6 +71,7 @@ mod peers;
 mod policy;
 mod proxy_protocol;
 mod published;
+mod rate;
 mod restrict;
 mod router;
 mod server;
@@ -98,10 +99,10 @@ pub use error::{Error, OpenTo, SchemaProblem};
 pub use fail::Fail;
 pub use handler::{Auth, CallName, Handler, Json, State};
 pub use key_value::{KeyValue, KeyValueError};
-pub use limits::{Rate, per_minute, per_second};
 pub use moorline_protocol as protocol;
 pub use peer::{Items, Peer, SendError};
 pub use peers::Peers;
+pub use rate::{Rate, per_minute, per_second};
 pub use restrict::{Restrict, Restricted};
 pub use server::{ChannelCounts, Server, Summary};
 pub use session::Departure;
@@ -122,7 +123,7 @@ pub mod prelude {
     pub use bytes::Bytes;
 
     pub use crate::{
-        Attempt, Auth, Config, Fail, Json, Jwt, KeyValue, Peer, Peers, Principal, Restrict, Server, ServerBuilder,
-        State, StorePolicy, Stores, TopicPolicy, Topics, per_minute, per_second,
+        Attempt, Auth, Config, Fail, Guard, Json, Jwt, KeyValue, Peer, Peers, Principal, Restrict, Server,
+        ServerBuilder, State, StorePolicy, Stores, TopicPolicy, Topics, per_minute, per_second,
     };
 }

@@ -19,7 +19,6 @@ use std::{
 use moorline_protocol::subject::Subject;
 use tokio::time::Instant;
 
-pub use self::bucket::{Rate, per_minute, per_second};
 pub(crate) use self::{
     bucket::{Bucket, Buckets},
     held::{Counts, Held},
@@ -27,7 +26,7 @@ pub(crate) use self::{
     pace::{Pace, Verdict},
     turns::{Caller, Turns},
 };
-use crate::{config::LimitsSection, metrics::Limited};
+use crate::{config::LimitsSection, metrics::Limited, rate::Rate};
 
 /// Addresses whose handshakes are counted, in each of two generations: about 5 MB with both full.
 const ADDRESSES: usize = 32_768;

@@ -37,7 +37,13 @@ impl Policy {
         match verb {
             Verb::TopicPublish | Verb::StoreWrite => &self.write,
             Verb::StoreAdmin => &self.admin,
-            _ => &self.read,
+            Verb::TopicSubscribe
+            | Verb::StoreRead
+            | Verb::Call
+            | Verb::FeedOpen
+            | Verb::StateCreate
+            | Verb::StateAttach
+            | Verb::StateWrite => &self.read,
         }
     }
 

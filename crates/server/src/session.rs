@@ -227,7 +227,8 @@ impl Driver {
         address: SocketAddr,
     ) -> Self {
         let (sockets, adoptions) = mpsc::channel(ADOPTIONS);
-        let opened = channels::Opened::new(shared.channels.clone(), shared.metrics.followed());
+        let most = shared.endpoint.limits.max_channels;
+        let opened = channels::Opened::new(shared.channels.clone(), shared.metrics.followed(), most);
         let pace = Pace::new(&shared.config.limits, Instant::now());
         Self {
             line: Some(line),
@@ -428,6 +429,7 @@ impl Driver {
                 self.arrival = arrival;
                 // The same subject: that was asked. What it may do may have changed.
                 self.becomes(entry);
+                self.check_channels();
                 self.line = Some(Line::new(websocket, place));
                 self.address = address;
             }

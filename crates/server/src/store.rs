@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Fail, Guard,
-    author::{Author, failure, now},
+    author::{Author, now},
     channels::Channels,
     handler::{Context, FromCall},
     policy::{Declarations, Declared, Policy},
@@ -119,11 +119,13 @@ impl Stores {
     /// Adds a patch as the server itself. Whoever has the store open is told before this resolves.
     ///
     /// # Errors
-    /// `no_such_channel` when no store of this name is declared; `store_full`; `internal` when it could not be kept.
+    /// `no_such_channel` when no store of this name is declared; `too_large` when the patch is above `[limits] max_message`;
+    /// `store_full`; `storage_full` or `internal` when it could not be kept.
     pub async fn append(&self, name: &str, patch: impl Into<Bytes>) -> Result<Position, Fail> {
         let store = self.find(name)?;
-        let appended = store.append(Author::server(), Payload::bytes(patch), None).await;
-        appended.map_err(|failure| Fail::of(failure.code))
+        let patch = Payload::bytes(patch);
+        self.channels.check_size(&patch).map_err(Fail::failed)?;
+        store.append(Author::server(), patch, None).await.map_err(Fail::failed)
     }
 
     /// Everything that a store has. It is read whole: not for stores of many megabytes.
@@ -132,7 +134,7 @@ impl Stores {
     /// `no_such_channel` when no store of this name is declared; `internal` when it cannot be read.
     pub async fn contents(&self, name: &str) -> Result<StoreContents, Fail> {
         let store = self.find(name)?;
-        store.contents().await.map_err(|failure| Fail::of(failure.code))
+        store.contents().await.map_err(Fail::failed)
     }
 
     fn find(&self, name: &str) -> Result<Store, Fail> {
@@ -175,7 +177,7 @@ impl Store {
             EngineError::UnknownPosition => Failure::of(Code::UNKNOWN_POSITION),
             EngineError::Superseded => Failure::of(Code::SUPERSEDED_SNAPSHOT),
             EngineError::TooMuch => Failure::of(Code::STORE_FULL),
-            error => failure(&self.channel, error),
+            error => self.channels.failure(&self.channel, error),
         }
     }
 
@@ -202,6 +204,7 @@ impl Store {
     }
 
     async fn contents(&self) -> Result<StoreContents, Failure> {
+        self.channels.was_asked_for(&self.channel);
         // Once more when a newer snapshot has taken the place of what was to be read.
         for _ in 0..3 {
             if let Some(contents) = self.read_all().await.map_err(|error| self.fail(&error))? {

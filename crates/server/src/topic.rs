@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::{
     Fail, Guard, Peer,
-    author::{Author, failure, now},
+    author::{Author, now},
     channels::Channels,
     handler::{Context, FromCall},
     policy::{Declarations, Declared, Policy},
@@ -109,7 +109,7 @@ pub(crate) async fn publish(
     let kept = declared.policy.kept;
     let append = Append { op, ..Append::new(author.says(payload), now(), kept.unwrap_or_default()) };
     let appended = channels.engine(kept.is_some()).append(&channel, append).await;
-    appended.map(|appended| appended.position).map_err(|error| failure(&channel, &error))
+    appended.map(|appended| appended.position).map_err(|error| channels.failure(&channel, &error))
 }
 
 impl Topics {
@@ -118,7 +118,7 @@ impl Topics {
     ///
     /// # Errors
     /// `no_such_channel` when no topic of this name is declared; `invalid_params` when the message does not fit its
-    /// schema; `internal` when it could not be kept.
+    /// schema; `too_large` when it is above `[limits] max_message`; `storage_full` or `internal` when it could not be kept.
     pub async fn publish(&self, name: &str, data: &impl Serialize) -> Result<Position, Fail> {
         self.publish_by(Author::server(), name, data).await
     }
@@ -134,10 +134,9 @@ impl Topics {
     async fn publish_by(&self, author: Author, name: &str, data: &impl Serialize) -> Result<Position, Fail> {
         let payload = Payload::json(serde_json::to_vec(data)?);
         let (channel, declared) = self.find(name)?;
-        declared.policy.write.check(&payload).map_err(|failure| Fail::with_message(failure.code, failure.message))?;
-        publish(self.channels.clone(), channel, declared, author, payload, None)
-            .await
-            .map_err(|failure| Fail::of(failure.code))
+        declared.policy.write.check(&payload).map_err(Fail::failed)?;
+        self.channels.check_size(&payload).map_err(Fail::failed)?;
+        publish(self.channels.clone(), channel, declared, author, payload, None).await.map_err(Fail::failed)
     }
 
     /// Says something to whoever is subscribed at this moment. It is kept nowhere, has no position, and whoever does not
@@ -148,7 +147,7 @@ impl Topics {
     pub fn publish_volatile(&self, name: &str, data: &impl Serialize) -> Result<(), Fail> {
         let payload = Payload::json(serde_json::to_vec(data)?);
         let (channel, declared) = self.find(name)?;
-        declared.policy.write.check(&payload).map_err(|failure| Fail::with_message(failure.code, failure.message))?;
+        declared.policy.write.check(&payload).map_err(Fail::failed)?;
         if payload.bytes.len() > PART {
             return Err(Fail::of(Code::TOO_LARGE));
         }
@@ -189,5 +188,26 @@ impl FromCall for Topics {
     fn from_call(context: &Context) -> Result<Self, Fail> {
         let tenant = context.entry.principal.subject.tenant().clone();
         Ok(Self { channels: context.channels.clone(), declared: context.declared.clone(), tenant })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use moorline_protocol::pattern::Pattern;
+
+    use super::*;
+    use crate::{channels::tests::in_memory, config::Place};
+
+    /// It was published, and every subscriber's topic ended with `too_large`, for as long as the history had it.
+    #[tokio::test]
+    async fn regression_what_no_client_could_take_is_not_published() {
+        let mut declared = Declarations::default();
+        declared.insert(Kind::Topic, Pattern::parse("room").expect("a pattern"), Policy::default(), Place::Program);
+        let (channels, declared) = (Arc::new(in_memory()), Arc::new(declared));
+        let topics = Topics { channels, declared, tenant: Tenant::default() };
+        let code = |published: Result<_, Fail>| published.map_err(|fail| fail.into_failure("").code).err();
+        // In memory a test's clients take 1 KiB. A text has its quotes.
+        assert_eq!(code(topics.publish("room", &"x".repeat(1022)).await), None);
+        assert_eq!(code(topics.publish("room", &"x".repeat(1023)).await), Some(Code::TOO_LARGE));
     }
 }

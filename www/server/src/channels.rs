@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use moorline_server::{Guard, prelude::*};
+use moorline_server::prelude::*;
 use serde_json::{Value, json};
 
 /// A chat for each name. Without a server of one's own it is `[topics."chat:{room}"]` in `moorline.toml`.

@@ -21,9 +21,22 @@ pub struct Memberships {
 }
 
 impl Memberships {
-    /// The client has opened a channel as a member.
-    pub fn enter(&mut self, channel: ChannelId, handle: Handle) {
+    /// The client has opened a channel as a member. Where it would be a member of more than `most` channels, those from
+    /// which it is away end, and are given: its client goes from connection to connection, and takes up others on each.
+    #[must_use]
+    pub fn enter(&mut self, channel: ChannelId, handle: Handle, most: usize) -> Vec<ChannelId> {
         self.channels.entry(channel).or_default().push(handle);
+        if self.channels.len() > most { self.end_away(|_| true) } else { Vec::new() }
+    }
+
+    /// Ends memberships from which the session is away. Gives their channels.
+    #[must_use]
+    pub fn end_away(&mut self, ends: impl Fn(&ChannelId) -> bool) -> Vec<ChannelId> {
+        let is_over = |channel: &ChannelId, handles: &Vec<Handle>| handles.is_empty() && ends(channel);
+        let (over, stay) =
+            std::mem::take(&mut self.channels).into_iter().partition(|(channel, handles)| is_over(channel, handles));
+        self.channels = stay;
+        BTreeMap::into_keys(over).collect()
     }
 
     /// The handle is not open any more. Gives whether the session is a member of the channel no longer.
@@ -67,9 +80,7 @@ impl Memberships {
             return Vec::new();
         }
         self.until = None;
-        let (gone, stay) = std::mem::take(&mut self.channels).into_iter().partition(|(_, handles)| handles.is_empty());
-        self.channels = stay;
-        BTreeMap::into_keys(gone).collect()
+        self.end_away(|_| true)
     }
 
     /// The session is over. Gives all that it was a member of.
@@ -93,6 +104,10 @@ mod tests {
         ChannelId::new(Tenant::default(), Kind::Topic, Name::new(name).expect("a name"))
     }
 
+    fn enter(memberships: &mut Memberships, name: &str, handle: u64) {
+        assert_eq!(memberships.enter(channel(name), Handle(handle), 2), []);
+    }
+
     fn at(seconds: u64) -> Timestamp {
         Timestamp::from_millis(seconds * 1_000)
     }
@@ -100,8 +115,8 @@ mod tests {
     #[test]
     fn a_member_by_two_handles_leaves_with_the_second() {
         let mut memberships = Memberships::default();
-        memberships.enter(channel("a"), Handle(1));
-        memberships.enter(channel("a"), Handle(2));
+        enter(&mut memberships, "a", 1);
+        enter(&mut memberships, "a", 2);
         assert!(!memberships.leave(&channel("a"), Handle(1)));
         assert!(!memberships.leave(&channel("a"), Handle(1)), "it is not open any more");
         assert!(memberships.leave(&channel("a"), Handle(2)));
@@ -112,12 +127,12 @@ mod tests {
     fn who_is_back_has_ten_seconds_to_open_again_what_it_was_a_member_of() {
         let mut memberships = Memberships::default();
         for name in ["a", "b"] {
-            memberships.enter(channel(name), Handle(1));
+            enter(&mut memberships, name, 1);
         }
         assert_eq!(memberships.disconnect().cloned().collect::<Vec<_>>(), [channel("a"), channel("b")]);
         assert_eq!((memberships.deadline(), memberships.handle_time(at(100)).len()), (None, 0), "nothing while away");
         memberships.reconnect(at(100));
-        memberships.enter(channel("a"), Handle(1));
+        enter(&mut memberships, "a", 1);
         assert_eq!(memberships.deadline(), Some(at(110)));
         assert_eq!(memberships.handle_time(at(109)), []);
         assert_eq!(memberships.handle_time(at(110)), [channel("b")]);
@@ -125,11 +140,24 @@ mod tests {
         assert_eq!(memberships.end(), [channel("a")]);
     }
 
+    #[test]
+    fn who_takes_up_others_on_each_connection_is_a_member_of_no_more_than_may_be_open() {
+        let mut memberships = Memberships::default();
+        enter(&mut memberships, "a", 1);
+        enter(&mut memberships, "b", 2);
+        assert_eq!(memberships.end_away(|_| true), [], "it is here");
+        assert_eq!(memberships.disconnect().count(), 2);
+        assert_eq!(memberships.end_away(|name| *name == channel("b")), [channel("b")]);
+        enter(&mut memberships, "c", 1);
+        assert_eq!(memberships.enter(channel("d"), Handle(2), 2), [channel("a")]);
+        assert_eq!(memberships.end(), [channel("c"), channel("d")]);
+    }
+
     /// The ten seconds are those of one connection.
     #[test]
     fn who_is_cut_again_is_away_as_long_as_its_session_waits() {
         let mut memberships = Memberships::default();
-        memberships.enter(channel("a"), Handle(1));
+        enter(&mut memberships, "a", 1);
         assert_eq!(memberships.disconnect().count(), 1);
         memberships.reconnect(at(1));
         assert_eq!(memberships.disconnect().count(), 1);

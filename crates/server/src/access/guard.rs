@@ -10,7 +10,7 @@ use moorline_protocol::{
 };
 
 use super::Principal;
-use crate::limits::{Rate, Turns};
+use crate::{limits::Turns, rate::Rate};
 
 type Predicate = Arc<dyn Fn(&Principal) -> bool + Send + Sync>;
 

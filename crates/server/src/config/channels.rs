@@ -12,7 +12,7 @@ use super::{
     named::{Key, Named},
     value::Slot,
 };
-use crate::{limits::Rate, store::MOST};
+use crate::{rate::Rate, store::MOST};
 
 /// As much of anything as a disk may have: a tebibyte, where a number can be so large.
 const LARGE: usize = match 1_usize.checked_shl(40) {

@@ -3,7 +3,7 @@
 use std::{fmt, ops::RangeInclusive, time::Duration};
 
 use super::error::{Problem, Quantity};
-use crate::limits::{Rate, per_minute, per_second};
+use crate::rate::{Rate, per_minute, per_second};
 
 type Units = &'static [(&'static str, u64)];
 

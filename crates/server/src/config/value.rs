@@ -21,7 +21,7 @@ use super::{
     quantity,
     secret::Secret,
 };
-use crate::limits::Rate;
+use crate::rate::Rate;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

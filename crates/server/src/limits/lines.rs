@@ -7,7 +7,8 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::bucket::{Bucket, Rate};
+use super::bucket::Bucket;
+use crate::rate::Rate;
 
 /// How many lines of one kind there may be. Whoever causes them must not fill a disk.
 pub(crate) struct Lines(Mutex<(Option<(Rate, Bucket)>, u64)>);

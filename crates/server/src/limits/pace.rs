@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::bucket::{Bucket, Rate};
-use crate::{config::LimitsSection, metrics::Limited};
+use super::bucket::Bucket;
+use crate::{config::LimitsSection, metrics::Limited, rate::Rate};
 
 /// What a client may send at once after it was quiet, in seconds of its rate: a page that opens, a file that is dropped.
 const BURST: Duration = Duration::from_secs(5);

@@ -8,7 +8,8 @@ use std::{
 use moorline_protocol::subject::Subject;
 use tokio::time::Instant;
 
-use super::bucket::{Buckets, Rate};
+use super::bucket::Buckets;
+use crate::rate::Rate;
 
 /// Callers that one handler knows, in each of two generations.
 const CALLERS: usize = 8_192;
@@ -44,7 +45,8 @@ impl Turns {
 mod tests {
     use moorline_protocol::subject::Tenant;
 
-    use super::{super::per_minute, *};
+    use super::*;
+    use crate::rate::per_minute;
 
     #[test]
     fn a_subject_has_its_turns_and_anonymous_clients_each_their_own() {

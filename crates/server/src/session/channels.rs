@@ -16,7 +16,8 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use super::*;
 use crate::{
-    author::{failure, now},
+    Principal,
+    author::now,
     channels::{Channels, Follower, Inbox, Word},
     policy::{Declared, Policy},
 };
@@ -33,6 +34,8 @@ pub(super) struct Opened {
     followed: Gauge,
     /// Counts the connections: what was read for one of before is for nobody.
     connection: u64,
+    /// Channels that may be open on one connection.
+    most: usize,
 }
 
 struct Channel {
@@ -55,7 +58,7 @@ pub(super) struct Reader {
 }
 
 impl Opened {
-    pub(super) fn new(channels: Arc<Channels>, followed: Gauge) -> Self {
+    pub(super) fn new(channels: Arc<Channels>, followed: Gauge, most: usize) -> Self {
         Self {
             channels,
             by_handle: HashMap::new(),
@@ -64,6 +67,7 @@ impl Opened {
             inbox: Arc::default(),
             followed,
             connection: 0,
+            most,
         }
     }
 
@@ -73,7 +77,7 @@ impl Opened {
     }
 
     fn follow(&mut self, handle: Handle, channel: Channel, follower: Follower) {
-        self.channels.enter(&channel.id, follower);
+        self.channels.enter(&channel.id, channel.declared.policy.is_durable(), follower);
         self.by_handle.insert(handle, channel);
         self.followed.inc();
     }
@@ -87,10 +91,10 @@ impl Opened {
         }
     }
 
-    fn join(&mut self, handle: Handle, id: ChannelId, member: Member, peer: &Peer) -> Result<(), Code> {
+    fn join(&mut self, handle: Handle, id: &ChannelId, is_kept: bool, member: Member, peer: &Peer) -> Result<(), Code> {
         self.member = Some(member.id);
-        self.channels.join(&id, member, peer).map_err(|RosterFull| Code::TOO_MANY_MEMBERS)?;
-        self.memberships.enter(id, handle);
+        self.channels.join(id, is_kept, member, peer).map_err(|RosterFull| Code::TOO_MANY_MEMBERS)?;
+        self.memberships.enter(id.clone(), handle, self.most).iter().for_each(|channel| self.part(channel));
         Ok(())
     }
 
@@ -123,6 +127,18 @@ impl Opened {
     /// Ends the memberships that a client that is back has not taken up again in time.
     pub(super) fn handle_time(&mut self, now: Timestamp) {
         self.memberships.handle_time(now).iter().for_each(|channel| self.part(channel));
+    }
+
+    /// The client is this by now, and `may` follow some channels. Gives what it must not follow any more, and ends what it
+    /// is a member of without having it open. The others of a channel are told whom they have before them.
+    fn becomes(&mut self, subject: &str, may: impl Fn(&ChannelId) -> bool) -> Vec<Handle> {
+        self.memberships.end_away(|channel| !may(channel)).iter().for_each(|channel| self.part(channel));
+        for channel in self.memberships.channels() {
+            if let Some(member) = self.member {
+                self.channels.change(channel, member, |member| member.subject = subject.to_owned());
+            }
+        }
+        self.by_handle.iter().filter(|(_, channel)| !may(&channel.id)).map(|(handle, _)| *handle).collect()
     }
 
     /// The session is over.
@@ -194,7 +210,7 @@ impl Driver {
         if let Some(data) = data.filter(|_| declared.policy.presence) {
             let (subject, joined) = (self.entry.principal.subject.name().to_owned(), now());
             let member = Member { id: member, subject, presence: Presence::Here, joined, data };
-            self.opened.join(handle, id.clone(), member, peer).map_err(Failure::of)?;
+            self.opened.join(handle, &id, declared.policy.is_durable(), member, peer).map_err(Failure::of)?;
         }
         // First, so that what is appended while the history is read is heard of.
         let follower = Follower { handle, inbox: self.opened.inbox.clone(), member, peer: peer.clone(), watches };
@@ -242,7 +258,7 @@ impl Driver {
             }
             Ok(Found::Snapshot(bounds, snapshot)) => self.endpoint.give_snapshot(handle, bounds, snapshot),
             Err(error) => {
-                let failure = failure(&channel.id, &error);
+                let failure = self.shared.channels.failure(&channel.id, &error);
                 self.close_channel(handle, &failure);
             }
         }
@@ -279,22 +295,143 @@ impl Driver {
         self.opened.forget(handle);
     }
 
-    /// The client is somebody else by now, who may not follow what it did before.
+    /// The client is somebody else by now, or may do something else, and perhaps not follow what it did before.
     pub(super) fn check_channels(&mut self) {
-        let principal = &self.entry.principal;
-        let may = |channel: &Channel| {
-            let name = channel.id.name.as_str();
-            let permits = |verb| channel.declared.policy.guard(verb).permits(principal, Operation::new(verb, name));
-            channel.id.tenant == *principal.subject.tenant()
-                && Policy::verb_to_open(channel.id.kind).is_some_and(permits)
+        let (declared, principal) = (&self.shared.declared, &self.entry.principal);
+        let may = |id: &ChannelId| {
+            declared.find(id.kind, id.name.as_str()).is_some_and(|declared| may_follow(principal, id, &declared.policy))
         };
-        let opened = &self.opened.by_handle;
-        let forbidden: Vec<_> = opened.iter().filter(|(_, channel)| !may(channel)).map(|(handle, _)| *handle).collect();
+        let forbidden = self.opened.becomes(principal.subject.name(), may);
         forbidden.into_iter().for_each(|handle| self.close_channel(handle, &Failure::of(Code::FORBIDDEN)));
-        let Some(me) = self.me() else { return };
-        for channel in self.opened.memberships.channels() {
-            let subject = self.entry.principal.subject.name();
-            self.shared.channels.change(channel, me, |member| member.subject = subject.to_owned());
+    }
+}
+
+fn may_follow(principal: &Principal, id: &ChannelId, policy: &Policy) -> bool {
+    let permits = |verb| policy.guard(verb).permits(principal, Operation::new(verb, id.name.as_str()));
+    id.tenant == *principal.subject.tenant() && Policy::verb_to_open(id.kind).is_some_and(permits)
+}
+
+#[cfg(test)]
+mod tests {
+    use moorline_protocol::{
+        scope::Scopes,
+        server::RETURN,
+        subject::{Subject, Tenant},
+    };
+
+    use super::*;
+    use crate::channels::tests::in_memory;
+
+    const MOST: usize = 8;
+
+    struct Session {
+        opened: Opened,
+        declared: Arc<Declared>,
+        peer: Peer,
+        handle: u64,
+    }
+
+    impl Session {
+        fn new(policy: Policy) -> Self {
+            let opened = Opened::new(Arc::new(in_memory()), Gauge::default(), MOST);
+            Self { opened, declared: Arc::new(Declared::new(policy)), peer: crate::peers::tests::peer(), handle: 0 }
         }
+
+        fn member(&self) -> MemberId {
+            MemberId::of(&self.peer.id())
+        }
+
+        /// Opens a channel as a member of it.
+        fn open(&mut self, id: &ChannelId) -> Handle {
+            self.handle += 1;
+            let (handle, declared, member) = (Handle(self.handle), self.declared.clone(), self.member());
+            let data = Payload::json("1");
+            let joins = Member { id: member, subject: "ann".into(), presence: Presence::Here, joined: now(), data };
+            self.opened.join(handle, id, false, joins, &self.peer).expect("there is room");
+            let (inbox, peer) = (self.opened.inbox.clone(), self.peer.clone());
+            let follower = Follower { handle, inbox, member, peer, watches: true };
+            self.opened.follow(handle, Channel { id: id.clone(), declared, quiet: false }, follower);
+            handle
+        }
+
+        /// Is cut off, and back at once.
+        fn comes_back(&mut self, at: Timestamp) {
+            self.opened.disconnect();
+            self.opened.reconnect(at);
+            self.handle = 0;
+        }
+
+        fn becomes(&mut self, principal: &Principal) -> Vec<Handle> {
+            let policy = &self.declared.policy;
+            self.opened.becomes(principal.subject.name(), |id| may_follow(principal, id, policy))
+        }
+
+        fn is_member(&self, id: &ChannelId) -> bool {
+            self.opened.channels.find(id, self.member()).is_some()
+        }
+    }
+
+    fn room(tenant: &str, number: usize) -> ChannelId {
+        let tenant = Tenant::new(tenant).expect("a tenant");
+        ChannelId::new(tenant, Kind::Topic, Name::new(&format!("room:{number}")).expect("a name"))
+    }
+
+    fn somebody(tenant: &str, scopes: Scopes) -> Principal {
+        let subject = Subject::new(Tenant::new(tenant).expect("a tenant"), "bob").expect("a name");
+        Principal { scopes, ..Principal::new(subject) }
+    }
+
+    /// Each connection began the time anew in which a client may take up what it was a member of. One that came back
+    /// before that was over, and opened others every time, was a member of more with every connection.
+    #[tokio::test]
+    async fn regression_who_comes_back_again_and_again_is_not_in_ever_more_channels() {
+        let mut session = Session::new(Policy { presence: true, ..Policy::default() });
+        let mut at = Timestamp::from_millis(0);
+        for round in 0..50 {
+            for number in 0..MOST {
+                session.open(&room("a", round * MOST + number));
+                assert!(session.opened.memberships.channels().count() <= MOST);
+            }
+            at = at + RETURN / 2;
+            session.comes_back(at);
+            session.opened.handle_time(at);
+        }
+        // All are of the last connection, and wait to be taken up.
+        let there = |number: &usize| session.is_member(&room("a", *number));
+        assert_eq!((0..50 * MOST).filter(there).collect::<Vec<_>>(), (49 * MOST..50 * MOST).collect::<Vec<_>>());
+        let left = room("a", 50 * MOST - 1);
+        session.open(&left);
+        session.opened.handle_time(at + RETURN);
+        assert_eq!((0..50 * MOST).filter(|number| session.is_member(&room("a", *number))).count(), 1);
+        let channels = session.opened.channels.clone();
+        assert!(channels.is_followed(&left));
+        drop(session);
+        assert!((0..50 * MOST).all(|number| !channels.is_followed(&room("a", number))), "nothing is left of it");
+    }
+
+    /// A client that came back, and was somebody else before it opened its channels again, stayed in those that it could
+    /// not follow any more: under its new name, also in another tenant's, and what was sent to it there reached it.
+    #[tokio::test]
+    async fn regression_who_is_somebody_else_is_not_in_what_he_may_not_follow_whether_it_is_open_or_not() {
+        let mut session = Session::new(Policy { presence: true, ..Policy::default() });
+        let (waits, open) = (room("a", 1), room("a", 2));
+        session.open(&waits);
+        session.comes_back(Timestamp::from_millis(1));
+        session.open(&open);
+        assert_eq!(session.becomes(&somebody("a", Scopes::Unlisted)), []);
+        let said = |session: &Session, id| session.opened.channels.members(id)[0].subject.clone();
+        assert_eq!((said(&session, &waits), said(&session, &open)), ("bob".to_owned(), "bob".to_owned()));
+        let narrow = Scopes::from_text("topic.subscribe:room:2").expect("scopes");
+        assert_eq!(session.becomes(&somebody("a", narrow)), []);
+        assert!(!session.is_member(&waits) && session.is_member(&open));
+        session.open(&waits);
+        session.comes_back(Timestamp::from_millis(2));
+        let other = session.becomes(&somebody("b", Scopes::Unlisted));
+        assert!(other.is_empty() && !session.is_member(&waits) && !session.is_member(&open));
+        // What is open is closed, and he leaves with it.
+        let handle = session.open(&open);
+        assert_eq!(session.becomes(&somebody("b", Scopes::Unlisted)), [handle]);
+        session.opened.forget(handle);
+        assert!(!session.is_member(&open) && session.opened.memberships.channels().next().is_none());
     }
 }

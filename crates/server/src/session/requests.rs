@@ -11,7 +11,7 @@ use moorline_protocol::{
 
 use super::{work::too_early, *};
 use crate::{
-    author::{Author, failure, now, operation},
+    author::{Author, now, operation},
     policy::Declared,
     store::Store,
     topic::publish,
@@ -73,18 +73,26 @@ impl Driver {
             }
             RequestKind::History { before, count } => {
                 let count = usize::try_from(count).unwrap_or(usize::MAX).min(MAX_HISTORY);
-                let engine = channels.engine(declared.policy.is_durable()).clone();
-                channels.was_asked_for(&channel);
+                let is_kept = declared.policy.is_durable();
+                if is_kept {
+                    channels.was_asked_for(&channel);
+                }
                 Ok(async move {
                     let range = before.map_or(Range::Newest, |before| Range::Before(before.mark.offset));
                     let limit = Limit { entries: count, bytes: MAX_HISTORY_BYTES };
-                    let page = engine.read(&channel, range, limit).await.map_err(|error| failure(&channel, &error))?;
+                    let page = channels.engine(is_kept).read(&channel, range, limit).await;
+                    let page = page.map_err(|error| channels.failure(&channel, &error))?;
                     let bounds = page.bounds;
                     if before.is_some_and(|before| before.epoch != bounds.epoch) {
                         return Err(Failure::of(Code::UNKNOWN_POSITION));
                     }
-                    let more = page.entries.first().is_some_and(|oldest| oldest.prev > bounds.trimmed.offset);
-                    let entries = page.entries.iter().map(|entry| &**entry);
+                    // An engine reads one in any case.
+                    let entries = if count == 0 { &[][..] } else { &page.entries };
+                    let more = match entries.first() {
+                        Some(oldest) => oldest.prev > bounds.trimmed.offset,
+                        None => !page.entries.is_empty(),
+                    };
+                    let entries = entries.iter().map(|entry| &**entry);
                     Ok(Payload::bytes(History::encode(more, bounds.epoch, entries)))
                 }
                 .boxed())

@@ -48,7 +48,9 @@ impl World<'_> {
         };
         let member = Member { id: name_of(book), subject, presence: Presence::Here, joined, data };
         hold!(roster.enter(member).is_ok(), "C10", "{channel} has too many members");
-        rosters.memberships.entry(book).or_default().enter(id_of(channel), handle);
+        let memberships = rosters.memberships.entry(book).or_default();
+        let ended = memberships.enter(id_of(channel), handle, MOST_CHANNELS);
+        hold!(ended.is_empty(), "C10", "session {book} is a member of more channels than there are");
         self.counters.add(counter);
         self.tell_members(channel)
     }
