@@ -25,7 +25,7 @@ export const MOST_PATCHES = 10_000;
 /** Bytes of them; the last may stand out. */
 export const MOST_BYTES = 16 * 1024 * 1024;
 
-/** On their way at once. Only after a failure may one come behind those that were sent after it. */
+/** On their way at once. Only after a failure or a lost connection may one come behind those that were sent after it. */
 const WINDOW = 16;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 30_000;
