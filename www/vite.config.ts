@@ -1,3 +1,5 @@
+import { readFileSync } from "node:fs";
+
 import { defineConfig, type Plugin } from "vite";
 
 // What a page with moorline needs and no more: its own scripts, WebAssembly, its own server. Not in development, where
@@ -20,8 +22,24 @@ const contentSecurityPolicy: Plugin = {
   ],
 };
 
+/** Puts a page into what all have in common, with what its first comment says of it. */
+const frame: Plugin = {
+  name: "frame",
+  transformIndexHtml: {
+    order: "pre",
+    handler(page, { path }) {
+      const [, head, main] = page.match(/^<!-- In frame\.html:\n(.*?)\n-->\n(.*)$/s)!;
+      const words = new Map(head.split("\n").map((line) => line.split(/: (.*)/s) as [string, string]));
+      const here = path === "/index.html" ? "./" : `.${path}`;
+      return readFileSync("frame.html", "utf8")
+        .replace(/\{(\w+)\}/g, (_, name: string) => (name === "main" ? main : words.get(name)!))
+        .replace(`<a href="${here}"`, (link) => `${link} aria-current="page"`);
+    },
+  },
+};
+
 export default defineConfig({
-  plugins: [contentSecurityPolicy],
+  plugins: [frame, contentSecurityPolicy],
   // The package is replaced without a change of the lock file; Vite would go on with its copy of the old one.
   optimizeDeps: { exclude: ["moorline"] },
   // Files and no `data:` URLs, which the policy above refuses.

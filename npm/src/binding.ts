@@ -8,6 +8,7 @@
  */
 import { ChannelError, MoorlineError } from "./errors.js";
 import { fromHex, toHex } from "./hash.js";
+import { follow, Listeners, reportUncaught, type Unsubscribe } from "./listeners.js";
 import { isPassing, randomId } from "./queue.js";
 import type { Store, StoreState, StoreUpdate } from "./store-types.js";
 
@@ -23,6 +24,14 @@ export interface BindOptions {
   onError?: ((error: MoorlineError) => void) | undefined;
 }
 
+/** How a binding is doing. The same object until something changes. */
+export interface BindingState {
+  /** Patches that the server has not confirmed, of the store's queue too. 0: everything that was edited is safe there. */
+  readonly pending: number;
+  /** Whether the document has everything that the server had when the store was opened on this connection. */
+  readonly synced: boolean;
+}
+
 /** A document and a store that are kept the same. */
 export interface Binding extends Disposable {
   /**
@@ -30,8 +39,9 @@ export interface Binding extends Disposable {
    * the binding is closed before.
    */
   readonly synced: Promise<void>;
-  /** Patches that the server has not confirmed. 0: everything that was edited is safe there. */
-  readonly pending: number;
+  readonly current: BindingState;
+  /** Tells every change of `current`. It can be taken off the object. */
+  readonly subscribe: (listener: (state: BindingState) => void) => Unsubscribe;
   /** Ends it, and leaves the document and the store as they are. What was edited before is still handed to the store. */
   destroy(): void;
 }
@@ -88,6 +98,8 @@ export class StoreBinding implements Binding {
   readonly #store: Store;
   readonly #onError: (error: MoorlineError) => void;
   readonly #stopListening: (() => void)[];
+  readonly #changes = new Listeners<void>();
+  #state: BindingState = Object.freeze({ pending: 0, synced: false });
   #isDestroyed = false;
   #isOpen = false;
   #settle!: { resolve(): void; reject(error: MoorlineError): void };
@@ -142,9 +154,17 @@ export class StoreBinding implements Binding {
     this.#follow(store.current);
   }
 
-  get pending(): number {
-    return this.#patches.size + (this.#edits.length > 0 ? 1 : 0);
+  get current(): BindingState {
+    const { pending: queued, synced } = this.#store.current;
+    // What is in a patch of ours is with the store, too, or on its way there.
+    const pending = Math.max(this.#patches.size, queued) + (this.#edits.length > 0 ? 1 : 0);
+    const isSynced = synced && this.#reading === 0 && !this.#isDestroyed;
+    if (pending === this.#state.pending && isSynced === this.#state.synced) return this.#state;
+    return (this.#state = Object.freeze({ pending, synced: isSynced }));
   }
+
+  readonly subscribe = (listener: (state: BindingState) => void): Unsubscribe =>
+    follow(this.#changes, () => this.current, listener);
 
   destroy(): void {
     this.#end(new ChannelError("closed", "The binding was destroyed"));
@@ -158,6 +178,7 @@ export class StoreBinding implements Binding {
     if (this.#snapshotting !== "under way") clearTimeout(this.#snapshotting);
     for (const stop of this.#stopListening) stop();
     this.#settle.reject(reason);
+    this.#changes.emit();
   }
 
   // From the store.
@@ -199,6 +220,7 @@ export class StoreBinding implements Binding {
   /** Later updates need not wait for it: where they build on it, the document keeps them until it is there. */
   async #read(id: string): Promise<void> {
     this.#reading++;
+    this.#changes.emit();
     for (let pauseMs = FIRST_PAUSE_MS; !this.#isDestroyed; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
       try {
         const update = await this.#store.value(id, { timeoutMs: Infinity });
@@ -216,6 +238,7 @@ export class StoreBinding implements Binding {
     }
     this.#reading--;
     this.#complete(this.#store.current);
+    this.#changes.emit();
   }
 
   #follow(state: StoreState): void {
@@ -225,6 +248,7 @@ export class StoreBinding implements Binding {
     this.#isOpen = state.status === "open";
     if (isNew) this.#goOn();
     this.#complete(state);
+    this.#changes.emit();
   }
 
   /** Everything has been told: now it is known what the server lacks. */
@@ -248,6 +272,7 @@ export class StoreBinding implements Binding {
     if (!isEdit && this.#told) this.#hasMore = true;
     else this.#edits.push(update);
     this.#flushSoon();
+    this.#changes.emit();
   }
 
   /** What happens within one task becomes one patch. */
@@ -264,14 +289,25 @@ export class StoreBinding implements Binding {
   #flush(window: number): void {
     if (this.#edits.length === 0 || this.#isDestroyed) return;
     if (this.#patches.size >= window || this.#pause) {
-      if (this.#edits.length > MOST_UPDATES) this.#edits = [this.#replica.merge(this.#edits)];
+      if (this.#edits.length > MOST_UPDATES) this.#edits = this.#merged();
       return;
     }
-    const bytes = this.#replica.merge(this.#edits);
+    const merged = this.#merged();
     this.#edits = [];
-    const patch = { key: randomId(), bytes, isSending: false };
-    this.#patches.add(patch);
-    void this.#send(patch);
+    for (const bytes of merged) {
+      const patch = { key: randomId(), bytes, isSending: false };
+      this.#patches.add(patch);
+      void this.#send(patch);
+    }
+  }
+
+  /** The edits as one, or as they are where that cannot be made: a document of Loro's that was freed gives nothing any more. */
+  #merged(): Uint8Array[] {
+    try {
+      return [this.#replica.merge(this.#edits)];
+    } catch {
+      return this.#edits;
+    }
   }
 
   async #send(patch: Patch): Promise<void> {
@@ -290,6 +326,7 @@ export class StoreBinding implements Binding {
     if (failure) this.#report(failure);
     else this.#confirmed(patch);
     this.#flushSoon();
+    this.#changes.emit();
   }
 
   #confirmed(patch: Patch): void {
@@ -351,7 +388,7 @@ export class StoreBinding implements Binding {
     try {
       this.#onError(error);
     } catch (thrown) {
-      queueMicrotask(() => { throw thrown; });
+      reportUncaught(thrown);
     }
   }
 }

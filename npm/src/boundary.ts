@@ -5,7 +5,7 @@
  * protocol is on the other side. Nothing here is public.
  */
 
-import type { TokenRequest } from "./types.js";
+import type { TokenRequest } from "./connect-types.js";
 
 /** How a payload's bytes are to be read: 0 as they are, 1 as JSON in UTF-8. */
 export type Encoding = number;
@@ -82,6 +82,7 @@ export interface CoreOptions {
   clientVersion: string;
 }
 
+/** Without a document, `status` is 0 where the browser hides the answer. */
 export type DiscoveryResult =
   | { kind: "answer"; status: number; document?: unknown }
   | { kind: "unreachable" };
@@ -128,10 +129,10 @@ export interface CoreHost {
   onCancelled(id: number): void;
   onMessage(name: string, encoding: Encoding, body: Uint8Array, volatile: boolean): void;
   /**
-   * How a channel goes on, on this connection, and from where, where that is known. What was on its way when a channel was
-   * unfollowed is still told of its id: this, updates, snapshots, members and the end.
+   * How a channel goes on, on this connection, and from where, where that is known; `past` is for `follow`. What was on its
+   * way when a channel was unfollowed is still told of its id: this, updates, snapshots, members and the end.
    */
-  onChannelOpened(id: number, start: ChannelStart, snapshot: boolean, position: Uint8Array | undefined): void;
+  onChannelOpened(id: number, start: ChannelStart, position: Uint8Array | undefined, past: number): void;
   /** `before`: it had been written before the channel was opened on this connection. */
   onUpdate(
     id: number,
@@ -145,7 +146,7 @@ export interface CoreHost {
   ): void;
   /** It covers everything up to the position. */
   onSnapshot(id: number, position: Uint8Array, at: number, body: Uint8Array): void;
-  /** Of a store: all has been told that was there when it was opened. Once after each `onChannelOpened`, at once if there was nothing. */
+  /** All has been told that was there when it was opened. Once after each `onChannelOpened`, at once if there was nothing. */
   onCaughtUp(id: number): void;
   /** Never kept, never repeated. */
   onVolatile(id: number, at: number, member: string, subject: string, encoding: Encoding, body: Uint8Array): void;
@@ -197,7 +198,10 @@ export interface Core {
   notify(name: string, encoding: Encoding, body: Uint8Array, volatile: boolean): void;
   /** Throws. Gives a receipt, for `onConfirmed` or `onReset`. */
   notifyConfirmed(name: string, encoding: Encoding, body: Uint8Array): number;
-  /** Throws. Follows a channel over every connection, from `since` if that is there. With data the client is a member. */
+  /**
+   * Throws. Follows a channel over every connection, from `since` if that is there. With data the client is a member. `past` is
+   * what `onChannelOpened` said before: up to there a quiet one that has not come so far is told its own, too.
+   */
   follow(
     kind: ChannelKind,
     name: string,
@@ -207,6 +211,7 @@ export interface Core {
     since?: Uint8Array,
     encoding?: Encoding,
     data?: Uint8Array,
+    past?: number,
   ): number;
   unfollow(id: number): void;
   /**

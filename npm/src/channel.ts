@@ -1,12 +1,14 @@
-import { PRESENT, type ChannelKind, type ChannelStart, type Core, type CoreHost } from "./boundary.js";
+import { PRESENT, type ChannelKind, type ChannelStart, type CoreHost } from "./boundary.js";
+import type { CallOptions } from "./call-types.js";
+import type { Direct, GapReason, Position, Sender, TopicState } from "./channel-types.js";
 import { ChannelError, type MoorlineError } from "./errors.js";
 import { fromCore } from "./failure.js";
 import type { Listeners } from "./listeners.js";
 import { Roster } from "./members.js";
-import { decode, type Payload } from "./payload.js";
+import type { Owner } from "./owner.js";
+import { decode, isSame, type Payload } from "./payload.js";
 import { positionFrom } from "./position.js";
 import type { Item } from "./reader.js";
-import type { CallOptions, Direct, GapReason, Position, Sender, TopicState } from "./types.js";
 
 /** Something to be done in a channel, which is answered as a call is. */
 export interface ChannelRequest {
@@ -20,20 +22,18 @@ export interface ChannelRequest {
 }
 
 /** What channels need of their client. What it rejects with is a {@link ChannelError}, or the reason of an abort. */
-export interface ChannelHost {
-  /** The core, while it runs. */
-  core(): Core | undefined;
+export interface ChannelHost extends Owner {
   /** Which member this client is. */
   me(): string | undefined;
-  /** Who this client is, and where: what is left for later is done by the same one at the same server. */
+  /**
+   * Who this client is (JSON of tenant and subject; `undefined` while that is about to change), and where: what is left for
+   * later is done by the same one at the same server.
+   */
   server(): string;
   owner(): string | undefined;
   /** Told when `owner` has changed. */
   readonly ownerChanges: Listeners<void>;
   request(request: ChannelRequest): Promise<Payload | undefined>;
-  /** @param message what did not happen in time */
-  timeout(message: string): MoorlineError;
-  report(error: MoorlineError): void;
 }
 
 /** What there is of a channel, before somebody reads it. */
@@ -77,8 +77,6 @@ export interface Follower<T extends Item> {
   tell(item: T): void;
   /** It was not for this follower, or for nobody. */
   passed(position: Position): void;
-  /** All has been told that was there when it was opened. */
-  caughtUp(): void;
   /** It goes on, from a position if that is known, with a gap if there is one. */
   opened(position: Position | undefined, gap: GapReason | undefined): void;
   direct(message: Direct): void;
@@ -91,7 +89,7 @@ export interface Follower<T extends Item> {
 type Life =
   /** There is no core yet that could follow it. */
   | { at: "waiting" }
-  | { at: "followed"; id: number }
+  | { at: "followed"; id: number; isOpen: boolean }
   /** Somebody is slow: it is followed again, from the same place, when there is room. */
   | { at: "paused" }
   | { at: "over" };
@@ -101,7 +99,7 @@ export class Attachment<T extends Item> {
   readonly type: ChannelType<T>;
   readonly roster = new Roster();
   #state: TopicState =
-    Object.freeze({ status: "opening", recovered: undefined, gap: undefined, error: undefined });
+    Object.freeze({ status: "opening", recovered: undefined, gap: undefined, synced: false, error: undefined });
   #life: Life = { at: "waiting" };
   readonly #channels: Channels;
   readonly #followers = new Set<Follower<T>>();
@@ -112,6 +110,8 @@ export class Attachment<T extends Item> {
   #shown: Payload | undefined;
   /** Up to where it has been handed on, or from where it goes on. */
   #position: Uint8Array | undefined;
+  /** Up to where it was written when it began: the core wants to know when it is followed again. */
+  #past = 0;
   /** What is missing before the next one. */
   #gap: GapReason | undefined;
   /** The newest ones, for who comes later: as many as the history that is asked for. */
@@ -135,8 +135,8 @@ export class Attachment<T extends Item> {
   }
 
   /** Whether the server knows this client as a member, as far as is known here. */
-  get #isMember(): boolean {
-    return this.#state.status === "open" && this.#life.at === "followed" && this.#shown !== undefined;
+  get isMember(): boolean {
+    return this.#life.at === "followed" && this.#life.isOpen && this.#shown !== undefined;
   }
 
   /**
@@ -155,7 +155,7 @@ export class Attachment<T extends Item> {
     this.#history = Math.max(this.#history, history);
     if (members && !this.#members) isOther = this.#members = true;
     if (presence && !(this.#presence && isSame(presence, this.#presence))) {
-      if (this.#isMember) {
+      if (this.isMember) {
         // Nobody waits for it. That the client closed is no news, anything else is.
         this.present(presence, {}).catch((error) => { if (error.code !== "closed") this.host.report(error); });
       } else {
@@ -191,8 +191,8 @@ export class Attachment<T extends Item> {
     this.#shown = this.#presence;
     const { encoding, body } = this.#presence ?? {};
     try {
-      const id = core.follow(kind, name, this.#history, quiet, this.#members, this.#position, encoding, body);
-      this.#life = { at: "followed", id };
+      const id = core.follow(kind, name, this.#history, quiet, this.#members, this.#position, encoding, body, this.#past);
+      this.#life = { at: "followed", id, isOpen: false };
       this.#channels.byId.set(id, this);
     } catch (failure) {
       this.end(fromCore(ChannelError, failure));
@@ -212,7 +212,7 @@ export class Attachment<T extends Item> {
     if (this.#life.at !== "followed") return;
     this.#unfollow({ at: "waiting" });
     this.follow();
-    this.#become({ status: "opening" });
+    this.#become({ status: "opening", synced: false });
   }
 
   /** What is full has been read, or left: it may go on. */
@@ -229,7 +229,7 @@ export class Attachment<T extends Item> {
   async present(presence: Payload, options: CallOptions, opened?: () => Promise<unknown>): Promise<void> {
     const before = this.#presence;
     this.#presence = presence;
-    if (!this.#isMember) {
+    if (!this.isMember) {
       this.#followAgain();
       await opened?.();
       return;
@@ -248,20 +248,22 @@ export class Attachment<T extends Item> {
 
   /** There is no connection any more; the core opens the channel again on the next one. */
   disconnected(): void {
+    if (this.#life.at === "followed") this.#life.isOpen = false;
     // Something was refused, and is not to be shown again. Nothing is open, so this costs nothing.
     if (this.#shown !== this.#presence) this.#followAgain();
-    this.#become({ status: "opening" });
+    this.#become({ status: "opening", synced: false });
   }
 
-  opened(start: ChannelStart, position: Uint8Array | undefined): void {
+  opened(start: ChannelStart, position: Uint8Array | undefined, past: number): void {
     const gap = start === "new" || start === "recovered" ? undefined : start;
-    this.#position = position;
+    if (this.#life.at === "followed") this.#life.isOpen = true;
+    [this.#position, this.#past] = [position, past];
     if (gap) {
       this.#gap = gap;
       this.#recent.length = 0;
     }
     const text = this.position;
-    this.#become({ status: "open", recovered: start === "new" ? undefined : !gap, gap });
+    this.#become({ status: "open", recovered: start === "new" ? undefined : !gap, gap, synced: false });
     for (const follower of [...this.#followers]) follower.opened(text, gap);
   }
 
@@ -271,7 +273,8 @@ export class Attachment<T extends Item> {
     if (this.#load() >= 1) {
       // Nobody gets it now, and everybody later.
       if (!this.#position) this.#gap ??= "overflow";
-      return this.#unfollow({ at: "paused" });
+      this.#unfollow({ at: "paused" });
+      return this.#become({ synced: false });
     }
     this.#position = position;
     const text = positionFrom(position);
@@ -286,8 +289,9 @@ export class Attachment<T extends Item> {
     this.#hand(item);
   }
 
+  /** All has been told that was there when it was opened. */
   caughtUp(): void {
-    for (const follower of [...this.#followers]) follower.caughtUp();
+    this.#become({ synced: true });
   }
 
   /** One that is not kept. Where there is no room for it, it is lost. */
@@ -333,7 +337,7 @@ export class Attachment<T extends Item> {
     if (this.#life.at === "over") return;
     this.#unfollow({ at: "over" });
     this.#channels.forget(this);
-    this.#state = Object.freeze({ ...this.#state, status: "closed", error });
+    this.#state = Object.freeze({ ...this.#state, status: "closed", synced: false, error });
     for (const follower of [...this.#followers]) follower.end(error);
   }
 
@@ -404,7 +408,7 @@ export class Channels {
 
   /** What the core tells of channels. */
   readonly callbacks = {
-    onChannelOpened: (id, start, _snapshot, position) => this.byId.get(id)?.opened(start, position),
+    onChannelOpened: (id, start, position, past) => this.byId.get(id)?.opened(start, position, past),
     onUpdate: (id, position, at, before, member, subject, encoding, body) =>
       this.byId.get(id)?.update(position, at, before, sender(member, subject), { encoding, body }),
     onSnapshot: (id, position, at, body) =>
@@ -439,11 +443,6 @@ export function sender(member: string, subject: string): Sender {
 
 function keyOf({ kind, name, quiet }: ChannelType<any>): string {
   return `${kind}${quiet ? "-" : "+"}${name}`;
-}
-
-function isSame(one: Payload, other: Payload): boolean {
-  const { encoding, body } = other;
-  return one.encoding === encoding && one.body.length === body.length && one.body.every((byte, at) => byte === body[at]);
 }
 
 function isEqual(one: TopicState, other: TopicState): boolean {

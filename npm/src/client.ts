@@ -1,26 +1,29 @@
-import { Backlog, type Submission } from "./backlog.js";
 import type { Core, CoreClass, CoreFailure, CoreHost, Encoding, SessionInfo, StatusEvent } from "./boundary.js";
-import { Channels, type ChannelRequest } from "./channel.js";
+import type { CallOptions, ConfirmedNotifyOptions, NotifyOptions, StreamOptions, WaitOptions } from "./call-types.js";
+import { Calls, checkName } from "./calls.js";
+import { Channels } from "./channel.js";
+import type { Position } from "./channel-types.js";
+import type {
+  AuthenticateOptions, Client, ClientEvents, Identity, Reset, Session, Stats, Status, Unconfirmed,
+} from "./client-types.js";
+import type { WebSocketClass } from "./connect-types.js";
 import { discover } from "./discovery.js";
 import { CallError, ChannelError, ConnectError, MoorlineError } from "./errors.js";
-import { aboutChannel, fromCore } from "./failure.js";
+import { fromCore } from "./failure.js";
 import { Handlers } from "./handlers.js";
 import { Listeners, NamedListeners, type Unsubscribe } from "./listeners.js";
-import { checkCallOptions, checkNotifyOptions, checkReadyOptions, checkStreamOptions, unknownName } from "./options.js";
+import { checkReadyOptions, unknownName } from "./options.js";
+import type { Owner } from "./owner.js";
 import { followPage } from "./page.js";
-import { decode, encode, type Payload } from "./payload.js";
+import { decode } from "./payload.js";
 import type { Settings } from "./settings.js";
 import { Settlement } from "./settlement.js";
 import { SignIn } from "./sign-in.js";
-import { ItemStream, type Sink, type Source } from "./stream.js";
 import { openStore, type LiveStore } from "./store.js";
 import type { StoreOptions } from "./store-types.js";
+import type { ItemStream } from "./stream.js";
 import { openTopic, publish, type LiveTopic } from "./topic.js";
-import type {
-  AuthenticateOptions, CallOptions, Client, ClientEvents, ConfirmedNotifyOptions, Identity, NotifyOptions, Position,
-  PublishOptions, Reset, SendOptions, Session, Stats, Status, StreamOptions, TopicOptions, Unconfirmed, VolatileOptions,
-  WaitOptions, WebSocketClass,
-} from "./types.js";
+import type { PublishOptions, TopicOptions, VolatileOptions } from "./topic-types.js";
 
 /** What a client needs from around it; tests pass their own. */
 export interface Environment {
@@ -40,12 +43,6 @@ type Stage =
   /** The core is still there until it has returned from the call that ended it. */
   | { at: "closed"; core?: Core };
 
-/** What hears how a call goes. */
-type Ongoing = Pick<Sink, "settle" | "reject"> & { item?: Sink["item"] };
-
-/** As in limits.rs: `DEFAULT_CREDIT`. */
-const DEFAULT_BUFFER = 64;
-
 const NO_STATS: Stats = Object.freeze({ bytesSent: 0, bytesReceived: 0, buffered: 0 });
 
 /** The implementation of `Client`. It settles, listens and translates; what the protocol decides, the core decides. */
@@ -57,8 +54,6 @@ export class MoorlineClient implements Client {
   /** Tries that failed before there was a core to count them. */
   #failedLoads = 0;
 
-  /** Notifications sent before any server told its limit. */
-  #unmeasured: { name: string; bytes: number }[] = [];
   /** `performance.now()` when the session was told. */
   #welcomedAt = 0;
 
@@ -70,20 +65,9 @@ export class MoorlineClient implements Client {
   #end!: () => void;
 
   readonly #signIn: SignIn;
-  readonly #backlog = new Backlog();
-  readonly #calls = new Map<number, Ongoing>();
-  readonly #confirmations = new Map<number, Settlement<void>>();
+  readonly #calls: Calls;
   readonly #ownerChanges = new Listeners<void>();
-  readonly #channels = new Channels({
-    core: () => (this.#stage.at === "running" ? this.#stage.core : undefined),
-    me: () => this.#session?.member,
-    server: () => this.#options.url,
-    owner: () => ownerOf(this.#signIn.identity),
-    ownerChanges: this.#ownerChanges,
-    request: (request) => this.#request(request),
-    timeout: (message) => this.#timeout(ChannelError, message),
-    report: (error) => this.#report(error),
-  });
+  readonly #channels: Channels;
   readonly #handlers = new Handlers((error) => this.#report(error));
   readonly #messages = new NamedListeners<unknown>();
   readonly #events: { readonly [E in keyof ClientEvents]: Listeners<ClientEvents[E]> } = {
@@ -107,15 +91,26 @@ export class MoorlineClient implements Client {
   constructor(options: Settings, environment: Environment) {
     this.#options = options;
     this.#environment = environment;
-    this.#signIn = new SignIn(options, {
+    const owner: Owner = {
       core: () => (this.#stage.at === "running" ? this.#stage.core : undefined),
       ended: () => (this.#stage.at === "closing" || this.#stage.at === "closed" ? this.#closedError() : undefined),
+      status: () => this.#status,
       timeout: (Class, message) => this.#timeout(Class, message),
       report: (error) => this.#report(error),
-      told: (identity) => {
-        this.#ownerChanges.emit();
-        this.#events.identity.emit(identity);
-      },
+    };
+    this.#calls = new Calls(options, owner);
+    this.#signIn = new SignIn(options, {
+      ...owner,
+      ownerChanged: () => this.#ownerChanges.emit(),
+      told: (identity) => this.#events.identity.emit(identity),
+    });
+    this.#channels = new Channels({
+      ...owner,
+      me: () => this.#session?.member,
+      server: () => options.url,
+      owner: () => this.#signIn.owner,
+      ownerChanges: this.#ownerChanges,
+      request: (request) => this.#calls.request(request),
     });
     this.#ended = new Promise((resolve) => (this.#end = resolve));
     // In a task of its own: who closes within the opening one (React's StrictMode does) pays for neither socket nor wasm.
@@ -152,109 +147,18 @@ export class MoorlineClient implements Client {
     return settlement.promise.finally(unfollow);
   }
 
-  async call(name: string, data?: unknown, options?: CallOptions): Promise<any> {
-    const { timeoutMs, signal, idempotencyKey, offline } = checkCallOptions(options);
-    checkName(name);
-    const payload = encode(data);
-    const settlement = this.#settlement<unknown>(`No answer to \`${name}\``, timeoutMs, signal);
-    this.#ask(
-      settlement, payload, offline,
-      (core, { encoding, body }) => core.call(name, encoding, body, settlement.remainingMs, idempotencyKey),
-      (answer) => answer && decode(answer.encoding, answer.body),
-    );
-    return settlement.promise;
-  }
-
-  /** Has something done in a channel, which waits and settles as a call does. */
-  async #request(request: ChannelRequest): Promise<Payload | undefined> {
-    const { kind, what, name, target, count = 0, payload, options } = request;
-    const { timeoutMs, signal, idempotencyKey, offline } = options;
-    const settlement = this.#settlement<Payload | undefined>(`No answer about \`${name}\``, timeoutMs, signal);
-    this.#ask(
-      settlement, payload, offline,
-      (core, { encoding, body }) =>
-        core.request(kind, what, name, target, count, encoding, body, settlement.remainingMs, idempotencyKey),
-      (answer) => answer,
-    );
-    return settlement.promise.catch((reason) => {
-      throw signal?.aborted && reason === signal.reason ? reason : aboutChannel(reason);
-    });
+  call(name: string, data?: unknown, options?: CallOptions): Promise<any> {
+    return this.#calls.call(name, data, options);
   }
 
   stream(name: string, data?: unknown, options?: StreamOptions): ItemStream {
-    const { timeoutMs, signal, buffer = DEFAULT_BUFFER, offline } = checkStreamOptions(options);
-    checkName(name);
-    const { encoding, body } = encode(data);
-    // A copy, because nothing is sent before the first item is asked for.
-    const payload = { encoding, body: new Uint8Array(body) };
-    return new ItemStream(buffer, (sink): Source => {
-      let calling: { core: Core; id: number } | undefined;
-      const cancel = (): void => {
-        if (calling && this.#calls.delete(calling.id)) calling.core.cancel(calling.id);
-      };
-      // It stands for the whole stream, until the end is read, although its time ends with the first item.
-      const settlement = this.#settlement<void>(`No item of \`${name}\``, timeoutMs, signal);
-      settlement.promise.catch((reason) => sink.abort(reason));
-      this.#await(settlement, payload, offline, (core, { encoding, body }) => {
-        const id = core.call(name, encoding, body, settlement.remainingMs, undefined, buffer);
-        settlement.stopClock();
-        calling = { core, id };
-        this.#calls.set(id, {
-          item: (item) => sink.item(item),
-          settle: (answer) => sink.settle(answer),
-          reject: (reason) => sink.reject(reason),
-        });
-        settlement.onAbandoned = cancel;
-      });
-      return {
-        grant: (more) => { if (calling && this.#calls.has(calling.id)) calling.core.grant(calling.id, more); },
-        // Before it is sent, giving up takes it out of the backlog.
-        cancel: () => (settlement.abandon(), cancel()),
-      };
-    });
+    return this.#calls.stream(name, data, options);
   }
 
   notify(name: string, data: unknown, options: ConfirmedNotifyOptions): Promise<void>;
   notify(name: string, data?: unknown, options?: NotifyOptions): void;
   notify(name: string, data?: unknown, options?: NotifyOptions | ConfirmedNotifyOptions): Promise<void> | void {
-    if (options?.acknowledged) return this.#notifyConfirmed(name, data, options);
-    const { volatile = false, offline } = checkNotifyOptions(options);
-    checkName(name);
-    const payload = encode(data);
-    if (volatile) return this.#notifyVolatile(name, payload);
-    this.#submit({
-      payload,
-      mayWait: false,
-      send: (core, { encoding, body }) => {
-        core.notify(name, encoding, body, false);
-        if (!this.#session) this.#unmeasured.push({ name, bytes: body.length });
-      },
-      // Nobody waits for it. That the client closed is no news, anything else is.
-      drop: (reason) => { if ((reason as CallError).code !== "closed") this.#report(reason as CallError); },
-    }, offline);
-  }
-
-  /** It overtakes what waits for room, and where it cannot go out at once it is dropped. */
-  #notifyVolatile(name: string, { encoding, body }: Payload): void {
-    if (this.#stage.at !== "running") return;
-    try {
-      this.#stage.core.notify(name, encoding, body, true);
-    } catch (failure) {
-      throw fromCore(CallError, failure);
-    }
-  }
-
-  async #notifyConfirmed(name: string, data: unknown, options: ConfirmedNotifyOptions): Promise<void> {
-    const { timeoutMs, signal, offline } = checkNotifyOptions(options);
-    checkName(name);
-    const payload = encode(data);
-    const settlement = this.#settlement<void>(`\`${name}\` was not confirmed`, timeoutMs, signal);
-    this.#await(settlement, payload, offline, (core, { encoding, body }) => {
-      const receipt = core.notifyConfirmed(name, encoding, body);
-      this.#confirmations.set(receipt, settlement);
-      settlement.onAbandoned = () => void this.#confirmations.delete(receipt);
-    });
-    return settlement.promise;
+    return this.#calls.notify(name, data, options);
   }
 
   topic(name: string, options?: TopicOptions): LiveTopic {
@@ -269,47 +173,6 @@ export class MoorlineClient implements Client {
   publish(name: string, data?: unknown, options?: PublishOptions): Promise<Position>;
   publish(name: string, data?: unknown, options?: PublishOptions | VolatileOptions): Promise<Position> | void {
     return publish(this.#channels.host, name, data, options);
-  }
-
-  /** @param what is to be told when the time is over */
-  #settlement<T>(what: string, timeoutMs = this.#options.callTimeoutMs, signal: AbortSignal | undefined): Settlement<T> {
-    signal?.throwIfAborted();
-    return new Settlement<T>({
-      timeoutMs,
-      signal,
-      timedOut: () => this.#timeout(CallError, `${what} within ${timeoutMs} ms`),
-    });
-  }
-
-  /** Sends what `settlement` stands for. Until then it may wait, and being given up takes it back. */
-  #await(
-    settlement: Settlement<any>, payload: Payload, offline: SendOptions["offline"], send: Submission["send"],
-  ): void {
-    const submission: Submission = { payload, mayWait: true, send, drop: (reason) => settlement.reject(reason) };
-    settlement.onAbandoned = () => this.#backlog.remove(submission);
-    try {
-      this.#submit(submission, offline);
-    } catch (error) {
-      settlement.reject(error);
-    }
-  }
-
-  /** {@link #await} for what is answered. @param send gives the number that the answer will have */
-  #ask<T>(
-    settlement: Settlement<T>, payload: Payload, offline: SendOptions["offline"],
-    send: (core: Core, payload: Payload) => number, read: (answer: Payload | undefined) => any,
-  ): void {
-    this.#await(settlement, payload, offline, (core, payload) => {
-      const id = send(core, payload);
-      settlement.stopClock();
-      this.#calls.set(id, {
-        settle: (answer) => settlement.resolve(read(answer)),
-        reject: (reason) => settlement.reject(reason),
-      });
-      settlement.onAbandoned = () => {
-        if (this.#calls.delete(id)) core.cancel(id);
-      };
-    });
   }
 
   handle(name: string, handler: (data: any, context: any) => unknown): Unsubscribe {
@@ -348,6 +211,10 @@ export class MoorlineClient implements Client {
     return this.#session && this.#session.serverTimeMs + rttMs / 2 + performance.now() - this.#welcomedAt;
   }
 
+  reconnect(): void {
+    this.#wake();
+  }
+
   ping(): void {
     if (this.#stage.at === "running") this.#stage.core.ping();
   }
@@ -357,7 +224,7 @@ export class MoorlineClient implements Client {
     if (this.#stage.at === "running") {
       const { core } = this.#stage;
       this.#stage = { at: "closing", core };
-      this.#backlog.clear(this.#closedError());
+      this.#calls.clear(this.#closedError());
       core.close();
     }
     return this.#ended;
@@ -381,7 +248,7 @@ export class MoorlineClient implements Client {
     core.start();
     // Before what waits: who publishes to a topic hears it there.
     this.#channels.start();
-    this.#backlog.flush(core);
+    this.#calls.flush(core);
   }
 
   async #afterFailedLoad(error: ConnectError): Promise<void> {
@@ -415,26 +282,17 @@ export class MoorlineClient implements Client {
       onStatus: (event) => this.#onStatus(event),
       onSession: (info) => this.#onSession(info),
       onReset: (reason, unconfirmed) => this.#onReset(reason, unconfirmed),
-      onConfirmed: (receipt) => {
-        this.#confirmations.get(receipt)?.resolve();
-        this.#confirmations.delete(receipt);
-      },
-      onRefused: (receipt, failure) => {
-        this.#confirmations.get(receipt)?.reject(fromCore(CallError, failure));
-        this.#confirmations.delete(receipt);
-      },
       onRoom: () => {
-        if (this.#stage.at === "running") this.#backlog.flush(this.#stage.core);
+        if (this.#stage.at === "running") this.#calls.flush(this.#stage.core);
         this.#handlers.wake();
       },
-      onSettled: (id, ok, encoding, body, failure) => this.#onSettled(id, ok, body && { encoding, body }, failure),
-      onItem: (id, encoding, body) => this.#calls.get(id)?.item?.({ encoding, body }),
       onCall: (id, name, encoding, body, isStream) => {
         if (this.#stage.at === "running") void this.#handlers.answer(this.#stage.core, id, name, encoding, body, isStream);
       },
       onCancelled: (id) => this.#handlers.cancel(id),
       onCredit: (id) => this.#handlers.wake(id),
       onMessage: (name, encoding, body) => this.#onMessage(name, encoding, body),
+      ...this.#calls.callbacks,
       ...this.#channels.callbacks,
     };
   }
@@ -461,18 +319,13 @@ export class MoorlineClient implements Client {
 
   #onSession({ admission, ...info }: SessionInfo): void {
     this.#welcomedAt = performance.now();
-    const { maxMessage } = info.limits;
     this.#signIn.admitted(admission);
     this.#session = Object.freeze({
       ...info,
       encryption: Object.freeze(info.encryption),
       limits: Object.freeze(info.limits),
     });
-    // The core has taken out what waited and is larger than this server takes.
-    for (const { name, bytes } of this.#unmeasured) {
-      if (bytes > maxMessage) this.#report(new CallError("too_large", `The server takes no notification as large as \`${name}\``));
-    }
-    this.#unmeasured = [];
+    this.#calls.learn(info.limits.maxMessage);
     this.#events.session.emit(this.#session);
   }
 
@@ -481,27 +334,9 @@ export class MoorlineClient implements Client {
     for (let at = 0; at < flat.length; at += 2) {
       const [name, number] = [flat[at] as string, flat[at + 1] as number];
       unconfirmed.push(Object.freeze({ kind: number < 0 ? "call" : "notify", name }));
-      this.#confirmations.get(number)?.reject(
-        new CallError("unknown", `The session was lost before the server confirmed \`${name}\``),
-      );
-      this.#confirmations.delete(number);
+      this.#calls.lose(number, name);
     }
     this.#events.reset.emit(Object.freeze({ reason, unconfirmed: Object.freeze(unconfirmed) }));
-  }
-
-  #onSettled(id: number, ok: boolean, payload: Payload | undefined, failure: CoreFailure | undefined): void {
-    const ongoing = this.#calls.get(id);
-    this.#calls.delete(id);
-    if (!ok) {
-      const isLocalTimeout = failure?.code === "timeout" && this.#status.status !== "connected";
-      const error = isLocalTimeout ? this.#timeout(CallError, "No answer in time") : fromCore(CallError, failure);
-      return ongoing?.reject(error);
-    }
-    try {
-      ongoing?.settle(payload);
-    } catch (unreadable) {
-      ongoing?.reject(unreadable);
-    }
   }
 
   #onMessage(name: string, encoding: Encoding, body: Uint8Array): void {
@@ -512,18 +347,6 @@ export class MoorlineClient implements Client {
       listeners.emit(decode(encoding, body));
     } catch (unreadable) {
       this.#report(fromCore(CallError, unreadable));
-    }
-  }
-
-  #submit(submission: Submission, offline = this.#options.offline): void {
-    const stage = this.#stage;
-    if (stage.at === "closing" || stage.at === "closed") throw this.#closedError();
-    if (offline === "fail" && this.#status.status !== "connected") throw this.#offlineError();
-    if (stage.at === "loading" || !this.#backlog.isEmpty) return this.#backlog.add(submission);
-    try {
-      this.#backlog.send(stage.core, submission);
-    } catch (failure) {
-      throw fromCore(CallError, failure);
     }
   }
 
@@ -549,11 +372,6 @@ export class MoorlineClient implements Client {
     return new Class("timeout", cause ? `${message}: ${cause.message}` : message, { cause, remedy: cause?.remedy });
   }
 
-  #offlineError(): CallError {
-    const cause = this.#status.error;
-    return new CallError("connection_lost", "Not connected", { cause, remedy: cause?.remedy });
-  }
-
   #closedError(cause = this.#status.error): CallError {
     const message = cause && `The client is closed: ${cause.message}`;
     return new CallError("closed", message, { cause, remedy: cause?.remedy });
@@ -569,18 +387,15 @@ export class MoorlineClient implements Client {
     this.#unfollowPage();
     if (stage.at === "loading") stage.skipPause?.();
     const reason = this.#closedError(error);
-    this.#backlog.clear(reason);
+    this.#calls.clear(reason);
     this.#signIn.stop();
     this.#handlers.cancelAll();
     this.#setStatus({ status: "closed", attempt: this.#status.attempt, retryInMs: undefined, error });
     this.#channels.end(error);
     // This may run within a call of the core's: what that still settles comes first, and only then may the core be freed.
     queueMicrotask(() => {
-      for (const ongoing of this.#calls.values()) ongoing.reject(reason);
-      this.#calls.clear();
-      for (const settlement of this.#confirmations.values()) settlement.reject(reason);
+      this.#calls.end(reason);
       this.#signIn.end(reason);
-      this.#confirmations.clear();
       this.#end();
       if (!core) return;
       this.#lastStats = this.#statsOf(core);
@@ -590,16 +405,6 @@ export class MoorlineClient implements Client {
   }
 }
 
-/** The same for whoever is the same at the server. */
-function ownerOf(identity: Identity | undefined): string | undefined {
-  return identity && JSON.stringify([identity.tenant, identity.subject]);
-}
-
 function coreOf(stage: Stage): Core | undefined {
   return "core" in stage ? stage.core : undefined;
-}
-
-// The rest of the rule (length, control characters) is the core's; this keeps other types away from it.
-function checkName(name: unknown): void {
-  if (typeof name !== "string" || name === "") throw new CallError("invalid_name");
 }

@@ -1,11 +1,12 @@
 import { MoorlineClient } from "./client.js";
+import type { Client } from "./client-types.js";
+import type { ConnectOptions, PreloadOptions } from "./connect-types.js";
 import { ConnectError } from "./errors.js";
 import { loadCore } from "./instance.js";
 import { checkConnectOptions, checkPreloadOptions } from "./options.js";
-import { Settlement } from "./settlement.js";
 import { settingsFrom } from "./settings.js";
+import { Settlement } from "./settlement.js";
 import { findWebSocket, type ImportWebSocket } from "./socket.js";
-import type { Client, ConnectOptions, PreloadOptions } from "./types.js";
 import type { LocateWasm } from "./wasm.js";
 
 /** The body of every entry's `connect`; they differ in how they find the wasm, and Node's also in its sockets. */

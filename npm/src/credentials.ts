@@ -1,6 +1,6 @@
 import type { Encoding } from "./boundary.js";
+import type { TokenProvider, TokenRequest } from "./connect-types.js";
 import { encode } from "./payload.js";
-import type { TokenProvider, TokenRequest } from "./types.js";
 
 /** What the core takes as credentials: a token, and data for the server's auth handler. */
 export interface Shown {

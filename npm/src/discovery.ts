@@ -7,13 +7,18 @@ const MOST_BYTES = 64 * 1024;
 export async function discover(url: string, timeoutMs: number): Promise<DiscoveryResult> {
   const request: RequestInit = { cache: "no-store", credentials: "omit", signal: AbortSignal.timeout(timeoutMs) };
   const asked = sayingOrigin(url);
-  try {
+  const ask = async (): Promise<DiscoveryResult> => {
     const response = await fetch(asked, request);
     return { kind: "answer", status: response.status, document: parse(await read(response)) };
+  };
+  try {
+    return await ask();
   } catch {
     // Nobody is there, or somebody whose answer a page of this origin may not read; Moorline's it always may.
-    const answered = fetch(asked, { ...request, mode: "no-cors" });
-    return answered.then(({ status }) => ({ kind: "answer", status }), () => ({ kind: "unreachable" }));
+    const answered = await fetch(asked, { ...request, mode: "no-cors" }).catch(() => undefined);
+    if (!answered) return { kind: "unreachable" };
+    // Or a server that has just come up: then it is asked once more.
+    return ask().catch(() => ({ kind: "answer", status: answered.status }));
   }
 }
 

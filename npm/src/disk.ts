@@ -111,9 +111,15 @@ export class Disk {
   #run<T>(mode: IDBTransactionMode, durability: IDBTransactionDurability, ask: (store: IDBObjectStore) => () => T): Promise<T> {
     return new Promise((resolve, reject) => {
       const transaction = this.#database.transaction(PATCHES, mode, { durability });
-      const result = ask(transaction.objectStore(PATCHES));
-      transaction.oncomplete = () => resolve(result());
       transaction.onabort = () => reject(transaction.error);
+      try {
+        const result = ask(transaction.objectStore(PATCHES));
+        transaction.oncomplete = () => resolve(result());
+      } catch (error) {
+        // What was asked before it would be done all the same.
+        reject(error);
+        transaction.abort();
+      }
     });
   }
 }

@@ -4,12 +4,20 @@ export type { ErrorDetails } from "./errors.js";
 export type { ApiShape, UntypedApi } from "./api.js";
 export type { Code } from "./codes.gen.js";
 export type {
-  AppendOptions, RefusedPatch, Store, StoreEvents, StoreOptions, StoreState, StoreUpdate, ValueOptions,
+  AppendOptions, RefusedPatch, Store, StoreEvents, StoreOptions, StoreState, StoreUpdate, ValueOptions, WithheldPatches,
 } from "./store-types.js";
 export type {
-  AuthenticateOptions, CallOptions, Client, ClientEvents, ConfirmedNotifyOptions, Connect, ConnectOptions, Direct, GapReason,
-  Goaway, Handler, HandlerContext, HistoryOptions, HistoryPage, Identity, Member, Members, NotifyOptions, Position, Preload,
-  PreloadOptions, PublishOptions, Reset, SendOptions, Sender, Session, Stats, Status, StreamOptions, TokenProvider,
-  TokenRequest, Topic, TopicEvents, TopicMessage, TopicOptions, TopicState, Unconfirmed, Unsubscribe, VolatileOptions,
-  WaitOptions, Warning, WasmSource, WebSocketClass,
-} from "./types.js";
+  CallOptions, ConfirmedNotifyOptions, NotifyOptions, SendOptions, StreamOptions, WaitOptions,
+} from "./call-types.js";
+export type { Direct, GapReason, Member, Members, Position, Sender, TopicState } from "./channel-types.js";
+export type {
+  AuthenticateOptions, Client, ClientEvents, Connect, Goaway, Handler, HandlerContext, Identity, Preload, Reset, Session,
+  Stats, Status, Unconfirmed, Warning,
+} from "./client-types.js";
+export type {
+  ConnectOptions, PreloadOptions, TokenProvider, TokenRequest, WasmSource, WebSocketClass,
+} from "./connect-types.js";
+export type { Unsubscribe } from "./listeners.js";
+export type {
+  HistoryOptions, HistoryPage, PublishOptions, Topic, TopicEvents, TopicMessage, TopicOptions, VolatileOptions,
+} from "./topic-types.js";

@@ -1,5 +1,5 @@
-import type { Core, Encoding } from "./boundary.js";
 import { isBackpressure } from "./backlog.js";
+import type { Core, Encoding } from "./boundary.js";
 import { codes } from "./codes.gen.js";
 import { CallError, MoorlineError } from "./errors.js";
 import { fromCore } from "./failure.js";

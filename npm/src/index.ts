@@ -4,7 +4,7 @@
  * @module
  */
 import { connectWith, preloadWith } from "./connect.js";
-import type { Connect, Preload } from "./types.js";
+import type { Connect, Preload } from "./client-types.js";
 
 export * from "./exports.js";
 

@@ -5,7 +5,7 @@
  */
 import { connectWith, preloadWith } from "./connect.js";
 import { gzippedBase64 } from "./embedded.js";
-import type { Connect, Preload } from "./types.js";
+import type { Connect, Preload } from "./client-types.js";
 
 export * from "./exports.js";
 

@@ -1,7 +1,7 @@
 import type { CoreClass } from "./boundary.js";
-import { blocked, compile, unusable, type LocateWasm } from "./wasm.js";
+import type { WasmSource } from "./connect-types.js";
 import { Core, initSync } from "./glue.js";
-import type { WasmSource } from "./types.js";
+import { blocked, compile, unusable, type LocateWasm } from "./wasm.js";
 
 // One instance serves every client of the page: it holds code, and each `Core` its own state.
 let instance: Promise<CoreClass> | undefined;

@@ -34,6 +34,17 @@ export class Listeners<T> {
   }
 }
 
+/** Tells what there is at the moment, whenever `changes` are told and it is another one than before. */
+export function follow<T>(changes: Listeners<void>, current: () => T, listener: (value: T) => void): Unsubscribe {
+  let told = current();
+  return changes.add(() => {
+    const value = current();
+    if (value === told) return;
+    told = value;
+    listener(value);
+  });
+}
+
 /** Listeners by name. Names that nobody listens to any more take no room: an application may make them up as it goes. */
 export class NamedListeners<T> {
   readonly #byName = new Map<string, Listeners<T>>();
@@ -61,7 +72,7 @@ export class NamedListeners<T> {
 }
 
 /** Lets the platform report an error of the application's as if nothing had caught it. */
-function reportUncaught(error: unknown): void {
+export function reportUncaught(error: unknown): void {
   if (typeof globalThis.reportError === "function") globalThis.reportError(error);
   else queueMicrotask(() => { throw error; });
 }

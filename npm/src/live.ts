@@ -1,11 +1,13 @@
+import type { WaitOptions } from "./call-types.js";
 import type { Attachment, Follower, Wishes } from "./channel.js";
+import type { Direct, GapReason, Member, Position, TopicState } from "./channel-types.js";
 import { ChannelError, type MoorlineError } from "./errors.js";
-import { Listeners, type Unsubscribe } from "./listeners.js";
+import { follow, Listeners, type Unsubscribe } from "./listeners.js";
 import { checkReadyOptions, checkSetPresenceOptions, MAX_PRESENCE } from "./options.js";
 import { encode, type Payload } from "./payload.js";
 import { Queue, Reader, type End, type Item } from "./reader.js";
 import { Settlement } from "./settlement.js";
-import type { Direct, GapReason, Member, Position, TopicOptions, TopicState, WaitOptions } from "./types.js";
+import type { TopicOptions } from "./topic-types.js";
 
 /** How a live object hands on what comes. */
 export interface Handing {
@@ -30,7 +32,7 @@ export abstract class Live<T extends Item> implements AsyncIterable<T, undefined
   protected readonly events: Events<T> = { items: new Listeners(), direct: new Listeners(), gap: new Listeners() };
 
   readonly #handing: Handing;
-  protected readonly states = new Listeners<void>();
+  readonly #states = new Listeners<void>();
   readonly #memberChanges = new Listeners<void>();
   readonly #readers = new Set<Reader<T>>();
   /** What comes while there is no loop. */
@@ -70,22 +72,26 @@ export abstract class Live<T extends Item> implements AsyncIterable<T, undefined
     return this.#over?.state ?? this.attachment.state;
   }
 
-  readonly subscribe = (listener: (state: TopicState) => void): Unsubscribe =>
-    this.states.add(() => listener(this.current));
+  readonly subscribe = (listener: (state: this["current"]) => void): Unsubscribe =>
+    follow(this.#states, () => this.current, listener);
 
   get position(): Position | undefined {
     return this.#position;
   }
 
   async ready(options?: WaitOptions): Promise<this> {
-    const { timeoutMs = Infinity, signal } = checkReadyOptions(options);
-    const timedOut = () => this.attachment.host.timeout(`\`${this.name}\` was not open within ${timeoutMs} ms`);
-    const settlement = new Settlement<this>({ timeoutMs, signal, timedOut });
+    await this.#until(() => this.current.status === "open", checkReadyOptions(options));
+    return this;
+  }
+
+  #until(isSo: () => boolean, { timeoutMs = Infinity, signal }: WaitOptions): Promise<void> {
+    const timedOut = () => this.attachment.host.timeout(ChannelError, `\`${this.name}\` was not open within ${timeoutMs} ms`);
+    const settlement = new Settlement<void>({ timeoutMs, signal, timedOut });
     const look = (): void => {
       if (this.#over) settlement.reject("error" in this.#over.end ? this.#over.end.error : this.closedError());
-      if (this.current.status === "open") settlement.resolve(this);
+      if (isSo()) settlement.resolve();
     };
-    const forget = this.states.add(look);
+    const forget = this.#states.add(look);
     look();
     return settlement.promise.finally(forget);
   }
@@ -95,7 +101,7 @@ export abstract class Live<T extends Item> implements AsyncIterable<T, undefined
     this.assertOpen();
     const payload = presenceFrom(data);
     if (payload.body.length > MAX_PRESENCE) throw new ChannelError("too_large", `A presence has at most ${MAX_PRESENCE} bytes`);
-    return this.attachment.present(payload, checked, () => this.ready(checked));
+    return this.attachment.present(payload, checked, () => this.#until(() => this.attachment.isMember, checked));
   }
 
   [Symbol.asyncIterator](): Reader<T> {
@@ -114,10 +120,12 @@ export abstract class Live<T extends Item> implements AsyncIterable<T, undefined
         // The next loop goes on where the last one was left.
         if (this.#readers.size === 0) this.#unread = unread;
         this.attachment.drained();
+        this.changed();
       },
     });
     if (this.#over) reader.finish(this.#over.end);
     else this.#readers.add(reader);
+    this.changed();
     return reader;
   }
 
@@ -146,20 +154,17 @@ export abstract class Live<T extends Item> implements AsyncIterable<T, undefined
         this.#tell(item);
       }
       this.attachment.drained();
-      this.states.emit();
+      this.changed();
     });
   }
 
-  /** For the subclass: how it stands has changed. */
+  /** How it stands may have changed. */
   protected changed(): void {
-    this.states.emit();
+    this.#states.emit();
   }
 
-  /** For the subclass: it goes on, on another connection or anew. Nobody has been told. */
+  /** For the subclass: it goes on, on another connection or anew. The state is told by now, and nothing else. */
   protected handleOpened(): void {}
-
-  /** For the subclass: all has been told that was there. */
-  protected handleCaughtUp(): void {}
 
   /** For the subclass: `current` of the attachment has changed. Nobody has been told. */
   protected handleStateChange(): void {}
@@ -183,15 +188,15 @@ export abstract class Live<T extends Item> implements AsyncIterable<T, undefined
 
   #finish(error: MoorlineError | undefined, end: End, stop: (reader: Reader<T>) => void): void {
     if (this.#over) return;
-    const state = Object.freeze({ ...this.attachment.state, status: "closed" as const, error });
+    const state = Object.freeze({ ...this.attachment.state, status: "closed" as const, synced: false, error });
     this.#over = { state, members: this.members.current, end };
     this.handleEnd();
     this.#handing.signal?.removeEventListener("abort", this.#onAbort);
     this.attachment.leave(this.#follower);
     for (const reader of this.#readers) stop(reader);
     this.#readers.clear();
-    this.states.emit();
-    for (const listeners of [this.states, this.#memberChanges, ...Object.values(this.events)]) listeners.clear();
+    this.changed();
+    for (const listeners of [this.#states, this.#memberChanges, ...Object.values(this.events)]) listeners.clear();
   }
 
   #take(item: T): void {
@@ -236,16 +241,17 @@ export abstract class Live<T extends Item> implements AsyncIterable<T, undefined
       if (!this.events.items.isEmpty && !this.#isHearing) this.#tell(item);
     },
     passed: (position) => this.#pass(position),
-    caughtUp: () => this.handleCaughtUp(),
     opened: (position, gap) => {
       this.#pass(position);
       this.handleOpened();
+      // Also where it stands as before: somebody may wait for exactly this.
+      this.changed();
       if (gap) this.events.gap.emit(gap);
     },
     direct: (message) => this.events.direct.emit(message),
     stateChanged: () => {
       this.handleStateChange();
-      this.states.emit();
+      this.changed();
     },
     membersChanged: () => this.#memberChanges.emit(),
     end: (error) => {

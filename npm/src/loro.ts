@@ -8,11 +8,11 @@ import { decodeImportBlobMeta, LoroDoc, VersionVector, type PeerID } from "loro-
 import { StoreBinding, type Binding, type BindOptions, type Replica } from "./binding.js";
 import type { Store } from "./store-types.js";
 
-export type { Binding, BindOptions } from "./binding.js";
+export type { Binding, BindingState, BindOptions } from "./binding.js";
 
 /**
  * Binds a document to a store: what others write is imported, and what is committed here goes out. Bind before anything
- * else reads from the store.
+ * else reads from the store, and open that without `since`: what the server is not heard to have is sent to it.
  *
  * ```ts
  * import { LoroDoc } from "loro-crdt";

@@ -6,7 +6,8 @@
 import { readFile } from "node:fs/promises";
 
 import { connectWith, preloadWith } from "./connect.js";
-import type { Connect, Preload, WebSocketClass } from "./types.js";
+import type { Connect, Preload } from "./client-types.js";
+import type { WebSocketClass } from "./connect-types.js";
 
 export * from "./exports.js";
 

@@ -1,11 +1,11 @@
+import type { CallOptions, ConfirmedNotifyOptions, NotifyOptions, StreamOptions, WaitOptions } from "./call-types.js";
+import type { AuthenticateOptions } from "./client-types.js";
+import type { ConnectOptions, PreloadOptions } from "./connect-types.js";
 import { MoorlineError } from "./errors.js";
 import { encode } from "./payload.js";
 import { isPosition } from "./position.js";
 import type { AppendOptions, StoreOptions, ValueOptions } from "./store-types.js";
-import type {
-  AuthenticateOptions, CallOptions, ConfirmedNotifyOptions, ConnectOptions, HistoryOptions, NotifyOptions, PreloadOptions,
-  PublishOptions, StreamOptions, TopicOptions, WaitOptions,
-} from "./types.js";
+import type { HistoryOptions, PublishOptions, TopicOptions } from "./topic-types.js";
 
 interface Expectation {
   what: string;

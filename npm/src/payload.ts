@@ -35,6 +35,14 @@ export function decode(encoding: Encoding, body: Uint8Array): unknown {
   }
 }
 
+export function isSame(one: Payload, other: Payload): boolean {
+  return one.encoding === other.encoding && areSame(one.body, other.body);
+}
+
+export function areSame(one: Uint8Array, other: Uint8Array): boolean {
+  return one.length === other.length && one.every((byte, at) => byte === other[at]);
+}
+
 function stringify(value: unknown): string {
   let text: string | undefined;
   try {

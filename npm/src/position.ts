@@ -1,5 +1,5 @@
+import type { Position } from "./channel-types.js";
 import { base64url } from "./credentials.js";
-import type { Position } from "./types.js";
 
 /** Opaque to everybody but the core: base64url of 8 bytes, a varint and 8 bytes (docs/PROTOCOL.md § Positions). */
 const TEXT = /^[\w-]{23,35}$/;

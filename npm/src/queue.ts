@@ -10,20 +10,22 @@
  * over what is there. It says so to the others when it has some, who wait for that lock: so a page that stays takes over from
  * one that goes. Without Web Locks each page sends the others' too, and the server sorts it out.
  *
- * A patch belongs to who was signed in when it was written, and is sent as nobody else.
+ * A patch belongs to who was signed in when it was written, and is sent as nobody else: what is under way when the connection
+ * is lost, or somebody else signs in, is called back, for the core would send it again whoever the client is then. What others
+ * left is shown, and can be discarded.
  */
+import type { Position } from "./channel-types.js";
 import { Disk, type KeptPatch } from "./disk.js";
 import { ChannelError, MoorlineError } from "./errors.js";
 import { toHex } from "./hash.js";
-import type { RefusedPatch } from "./store-types.js";
-import type { Position } from "./types.js";
+import type { RefusedPatch, WithheldPatches } from "./store-types.js";
 
 /** Patches of a store that wait, the refused among them. */
 export const MOST_PATCHES = 10_000;
 /** Bytes of them; the last may stand out. */
 export const MOST_BYTES = 16 * 1024 * 1024;
 
-/** On their way at once. Only after a failure may one come behind those that were sent after it. */
+/** On their way at once. Only after a failure or a lost connection may one come behind those that were sent after it. */
 const WINDOW = 16;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 30_000;
@@ -32,9 +34,9 @@ const MOST_INTERNAL_FAILURES = 8;
 
 /** What a queue needs from around it. */
 export interface QueueHost {
-  /** Sends a patch; rejects with a MoorlineError. Never called before `start`. */
-  send(patch: Uint8Array, operation: string): Promise<Position>;
-  /** `pending`, `where` or `refused` have changed. */
+  /** Sends a patch; rejects with a MoorlineError, or when `signal` says that it is to be called back. Never called before `start`. */
+  send(patch: Uint8Array, operation: string, signal: AbortSignal): Promise<Position>;
+  /** `pending`, `where`, `refused` or `withheld` have changed. */
   onChange(): void;
   /** Told once: nobody else waits for it, or whoever does hears it as well. */
   onRefused(refused: RefusedPatch): void;
@@ -72,6 +74,14 @@ export class PatchQueue {
   #owner: string | undefined;
   /** Whose the next patch is; empty while nobody has signed in. */
   #writer = "";
+  /** Calls back what is under way. */
+  #calling = new AbortController();
+  /** How many of those that wait are of others. */
+  #foreignWaiting = 0;
+  /** How many patches others left on the disk, by whose they are. */
+  #foreign = new Map<string, number>();
+  /** Made when they are asked for, and the same until something changes. */
+  #lists: { refused: readonly RefusedPatch[]; withheld: readonly WithheldPatches[] } | undefined;
   /** Counts `start` and `stop`: what began before the last of them is not to send. */
   #turn = 0;
   #sending = 0;
@@ -103,9 +113,9 @@ export class PatchQueue {
     this.#where = this.#factory ? "disk" : "memory";
   }
 
-  /** Patches that the server has not confirmed, without the refused. */
+  /** Patches that the server has not confirmed, without the refused and those of others. */
   get pending(): number {
-    return this.#waiting.length;
+    return this.#waiting.length - this.#foreignWaiting;
   }
 
   get where(): "disk" | "memory" {
@@ -113,7 +123,41 @@ export class PatchQueue {
   }
 
   get refused(): readonly RefusedPatch[] {
-    return this.#refused.map((patch) => this.#refusal(patch));
+    return this.#shown.refused;
+  }
+
+  /** What others wrote, by whom. */
+  get withheld(): readonly WithheldPatches[] {
+    return this.#shown.withheld;
+  }
+
+  get #shown(): { refused: readonly RefusedPatch[]; withheld: readonly WithheldPatches[] } {
+    if (this.#lists) return this.#lists;
+    const own = this.#refused.filter((patch) => this.#isOwn(patch));
+    const counts = new Map(this.#foreign);
+    for (const { owner, sequence } of this.#foreigners) {
+      if (sequence === undefined) counts.set(owner, (counts.get(owner) ?? 0) + 1);
+    }
+    const withheld = [...counts].map(([owner, patches]): WithheldPatches => {
+      const [tenant, subject] = JSON.parse(owner) as [string, string];
+      return Object.freeze({ subject, tenant, patches, discard: () => this.#discard(owner) });
+    });
+    const refused = own.map((patch) => this.#refusal(patch));
+    return (this.#lists = { refused: Object.freeze(refused), withheld: Object.freeze(withheld) });
+  }
+
+  /** What this page has of others, who were signed in before. */
+  get #foreigners(): Waiting[] {
+    return [...this.#waiting, ...this.#refused].filter((patch) => !this.#isOwn(patch));
+  }
+
+  #isOwn({ owner }: KeptPatch): boolean {
+    return owner === this.#writer || owner === "";
+  }
+
+  #listsChanged(): void {
+    this.#lists = undefined;
+    this.#host.onChange();
   }
 
   /**
@@ -147,14 +191,17 @@ export class PatchQueue {
     });
   }
 
-  /** There is a connection, as `owner`: takes over what earlier pages left and sends. */
+  /** There is a connection, as `owner` (JSON of tenant and subject): takes over what earlier pages left and sends. */
   start(owner: string): void {
-    if (this.#isClosed) return;
+    // A token was renewed, or the channel opened anew.
+    if (this.#isClosed || owner === this.#owner) return;
     this.stop();
     const turn = this.#turn;
     this.#writer = owner;
     const unowned = this.#waiting.filter((patch) => patch.owner === "");
     for (const patch of unowned) patch.owner = owner;
+    this.#foreignWaiting = this.#waiting.filter((patch) => !this.#isOwn(patch)).length;
+    this.#listsChanged();
     const adopt = (): Promise<void> => this.#adopt(owner, unowned).catch((error) => this.#lose(error));
     this.#adopting = this.#adopting.then(adopt).then(() => {
       if (turn !== this.#turn || this.#isClosed) return;
@@ -165,17 +212,21 @@ export class PatchQueue {
     });
   }
 
-  /** There is no connection any more. */
+  /** There is no connection any more, or nobody knows as whom. */
   stop(): void {
     this.#turn++;
     this.#owner = undefined;
+    const calling = this.#calling;
+    this.#calling = new AbortController();
+    calling.abort();
   }
 
   /** What is appended is kept, and sent by another page, or the next. */
   close(): void {
     if (this.#isClosed) return;
-    this.stop();
     this.#isClosed = true;
+    // What is nowhere else goes out, if it can.
+    if (this.#where === "disk") this.stop();
     clearTimeout(this.#pause);
     this.#closing.abort();
     const left = this.#waiting;
@@ -305,21 +356,21 @@ export class PatchQueue {
     // What was kept before anybody knew for whom.
     await disk.update(unowned.filter((patch) => patch.sequence !== undefined).map(kept));
 
-    const left = async (): Promise<KeptPatch[]> => (await disk.list(this.#server, this.#store))
+    const left = async (): Promise<KeptPatch[]> => this.#survey(await disk.list(this.#server, this.#store), owner)
       .filter((patch) => patch.page !== this.#page && (patch.owner === owner || patch.owner === ""));
     const pages = new Set<string>();
     for (const page of new Set((await left()).map((patch) => patch.page))) {
       if (this.#locks.has(page) || (await this.#claim(page))) pages.add(page);
       else this.#watch(page);
     }
-    if (pages.size === 0) return;
+    if (pages.size === 0) return this.#listsChanged();
     // Read again, because a page may have sent everything before it let go of its lock.
     const known = new Set([...this.#waiting, ...this.#refused].map((patch) => patch.sequence));
     const found = (await left()).filter((patch) => pages.has(patch.page) && !known.has(patch.sequence));
     const unclaimed = found.filter((patch) => patch.owner === "");
     for (const patch of unclaimed) patch.owner = owner;
     await disk.update(unclaimed);
-    if (this.#isClosed || found.length === 0) return;
+    if (this.#isClosed) return;
 
     const adopted = found.map((patch): Waiting => ({
       ...patch, state: patch.refused ? "refused" : "waiting", failures: 0, resolve: () => {}, reject: () => {},
@@ -330,7 +381,42 @@ export class PatchQueue {
     const sent = this.#waiting.filter((patch) => patch.state === "sending");
     const own = this.#waiting.filter((patch) => patch.state !== "sending");
     this.#waiting = [...sent, ...adopted.filter(isWaiting), ...own];
-    this.#host.onChange();
+    this.#listsChanged();
+  }
+
+  /** Counts what is there of others. */
+  #survey(all: KeptPatch[], me: string): KeptPatch[] {
+    this.#foreign = new Map();
+    for (const { owner } of all) {
+      if (owner !== me && owner !== "") this.#foreign.set(owner, (this.#foreign.get(owner) ?? 0) + 1);
+    }
+    return all;
+  }
+
+  /** Forgets what somebody else has written, here and in pages that are gone. */
+  #discard(owner: string): void {
+    if (this.#isClosed || owner === this.#writer) return;
+    for (const patch of this.#foreigners.filter((patch) => patch.owner === owner)) {
+      this.#forget(patch);
+      this.#erase(patch);
+      patch.reject(new ChannelError("cancelled", "The patch was discarded before the server had it"));
+    }
+    this.#foreign.delete(owner);
+    this.#listsChanged();
+    this.#adopting = this.#adopting.then(async () => {
+      const disk = await this.#open();
+      await this.#keeping;
+      if (!disk || this.#isClosed) return;
+      const left = (await disk.list(this.#server, this.#store)).filter((patch) => patch.owner === owner);
+      const gone = new Set([this.#page]);
+      for (const page of new Set(left.map((patch) => patch.page))) {
+        if (this.#locks.has(page) || (await this.#claim(page))) gone.add(page);
+      }
+      await disk.remove(left.filter(({ page }) => gone.has(page)).map(({ sequence }) => sequence!));
+      this.#survey(await disk.list(this.#server, this.#store), this.#writer);
+      this.#listsChanged();
+      this.#releaseIdle();
+    }).catch((error) => this.#lose(error));
   }
 
   #pump(): void {
@@ -344,20 +430,26 @@ export class PatchQueue {
   async #send(patch: Waiting): Promise<void> {
     patch.state = "sending";
     this.#sending++;
+    const { signal } = this.#calling;
     let outcome: { position: Position } | { error: unknown };
     try {
-      outcome = { position: await this.#host.send(patch.patch, patch.operation) };
+      outcome = { position: await this.#host.send(patch.patch, patch.operation, signal) };
     } catch (error) {
       outcome = { error };
     }
     this.#sending--;
     if (this.#isClosed) return;
-    if ("position" in outcome) {
+    const isThere = this.#waiting.includes(patch);
+    if (!isThere) {
+      // It was discarded meanwhile.
+    } else if ("position" in outcome) {
       this.#goOn();
       this.#forget(patch);
       this.#erase(patch);
       patch.resolve(outcome.position);
       this.#host.onChange();
+    } else if (signal.aborted) {
+      patch.state = "waiting";
     } else {
       this.#fail(patch, asError(outcome.error));
     }
@@ -370,7 +462,7 @@ export class PatchQueue {
     const mayPass = isPassing(error) && !(error.code === "internal" && patch.failures >= MOST_INTERNAL_FAILURES);
     if (!mayPass) return this.#setAside(patch, error);
     patch.state = "waiting";
-    // Those on their way are not called back; nothing follows them until a pause is over.
+    // Those on their way may still arrive; nothing follows them until a pause is over.
     if (this.#pause) return;
     this.#pause = setTimeout(() => {
       this.#pause = undefined;
@@ -386,23 +478,21 @@ export class PatchQueue {
   }
 
   #setAside(patch: Waiting, error: MoorlineError): void {
-    this.#waiting.splice(this.#waiting.indexOf(patch), 1);
+    this.#forget(patch);
+    this.#bytes += patch.patch.length;
     patch.state = "refused";
     patch.refused = { code: error.code, message: error.message };
     this.#refused.push(patch);
     this.#write(patch);
     patch.reject(error);
+    this.#lists = undefined;
     this.#host.onRefused(this.#refusal(patch));
     this.#host.onChange();
   }
 
   #refusal(patch: Waiting): RefusedPatch {
     const { code, message } = patch.refused ?? { code: "unknown", message: "" };
-    const take = (): boolean => {
-      const at = this.#refused.indexOf(patch);
-      if (at >= 0) this.#refused.splice(at, 1);
-      return at >= 0 && !this.#isClosed;
-    };
+    const take = (): boolean => !this.#isClosed && patch.state === "refused" && this.#forget(patch);
     return Object.freeze({
       patch: patch.patch,
       error: new ChannelError(code, message),
@@ -413,12 +503,12 @@ export class PatchQueue {
         Object.assign(patch, { state: "waiting", failures: 0 });
         this.#write(patch);
         this.#waiting.push(patch);
+        this.#bytes += patch.patch.length;
         this.#host.onChange();
         this.#pump();
       },
       discard: () => {
         if (!take()) return;
-        this.#bytes -= patch.patch.length;
         this.#erase(patch);
         this.#host.onChange();
         this.#releaseIdle();
@@ -426,11 +516,16 @@ export class PatchQueue {
     });
   }
 
-  #forget(patch: Waiting): void {
-    const at = this.#waiting.indexOf(patch);
-    if (at < 0) return;
-    this.#waiting.splice(at, 1);
+  /** Whether it was there. */
+  #forget(patch: Waiting): boolean {
+    const list = patch.state === "refused" ? this.#refused : this.#waiting;
+    const at = list.indexOf(patch);
+    if (at < 0) return false;
+    list.splice(at, 1);
     this.#bytes -= patch.patch.length;
+    if (list === this.#refused) this.#lists = undefined;
+    else if (!this.#isOwn(patch)) this.#foreignWaiting--;
+    return true;
   }
 
   #write(patch: Waiting): void {

@@ -1,4 +1,4 @@
-import type { GapReason, Position } from "./types.js";
+import type { GapReason, Position } from "./channel-types.js";
 
 /** What is handed on of a channel. */
 export interface Item {

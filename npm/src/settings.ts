@@ -1,6 +1,6 @@
-import { MoorlineError } from "./errors.js";
 import type { CoreOptions } from "./boundary.js";
-import type { ConnectOptions, TokenProvider } from "./types.js";
+import type { ConnectOptions, TokenProvider } from "./connect-types.js";
+import { MoorlineError } from "./errors.js";
 import { LONGEST_TIMER_MS } from "./settlement.js";
 import { resolveUrl } from "./url.js";
 import { version } from "./version.js";

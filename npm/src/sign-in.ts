@@ -1,22 +1,20 @@
 import { isBackpressure } from "./backlog.js";
 import type { Admission, Core, CoreFailure } from "./boundary.js";
+import type { AuthenticateOptions, Identity } from "./client-types.js";
+import type { TokenRequest } from "./connect-types.js";
 import { base64url, Credentials, shown } from "./credentials.js";
 import { AuthError, ConnectError, MoorlineError } from "./errors.js";
 import { fromCore } from "./failure.js";
 import { checkAuthenticateOptions } from "./options.js";
+import type { Owner } from "./owner.js";
 import { decode } from "./payload.js";
 import type { Settings } from "./settings.js";
 import { Settlement } from "./settlement.js";
-import type { AuthenticateOptions, Identity, TokenRequest } from "./types.js";
 
 /** What signing in needs of its client. */
-export interface Owner {
-  /** The core, while the client runs. */
-  core(): Core | undefined;
-  /** Why nothing can be shown any more; `undefined` before the end. */
-  ended(): MoorlineError | undefined;
-  timeout(Class: typeof AuthError, message: string): MoorlineError;
-  report(error: MoorlineError): void;
+export interface SignInOwner extends Owner {
+  /** `owner` may be another one. */
+  ownerChanged(): void;
   /** Tells the listeners. */
   told(identity: Identity): void;
 }
@@ -26,13 +24,15 @@ export class SignIn {
   /** Who the server says this is; `undefined` before it has said so. */
   identity: Identity | undefined;
 
-  readonly #owner: Owner;
+  readonly #owner: SignInOwner;
   readonly #settings: Settings;
   readonly #credentials: Credentials;
   /** The newest question for what is to be shown; 0 when its answer is not needed any more. */
   #ticket = 0;
   /** What the token provider threw, asked by that. */
   #noCredentials: unknown;
+  /** Something is being handed to the core, which shows it before what waits there for room. */
+  #isShowing = false;
   /** What waits to be shown. */
   readonly #showing = new Set<() => void>();
   /**
@@ -41,10 +41,15 @@ export class SignIn {
    */
   readonly #authentications = new Map<number, { settlement: Settlement<Identity>; adopt: () => void }>();
 
-  constructor(settings: Settings, owner: Owner) {
+  constructor(settings: Settings, owner: SignInOwner) {
     this.#settings = settings;
     this.#owner = owner;
     this.#credentials = new Credentials(settings);
+  }
+
+  /** The same for whoever is the same at the server: JSON of tenant and subject. `undefined` while that may change at any moment. */
+  get owner(): string | undefined {
+    return this.#isShowing || this.#authentications.size > 0 ? undefined : JSON.stringify([this.identity?.tenant ?? "", this.identity?.subject ?? ""]);
   }
 
   async authenticate(options: AuthenticateOptions): Promise<Identity> {
@@ -65,16 +70,22 @@ export class SignIn {
       if (ended) return settlement.reject(ended);
       const core = this.#owner.core();
       if (!core) return;
+      this.#isShowing = true;
+      this.#owner.ownerChanged();
       try {
         const id = core.authenticate(show.token, show.encoding, show.data);
         this.#authentications.set(id, { settlement, adopt: () => this.#credentials.adopt({ token, auth }) });
         settlement.onAbandoned = () => {
-          if (core.withdraw(id) && this.#authentications.delete(id)) this.show();
+          if (!core.withdraw(id) || !this.#authentications.delete(id)) return;
+          this.#owner.ownerChanged();
+          this.show();
         };
         this.#showing.delete(attempt);
       } catch (failure) {
         if (!isForLater(failure)) settlement.reject(fromCore(ConnectError, failure));
       }
+      this.#isShowing = false;
+      if (this.owner !== undefined) this.#owner.ownerChanged();
     };
     settlement.onAbandoned = () => void this.#showing.delete(attempt);
     this.#showing.add(attempt);
@@ -129,6 +140,7 @@ export class SignIn {
       if (asked) asked.settlement.reject(error);
       // The core's own: the client goes on as it is until what it showed expires.
       else this.#owner.report(error);
+      this.#owner.ownerChanged();
     }
     this.show();
   }
@@ -151,6 +163,7 @@ export class SignIn {
     } catch (unreadable) {
       return this.#owner.report(fromCore(ConnectError, unreadable));
     }
+    this.#owner.ownerChanged();
     this.#owner.told(this.identity);
   }
 

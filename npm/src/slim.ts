@@ -7,7 +7,8 @@
 import type { ApiShape, UntypedApi } from "./api.js";
 import { connectWith, preloadWith } from "./connect.js";
 import { MoorlineError } from "./errors.js";
-import type { Client, ConnectOptions, PreloadOptions, WasmSource } from "./types.js";
+import type { Client } from "./client-types.js";
+import type { ConnectOptions, PreloadOptions, WasmSource } from "./connect-types.js";
 
 export * from "./exports.js";
 

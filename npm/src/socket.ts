@@ -1,5 +1,5 @@
+import type { WebSocketClass } from "./connect-types.js";
 import { ConnectError } from "./errors.js";
-import type { WebSocketClass } from "./types.js";
 
 /** How an entry comes to a WebSocket on a platform that may have none. */
 export type ImportWebSocket = () => Promise<WebSocketClass>;

@@ -1,7 +1,8 @@
 /// <reference lib="esnext.disposable" preserve="true" />
+import type { WaitOptions } from "./call-types.js";
+import type { GapReason, Members, Position, Sender, TopicState } from "./channel-types.js";
 import type { MoorlineError } from "./errors.js";
 import type { Unsubscribe } from "./listeners.js";
-import type { GapReason, Members, Position, Sender, WaitOptions } from "./types.js";
 
 /** Options of `client.store`. */
 export interface StoreOptions {
@@ -21,18 +22,13 @@ export interface StoreOptions {
 }
 
 /** How a store is doing. A new object whenever something changes. */
-export interface StoreState {
-  readonly status: "opening" | "open" | "closed";
-  /** Whether the last opening missed nothing; `undefined` before the first. */
-  readonly recovered: boolean | undefined;
-  /** Why the last opening could not go on from where it was. */
-  readonly gap: GapReason | undefined;
-  /** Why it is closed. */
-  readonly error: MoorlineError | undefined;
-  /** Whether all has come that was there when the store was opened on this connection. */
-  readonly synced: boolean;
-  /** Patches of this page that the server has not confirmed. */
+export interface StoreState extends TopicState {
+  /** Patches that the server has not confirmed: of this page, and with `offline: true` what it took over of earlier ones. */
   readonly pending: number;
+  /** With `offline: true`: how many are in `store.refused`. */
+  readonly refused: number;
+  /** With `offline: true`: how many are in `store.withheld`. */
+  readonly withheld: number;
   /**
    * Where they wait: nowhere (they are lost with the page), with `offline: true` in IndexedDB, or in memory where the
    * browser gives no IndexedDB (some private windows, Node).
@@ -68,6 +64,19 @@ export interface RefusedPatch {
   discard(): void;
 }
 
+/**
+ * Patches that somebody else has written on this device, who was signed in then: they are sent when that one signs in again,
+ * and as nobody else.
+ */
+export interface WithheldPatches {
+  readonly subject: string;
+  readonly tenant: string;
+  /** How many there are. */
+  readonly patches: number;
+  /** Forgets them, but for those of another page that is open. */
+  discard(): void;
+}
+
 /** What a store tells, by the name of the event. */
 export interface StoreEvents {
   /** The next snapshot or patch. Whoever listens has everything up to `store.position` when it returns. */
@@ -99,7 +108,7 @@ export interface Store extends AsyncIterable<StoreUpdate>, Disposable {
   readonly current: StoreState;
   /** Tells every change of `current`. It can be taken off the object. */
   readonly subscribe: (listener: (state: StoreState) => void) => Unsubscribe;
-  /** Resolves when it is open. @throws the error of a closed one */
+  /** Resolves when it is open; for what is in it see `current.synced`. @throws the error of a closed one */
   ready(options?: WaitOptions): Promise<this>;
   readonly members: Members;
   /** Up to where everything was handed on, own patches counted as such. */
@@ -118,8 +127,10 @@ export interface Store extends AsyncIterable<StoreUpdate>, Disposable {
   putValue(value: Uint8Array, options?: WaitOptions): Promise<string>;
   /** A value, checked against its id. */
   value(id: string, options?: ValueOptions): Promise<Uint8Array>;
-  /** The patches that are kept aside. */
+  /** The patches that are kept aside; the same array until `current` changes. */
   readonly refused: readonly RefusedPatch[];
+  /** What others have left on this device, as it was found on the last connection; the same array until `current` changes. */
+  readonly withheld: readonly WithheldPatches[];
   setPresence(data: unknown, options?: WaitOptions): Promise<void>;
   /** Idempotent. Iterators end after what is buffered; with `offline: true` what waits is sent by another page, or the next. */
   close(): void;

@@ -1,22 +1,27 @@
 import { APPEND, KEEP, SNAPSHOT, VALUE, type ChannelKind } from "./boundary.js";
+import type { CallOptions, WaitOptions } from "./call-types.js";
 import type { ChannelHost, Channels, Update } from "./channel.js";
+import type { Position } from "./channel-types.js";
 import { ChannelError } from "./errors.js";
 import { Listeners, type Unsubscribe } from "./listeners.js";
 import { Live, presenceFrom } from "./live.js";
 import {
   checkAppendOptions, checkPutValueOptions, checkSnapshotOptions, checkStoreOptions, checkValueOptions, isName, unknownName,
 } from "./options.js";
+import { areSame } from "./payload.js";
 import { isPosition, bytesOf, positionFrom } from "./position.js";
 import { PatchQueue, randomId } from "./queue.js";
 import { Settlement } from "./settlement.js";
-import type { AppendOptions, RefusedPatch, Store, StoreEvents, StoreOptions, StoreState, StoreUpdate, ValueOptions } from "./store-types.js";
-import type { CallOptions, Position, WaitOptions } from "./types.js";
+import type {
+  AppendOptions, RefusedPatch, Store, StoreEvents, StoreOptions, StoreState, StoreUpdate, ValueOptions, WithheldPatches,
+} from "./store-types.js";
 import { getValue, putValue, type Shelf } from "./value.js";
 
 const STORE: ChannelKind = 4;
 /** Positions of own patches that the server has answered before it told of them; that is rare. */
 const MOST_AWAITED = 1_024;
 const NOTHING = new Uint8Array();
+const NONE = Object.freeze([]);
 
 /** @throws ChannelError `invalid_name`; MoorlineError `invalid_option` */
 export function openStore(channels: Channels, name: string, options: StoreOptions | undefined): LiveStore {
@@ -48,9 +53,8 @@ export class LiveStore extends Live<StoreUpdate> implements Store {
   readonly #queue: PatchQueue | undefined;
   readonly #refusals = new Listeners<RefusedPatch>();
   readonly #stopOwnerChanges: Unsubscribe;
-  /** What this object has appended, of all that the queue sends. */
-  readonly #own = new Set<string>();
-  #isCaughtUp = false;
+  /** What this object has appended, of all that the queue sends; once it has been sent, whom to tell what became of it. */
+  readonly #own = new Map<string, ReturnType<Echoes["expect"]> | undefined>();
   #sending = 0;
   #shown: StoreState | undefined;
 
@@ -60,7 +64,11 @@ export class LiveStore extends Live<StoreUpdate> implements Store {
     this.#echoes = echoes;
     this.#stopOwnerChanges = host.ownerChanges.add(() => { if (super.current.status === "open") this.#startQueue(); });
     if (offline) this.#queue = new PatchQueue(host.server(), this.name, {
-      send: (patch, operation) => this.#send(patch, { idempotencyKey: operation, timeoutMs: Infinity }, this.#own.has(operation)),
+      send: (patch, operation, signal) => {
+        // From the first time on: what was called back may have arrived.
+        if (this.#own.has(operation)) this.#own.set(operation, this.#own.get(operation) ?? echoes.expect(patch));
+        return this.#send(patch, { idempotencyKey: operation, timeoutMs: Infinity, signal });
+      },
       onChange: () => this.changed(),
       onRefused: (refused) => this.#refusals.emit(refused),
       onMemory: (cause) => host.report(new ChannelError("offline_unavailable", "The browser does not keep what waits to be sent", {
@@ -71,11 +79,13 @@ export class LiveStore extends Live<StoreUpdate> implements Store {
   }
 
   override get current(): StoreState {
-    const { status, recovered, gap, error } = super.current;
+    const state = super.current;
     const next: StoreState = {
-      status, recovered, gap, error,
-      synced: status === "open" && this.#isCaughtUp && this.isHandedOn,
+      ...state,
+      synced: state.synced && this.isHandedOn,
       pending: this.#queue?.pending ?? this.#sending,
+      refused: this.refused.length,
+      withheld: this.withheld.length,
       offline: this.#queue?.where ?? "off",
     };
     const last = this.#shown;
@@ -83,18 +93,12 @@ export class LiveStore extends Live<StoreUpdate> implements Store {
     return isSame ? last : (this.#shown = Object.freeze(next));
   }
 
-  override readonly subscribe = (listener: (state: StoreState) => void): Unsubscribe => {
-    let told = this.current;
-    return this.states.add(() => {
-      const state = this.current;
-      if (state === told) return;
-      told = state;
-      listener(state);
-    });
-  };
-
   get refused(): readonly RefusedPatch[] {
-    return this.#queue?.refused ?? [];
+    return this.#queue?.refused ?? NONE;
+  }
+
+  get withheld(): readonly WithheldPatches[] {
+    return this.#queue?.withheld ?? NONE;
   }
 
   on<E extends keyof StoreEvents>(event: E, listener: (value: StoreEvents[E]) => void): Unsubscribe {
@@ -109,18 +113,28 @@ export class LiveStore extends Live<StoreUpdate> implements Store {
     const { timeoutMs, signal, idempotencyKey } = checkAppendOptions(options);
     const bytes = checkBytes(patch, "A patch");
     this.assertOpen();
-    if (!this.#queue) return this.#send(bytes, { timeoutMs, signal, idempotencyKey }, true);
+    signal?.throwIfAborted();
+    if (!this.#queue) {
+      const heard = this.#echoes.expect(bytes);
+      const sent = this.#send(bytes, { timeoutMs, signal, idempotencyKey });
+      sent.then(heard, () => heard(undefined));
+      return sent;
+    }
 
     const settlement = new Settlement<Position>({
       timeoutMs: timeoutMs ?? Infinity, signal,
-      timedOut: () => this.attachment.host.timeout("The patch was not confirmed in time, and still waits"),
+      timedOut: () => this.attachment.host.timeout(ChannelError, "The patch was not confirmed in time, and still waits"),
     });
     const operation = idempotencyKey ?? randomId();
-    this.#own.add(operation);
+    this.#own.set(operation, this.#own.get(operation));
+    const settled = (position?: Position): void => {
+      this.#own.get(operation)?.(position);
+      this.#own.delete(operation);
+    };
     this.#queue.append(bytes, operation).then(
-      (position) => settlement.resolve(position),
-      (error) => settlement.reject(error),
-    ).finally(() => this.#own.delete(operation));
+      (position) => (settled(position), settlement.resolve(position)),
+      (error) => (settled(), settlement.reject(error)),
+    );
     return settlement.promise;
   }
 
@@ -141,23 +155,13 @@ export class LiveStore extends Live<StoreUpdate> implements Store {
   }
 
   protected override handleOpened(): void {
-    this.#isCaughtUp = false;
     this.#echoes.reopened(super.current.recovered === true);
     this.#startQueue();
-    this.changed();
-  }
-
-  protected override handleCaughtUp(): void {
-    this.#isCaughtUp = true;
-    this.changed();
   }
 
   protected override handleStateChange(): void {
     // It is told by `opened` when it goes on.
-    if (super.current.status !== "open") {
-      this.#isCaughtUp = false;
-      this.#queue?.stop();
-    }
+    if (super.current.status !== "open") this.#queue?.stop();
   }
 
   protected override handleEnd(): void {
@@ -168,20 +172,15 @@ export class LiveStore extends Live<StoreUpdate> implements Store {
   }
 
   #startQueue(): void {
-    this.#queue?.start(this.attachment.host.owner() ?? "?");
+    const owner = this.attachment.host.owner();
+    if (owner === undefined) this.#queue?.stop();
+    else this.#queue?.start(owner);
   }
 
-  /** @param isOwn whether this object has it already */
-  async #send(patch: Uint8Array, options: CallOptions, isOwn: boolean): Promise<Position> {
-    const heard = isOwn ? this.#echoes.expect(patch) : undefined;
+  async #send(patch: Uint8Array, options: CallOptions): Promise<Position> {
     this.#count(1);
     try {
-      const position = positionFrom((await this.#request(APPEND, undefined, patch, options))!);
-      heard?.(position);
-      return position;
-    } catch (error) {
-      heard?.(undefined);
-      throw error;
+      return positionFrom((await this.#request(APPEND, undefined, patch, options))!);
     } finally {
       this.#count(-1);
     }
@@ -251,7 +250,7 @@ class Echoes {
     if (isSnapshot || !this.#members.has(from.member)) return false;
     if (this.#awaited.delete(position!)) return true;
     for (const expected of this.#expected) {
-      if (isSame(expected.patch, payload.body)) return this.#expected.delete(expected);
+      if (areSame(expected.patch, payload.body)) return this.#expected.delete(expected);
     }
     return false;
   }
@@ -278,8 +277,4 @@ function read({ position, at, recovered, from, payload, isSnapshot }: Update): S
 function checkBytes(value: unknown, what: string): Uint8Array {
   if (ArrayBuffer.isView(value) && (value as Uint8Array)[Symbol.toStringTag] === "Uint8Array") return value as Uint8Array;
   throw new ChannelError("unreadable", `${what} is a Uint8Array`, { remedy: "Wrap binary data in one: new Uint8Array(buffer)." });
-}
-
-function isSame(one: Uint8Array, other: Uint8Array): boolean {
-  return one.length === other.length && one.every((byte, at) => byte === other[at]);
 }

@@ -1,5 +1,7 @@
 import { APPEND, HISTORY, SEND, type ChannelKind, type Encoding } from "./boundary.js";
+import type { CallOptions } from "./call-types.js";
 import { sender, type ChannelHost, type ChannelRequest, type Channels, type Update } from "./channel.js";
+import type { Member, Position } from "./channel-types.js";
 import { ChannelError } from "./errors.js";
 import { aboutChannel, fromCore } from "./failure.js";
 import type { Unsubscribe } from "./listeners.js";
@@ -10,9 +12,8 @@ import {
 import { decode, encode, type Payload } from "./payload.js";
 import { bytesOf, positionFrom } from "./position.js";
 import type {
-  CallOptions, HistoryOptions, HistoryPage, Member, Position, PublishOptions, Topic, TopicEvents, TopicMessage, TopicOptions,
-  VolatileOptions,
-} from "./types.js";
+  HistoryOptions, HistoryPage, PublishOptions, Topic, TopicEvents, TopicMessage, TopicOptions, VolatileOptions,
+} from "./topic-types.js";
 
 const TOPIC: ChannelKind = 1;
 /** How `from.member` is written. */

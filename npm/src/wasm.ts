@@ -1,5 +1,5 @@
+import type { WasmSource } from "./connect-types.js";
 import { ConnectError } from "./errors.js";
-import type { WasmSource } from "./types.js";
 
 /** Where an entry finds the wasm when the caller does not say. */
 export type LocateWasm = () => WasmSource;

@@ -6,13 +6,15 @@
 import * as Y from "yjs";
 
 import { StoreBinding, type Binding, type BindOptions, type Replica } from "./binding.js";
+import { reportUncaught } from "./listeners.js";
 import type { Store } from "./store-types.js";
 
-export type { Binding, BindOptions } from "./binding.js";
+export type { Binding, BindingState, BindOptions } from "./binding.js";
 
 /**
  * Binds a document to a store: what others write comes in, with the binding as the transaction's origin, and what is edited
- * here goes out. Bind before anything else reads from the store.
+ * here goes out. Bind before anything else reads from the store, and open that without `since`: what the server is not heard
+ * to have is sent to it.
  *
  * ```ts
  * import { connect } from "moorline";
@@ -41,7 +43,18 @@ class YjsReplica implements Replica {
   }
 
   apply(update: Uint8Array): void {
-    Y.applyUpdate(this.#doc, update, this);
+    let isApplied = false;
+    try {
+      // Within a transaction of our own, whose observers are told when the update is in the document.
+      Y.transact(this.#doc, () => {
+        Y.applyUpdate(this.#doc, update, this);
+        isApplied = true;
+      }, this, false);
+    } catch (error) {
+      if (!isApplied) throw error;
+      // An observer of the application's has thrown, which is no fault of the update's.
+      reportUncaught(error);
+    }
   }
 
   merge(updates: readonly Uint8Array[]): Uint8Array {

@@ -60,10 +60,10 @@ for (const [name, kind] of Object.entries(kinds)) {
     const [one, other] = [page(server), page(server)];
     await server.run();
     for (const each of "olleh") kind.insert(one.doc, each);
-    assert.equal(one.binding.pending, 1);
+    assert.equal(one.binding.current.pending, 1);
     await server.run();
     assert.deepEqual([one.text(), other.text(), server.entries.length], ["hello", "hello", 1]);
-    assert.deepEqual([one.binding.pending, other.binding.pending], [0, 0]);
+    assert.deepEqual([one.binding.current.pending, other.binding.current.pending], [0, 0]);
     kind.insert(other.doc, "!", 5);
     await server.run();
     assert.deepEqual([one.text(), server.entries.length], ["hello!", 2]);
@@ -191,6 +191,28 @@ for (const [name, kind] of Object.entries(kinds)) {
     assert.deepEqual([server.entries.length, server.snapshots.length], [2, 0]);
   });
 
+  test(`${name}: how it is doing is the same object until it changes, and told when it does`, async () => {
+    const server = new FakeServer();
+    const one = page(server, { isConnected: false });
+    const seen = [];
+    const { subscribe } = one.binding;
+    const off = subscribe(({ pending, synced }) => seen.push([pending, synced]));
+    assert.equal(one.binding.current, one.binding.current);
+    kind.insert(one.doc, "hello");
+    await settle();
+    one.store.connect();
+    await server.run();
+    assert.deepEqual([seen[0], seen.at(-1), one.binding.current], [[1, false], [0, true], { pending: 0, synced: true }]);
+    assert.ok(Object.isFrozen(one.binding.current));
+    one.store.lose();
+    assert.deepEqual(seen.at(-1), [0, false]);
+    off();
+    const heard = seen.length;
+    one.store.connect();
+    await server.run();
+    assert.equal(seen.length, heard);
+  });
+
   test(`${name}: what the server refuses is told once, and is not pending`, async () => {
     const server = new FakeServer();
     server.refuses = ({ what }) => (what === "append" ? "forbidden" : undefined);
@@ -198,7 +220,7 @@ for (const [name, kind] of Object.entries(kinds)) {
     await server.run();
     kind.insert(one.doc, "hello");
     await server.run();
-    assert.deepEqual([one.errors.map(({ code }) => code), one.binding.pending], [["forbidden"], 0]);
+    assert.deepEqual([one.errors.map(({ code }) => code), one.binding.current.pending], [["forbidden"], 0]);
   });
 
   test(`${name}: after a failure that passes it tries again, with the same key`, async () => {
@@ -223,7 +245,7 @@ for (const [name, kind] of Object.entries(kinds)) {
       await server.run();
     }
     assert.equal(new Set(keys).size, 2);
-    assert.deepEqual([server.entries.length, one.binding.pending, one.errors], [2, 0, []]);
+    assert.deepEqual([server.entries.length, one.binding.current.pending, one.errors], [2, 0, []]);
   });
 
   test(`${name}: a new connection ends the pause after a failure`, async () => {
@@ -237,7 +259,7 @@ for (const [name, kind] of Object.entries(kinds)) {
     one.store.lose();
     one.store.connect();
     await server.run();
-    assert.deepEqual([server.entries.length, one.binding.pending], [1, 0]);
+    assert.deepEqual([server.entries.length, one.binding.current.pending], [1, 0]);
   });
 
   test(`${name}: while much is on its way, edits become few patches`, async () => {
@@ -248,7 +270,7 @@ for (const [name, kind] of Object.entries(kinds)) {
       kind.insert(one.doc, "x");
       await undefined;
     }
-    assert.equal(one.binding.pending, 9);
+    assert.equal(one.binding.current.pending, 9);
     await server.run();
     const late = page(server);
     await server.run();
@@ -414,3 +436,47 @@ for (const [name, kind] of Object.entries(kinds)) {
     assert.deepEqual([other.text(), server.entries.length], ["while away on its way ", 2]);
   });
 }
+
+// An observer of the application's threw, and the update that it was told of was taken for one that cannot be read: it was
+// sent to the server once more, and this client gave it no snapshot ever again.
+test("regression: what an observer throws is no fault of the update's", async (t) => {
+  const server = new FakeServer();
+  const [one, doc, errors, thrown] = [new FakeStore(server), new Y.Doc(), [], []];
+  globalThis.reportError = (error) => thrown.push(error.message);
+  t.after(() => delete globalThis.reportError);
+  doc.getText("text").observe(() => { throw new Error("mine"); });
+  bindYjs(doc, one, { onError: (error) => errors.push(error), snapshotEvery: { patches: 1 } });
+  one.connect();
+  await server.run();
+  const other = new Y.Doc();
+  const [from, second] = [new FakeStore(server), bindYjs];
+  second(other, from, { snapshotEvery: false });
+  from.connect();
+  await server.run();
+  other.getText("text").insert(0, "hello");
+  await server.run();
+  mock.timers.tick(2_000);
+  await server.run();
+  assert.deepEqual([doc.getText("text").toString(), thrown, errors, server.snapshots.length], ["hello", ["mine"], [], 1]);
+});
+
+// A document that the application had freed: to merge what was edited last threw, out of `destroy` too, which left the binding
+// half ended.
+test("regression: edits that cannot be merged go one by one", async () => {
+  const server = new FakeServer();
+  const [store, doc] = [new FakeStore(server), new LoroDoc()];
+  const binding = bindLoro(doc, store);
+  store.connect();
+  await server.run();
+  for (const text of ["a", "b"]) kinds.Loro.insert(doc, text);
+  const freed = mock.method(LoroDoc.prototype, "export", () => { throw new Error("null pointer passed to rust"); });
+  binding.destroy();
+  freed.mock.restore();
+  await server.run();
+  const late = new LoroDoc();
+  const from = new FakeStore(server);
+  bindLoro(late, from);
+  from.connect();
+  await server.run();
+  assert.equal(kinds.Loro.text(late), "ba");
+});

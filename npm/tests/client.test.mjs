@@ -233,6 +233,18 @@ test("using and await using close", async () => {
   assert.equal(client.status.status, "closed");
 });
 
+test("reconnect ends the wait for the next try, and does nothing before the wasm is there or after the end", async () => {
+  const around = environment();
+  const client = new MoorlineClient(settings, around);
+  client.reconnect();
+  await turn();
+  client.reconnect();
+  assert.equal(around.core.only("retryNow").length, 1);
+  around.core.closed();
+  client.reconnect();
+  assert.equal(around.core.only("retryNow").length, 1);
+});
+
 test("discovery hands over whatever came", async (t) => {
   const { client, core } = await opened();
   const answers = {
@@ -275,6 +287,27 @@ async function discovered(t, answer) {
   client.close();
   return { asked, result: core.only("discovered")[0]?.[2] };
 }
+
+// A killed server that was started again: nobody took the first question, and the second, which only tells whether somebody
+// is there, was taken for the answer of another kind of server.
+test("regression: a server that comes up between two questions is asked again", async (t) => {
+  let down = 1;
+  const { asked, result } = await discovered(t, () => {
+    if (down-- > 0) throw new TypeError("fetch failed");
+    return Response.json({ moorline: 1 });
+  });
+  assert.deepEqual([asked.length, result], [3, { kind: "answer", status: 200, document: { moorline: 1 } }]);
+});
+
+test("regression: an answer that breaks off is none", async (t) => {
+  let asked = 0;
+  const broken = (body) => new ReadableStream({ start: (stream) => { stream.enqueue(new TextEncoder().encode(body)); stream.error(new TypeError("terminated")); } });
+  const { result } = await discovered(t, () => {
+    if (asked++ > 0) throw new TypeError("fetch failed");
+    return new Response(broken('{"moorline":'));
+  });
+  assert.deepEqual(result, { kind: "unreachable" });
+});
 
 test("discovery says the page's origin, where it has one", async (t) => {
   t.after(() => delete globalThis.location);

@@ -134,7 +134,7 @@ class World {
     }
     const map = kind.map(first.doc);
     for (const key of this.kept) assert.ok(key in map, `the edit ${key} is lost`);
-    for (const { store, binding } of pages) assert.deepEqual([store.current.pending, binding.pending], [0, 0]);
+    for (const { store, binding } of pages) assert.deepEqual([store.current.pending, binding.current.pending], [0, 0]);
   }
 
   checkEntries() {

@@ -61,8 +61,9 @@ export class FakeCore {
     this.#record("call", name, encoding === 1 ? value(body) : body, timeoutMs, ...keyAndCredit);
     return this.#nextId++;
   }
-  follow(kind, name, history, quiet, members, since, encoding, data) {
-    this.#record("follow", kind, name, { history, quiet, members, since, data: data && (encoding === 1 ? value(data) : data) });
+  follow(kind, name, history, quiet, members, since, encoding, data, past) {
+    const shown = data && (encoding === 1 ? value(data) : data);
+    this.#record("follow", kind, name, { history, quiet, members, since, data: shown, ...(past && { past }) });
     return this.#nextChannel++;
   }
   unfollow(id) { this.#record("unfollow", id); }
@@ -115,7 +116,7 @@ export class FakeCore {
   }
   gives(id, ...items) { for (const item of items) this.host.onItem(id, 1, bytes(item)); }
   ends(id) { this.host.onSettled(id, true, 0, undefined, undefined); }
-  opens(id, start = "new", at) { this.host.onChannelOpened(id, start, false, at === undefined ? undefined : position(at)); }
+  opens(id, start = "new", at, past = 0) { this.host.onChannelOpened(id, start, at === undefined ? undefined : position(at), past); }
   /** Messages `{ n }` of a topic. */
   tells(id, ...numbers) { for (const n of numbers) this.host.onUpdate(id, position(n), n, false, "b0", "bob", 1, bytes({ n })); }
   recalls(id, ...numbers) { for (const n of numbers) this.host.onUpdate(id, position(n), n, true, "b0", "bob", 1, bytes({ n })); }

@@ -47,10 +47,15 @@ function browser({ locks = new FakeLocks(), indexedDB = new IDBFactory() } = {})
         get texts() { return page.sent.map(({ bytes }) => text(bytes)); },
       };
       page.queue = new PatchQueue(server, store, {
-        send: (bytes, operation) => new Promise((resolve, reject) => {
+        send: (bytes, operation, signal) => new Promise((resolve, reject) => {
           if (page.isGone) return;
+          const answer = { resolve, reject };
           page.sent.push({ bytes, operation });
-          page.answers.push({ resolve, reject });
+          page.answers.push(answer);
+          signal.addEventListener("abort", () => {
+            page.answers = page.answers.filter((other) => other !== answer);
+            reject(signal.reason);
+          });
         }),
         onChange: () => page.changes++,
         onRefused: (refused) => page.refused.push(refused),
@@ -174,7 +179,7 @@ test("a page leaves alone what belongs to one that is there", async () => {
   other.queue.stop();
   other.queue.start("ann");
   await settle();
-  assert.deepEqual(other.texts, ["b", "a"], "it took over what nobody else would send");
+  assert.deepEqual(other.texts, ["b", "a", "b"], "it took over what nobody else would send, and sends again what was called back");
 });
 
 test("regression: a page that stays takes over from one that goes, on the connection that it has", async () => {
@@ -308,7 +313,7 @@ test("what was taken over is not taken over again", async () => {
   heir.queue.stop();
   heir.queue.start("ann");
   await settle();
-  assert.deepEqual([heir.queue.pending, heir.texts], [2, ["a", "b"]]);
+  assert.deepEqual([heir.queue.pending, heir.texts], [2, ["a", "b", "a", "b"]], "sent again, and there once");
 });
 
 test("a page without patches holds no lock", async () => {
@@ -565,4 +570,132 @@ test("bytes are the caller's again after append", async () => {
   view.fill(66);
   await settle();
   assert.deepEqual(await home.kept(), ["AA"]);
+});
+
+const owner = (subject) => JSON.stringify(["", subject]);
+
+// The core sends what has a key again in the next session, whoever the client is by then: Ann's patch went out as Bob's.
+test("regression: what is under way when the connection goes is called back, and sent again as who wrote it", async () => {
+  const home = browser();
+  const page = home.page();
+  const [appended] = append(page, "ann's");
+  page.queue.start(owner("ann"));
+  await settle();
+  assert.equal(page.answers.length, 1);
+  page.queue.stop();
+  await settle();
+  assert.equal(page.answers.length, 0, "it is called back");
+  page.queue.start(owner("bob"));
+  await settle();
+  assert.deepEqual([page.texts, page.queue.pending], [["ann's"], 0], "bob waits for nothing");
+  page.queue.start(owner("ann"));
+  await settle();
+  assert.deepEqual(page.texts, ["ann's", "ann's"]);
+  assert.equal(new Set(page.sent.map(({ operation }) => operation)).size, 1);
+  await page.answer("p1");
+  assert.equal(await appended, "p1");
+});
+
+test("a renewed token calls nothing back", async () => {
+  const page = browser().page();
+  append(page, "a");
+  page.queue.start(owner("ann"));
+  await settle();
+  page.queue.start(owner("ann"));
+  await settle();
+  assert.deepEqual([page.texts, page.answers.length], [["a"], 1]);
+});
+
+test("what others left is shown by whom, and goes when it is discarded", async () => {
+  const home = browser();
+  const gone = home.page();
+  gone.queue.start(owner("ann"));
+  append(gone, "a", "b");
+  await settle();
+  await gone.answer(new MoorlineError("forbidden"));
+  gone.crash();
+  const page = home.page();
+  append(page, "before anybody was known");
+  page.queue.start(owner("bob"));
+  await settle();
+  const shown = () => page.queue.withheld.map(({ tenant, subject, patches }) => [tenant, subject, patches]);
+  assert.deepEqual([shown(), page.queue.pending, page.queue.refused], [[["", "ann", 2]], 1, []]);
+  assert.equal(page.queue.withheld, page.queue.withheld, "the same until it changes");
+  const changes = page.changes;
+  page.queue.withheld[0].discard();
+  assert.deepEqual(shown(), []);
+  await settle();
+  assert.deepEqual([shown(), await home.kept()], [[], ["before anybody was known"]]);
+  assert.ok(page.changes > changes);
+  await page.answer("p1");
+  const next = home.page();
+  next.queue.start(owner("ann"));
+  await settle();
+  assert.deepEqual([next.texts, next.queue.refused], [[], []]);
+});
+
+test("who signs in on the same page sees what the one before wrote there, and can discard it", async () => {
+  for (const indexedDB of [new IDBFactory(), undefined]) {
+    const home = browser({ indexedDB });
+    const page = home.page({ indexedDB });
+    page.queue.start(owner("ann"));
+    await settle();
+    const [appended] = append(page, "ann's");
+    await settle();
+    page.queue.start(owner("bob"));
+    await settle();
+    assert.deepEqual([page.queue.withheld[0].subject, page.queue.withheld[0].patches, page.queue.pending], ["ann", 1, 0]);
+    page.queue.withheld[0].discard();
+    await assert.rejects(appended, { code: "cancelled" });
+    await settle();
+    page.queue.start(owner("ann"));
+    await settle();
+    assert.deepEqual([page.texts, page.queue.withheld, page.queue.pending], [["ann's"], [], 0], "sent once, and called back");
+  }
+});
+
+test("what another page that is open has written is not discarded", async () => {
+  const home = browser();
+  const [ann, bob] = [home.page(), home.page()];
+  ann.queue.start(owner("ann"));
+  append(ann, "a");
+  await settle();
+  bob.queue.start(owner("bob"));
+  await settle();
+  bob.queue.withheld[0].discard();
+  await settle();
+  assert.deepEqual([bob.queue.withheld[0].patches, await home.kept()], [1, ["a"]]);
+});
+
+test("the refused are the same list until it changes", async () => {
+  const page = browser().page();
+  append(page, "a", "b");
+  page.queue.start("ann");
+  await settle();
+  const none = page.queue.refused;
+  await page.answer(new MoorlineError("forbidden"));
+  const one = page.queue.refused;
+  assert.notEqual(one, none);
+  append(page, "c");
+  assert.equal(page.queue.refused, one);
+  one[0].discard();
+  assert.deepEqual(page.queue.refused, []);
+});
+
+// Its first patch had been put before the second was refused, and went to the disk although both were turned away.
+test("regression: of patches that the disk does not take together it keeps none", async () => {
+  const home = browser();
+  const page = home.page();
+  append(page, "a");
+  await settle();
+  const { add } = IDBObjectStore.prototype;
+  let count = 0;
+  const failing = mock.method(IDBObjectStore.prototype, "add", function (...args) {
+    if (++count === 2) throw new DOMException("full", "QuotaExceededError");
+    return add.apply(this, args);
+  });
+  const both = append(page, "b", "c");
+  for (const each of both) await assert.rejects(each, { code: "queue_full" });
+  failing.mock.restore();
+  assert.deepEqual([page.queue.pending, await home.kept()], [1, ["a"]]);
 });

@@ -139,7 +139,7 @@ export class Link {
     if (opened) {
       this.core.since = opened.isNew ? opened.position : opened.recovered ? this.core.since : undefined;
       const position = this.core.since && bytesOf(this.core.since);
-      host.onChannelOpened(channel, opened.recovered ? "recovered" : opened.gap ?? "new", !opened.recovered && !opened.isNew, position);
+      host.onChannelOpened(channel, opened.recovered ? "recovered" : opened.gap ?? "new", position, 0);
     } else if (update) {
       const at = `${update.epoch}.${update.offset}.${update.tag}`;
       this.core.since = at;

@@ -56,7 +56,7 @@ const edit = (page, name, from, to) => page.evaluate(([name, from, to]) => kit.e
 const read = (page) => page.evaluate(() => read(doc));
 const problems = (page) => page.evaluate(() => problems);
 const kept = (page) => page.evaluate(() => kit.kept());
-const confirmed = (page) => page.evaluate(() => kit.eventually(() => binding.pending === 0 && store.current.pending === 0));
+const confirmed = (page) => page.evaluate(() => kit.eventually(() => binding.current.pending === 0 && store.current.pending === 0));
 /** Waits until there are as many items in the document. */
 const has = (page, items) => page.evaluate((items) => kit.eventually(() => read(doc).list.length >= items), items);
 /** What the server has of a store, asked through this page. */
@@ -469,7 +469,7 @@ for (const kind of KINDS) {
       await kit.eventually(() => read(second).list.length === 1);
       edit(second, "from the second");
       await kit.eventually(() => read(doc).list.length === 2);
-      await kit.eventually(() => binding.pending + secondBinding.pending + store.current.pending === 0);
+      await kit.eventually(() => binding.current.pending + secondBinding.current.pending + store.current.pending === 0);
       const both = [read(doc), read(second)];
 
       // All of them away, and another one from nothing, in the same session.
@@ -482,7 +482,7 @@ for (const kind of KINDS) {
       await thirdBinding.synced;
       const again = read(third);
       edit(third, "from the third");
-      await kit.eventually(() => thirdBinding.pending === 0);
+      await kit.eventually(() => thirdBinding.current.pending === 0);
       // And one from where that is.
       const since = client.store("notes/1", { since: thirdStore.position });
       const late = kit.events(since, "update");

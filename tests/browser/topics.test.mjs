@@ -46,8 +46,8 @@ claim("a_chat_begins_with_its_history_and_goes_on_live_on_every_page", async (st
     globalThis.loop = room[Symbol.asyncIterator]();
     await room.ready();
   });
-  const opened = await ben.evaluate(() => room.current);
-  assert.deepEqual(opened, { status: "open", recovered: undefined, gap: undefined, error: undefined });
+  const opened = await ben.evaluate(() => kit.eventually(() => room.current.synced).then(() => room.current));
+  assert.deepEqual(opened, { status: "open", recovered: undefined, gap: undefined, synced: true, error: undefined });
   const heard = await ann.evaluate(async () => {
     globalThis.quiet = client.topic("log:chat", { echo: false });
     globalThis.quietLoop = quiet[Symbol.asyncIterator]();
@@ -85,7 +85,7 @@ claim("over_many_cuts_every_message_comes_once_and_in_order_and_nothing_is_missi
     globalThis.loop = room[Symbol.asyncIterator]();
     globalThis.gaps = kit.events(room, "gap");
     globalThis.states = [];
-    room.subscribe(({ status, recovered }) => status === "open" && states.push(recovered));
+    room.subscribe(({ status, synced, recovered }) => status === "open" && !synced && states.push(recovered));
     await room.ready();
   });
   await publish(writer, "log:cuts", 1, 2_000);
@@ -124,7 +124,7 @@ claim("what_the_server_no_longer_keeps_is_a_gap_that_is_told_and_stands_on_the_f
   });
   assert.deepEqual(found.read, [[18, "trimmed", true], [19, undefined, true], [20, undefined, true]]);
   assert.deepEqual(found.gaps, ["trimmed"]);
-  assert.deepEqual(found.state, { status: "open", recovered: false, gap: "trimmed", error: undefined });
+  assert.deepEqual(found.state, { status: "open", recovered: false, gap: "trimmed", synced: true, error: undefined });
 }, { tolerated: NETWORK });
 
 claim("a_loop_that_is_slow_waits_or_loses_or_fails_as_it_was_asked_to", async (stage) => {

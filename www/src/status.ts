@@ -20,6 +20,7 @@ export class StatusLine {
     this.#client = client;
     this.#onWords = onWords;
     element("come-back").addEventListener("click", () => location.reload());
+    element("try-now").addEventListener("click", () => client.reconnect());
     client.on("status", (status) => this.#follow(status));
     this.#show();
   }
@@ -63,6 +64,7 @@ export class StatusLine {
     const words = element("trouble-text");
     if (words.textContent !== text) words.textContent = text;
     element("come-back").hidden = status !== "closed";
+    element("try-now").hidden = status === "closed";
   }
 
   #announce(text: string): void {

@@ -29,13 +29,14 @@ export class TopicChat {
   /** The first that is shown: before it is what the button gets. */
   #oldest: string | undefined;
   #shown = 0;
-  /** How the topic stood when "while you were away" was last said. */
-  #saidAway: unknown;
+  /** "While you were away" has been said of this connection. */
+  #saidAway = false;
 
   constructor(client: Client<ChannelApi>, name: `chat:${string}`) {
     this.#client = client;
     this.#topic = client.topic(name, { history: HISTORY, presence: {} });
     this.#older.addEventListener("click", () => this.#showOlder());
+    this.#topic.subscribe(({ status }) => { if (status !== "open") this.#saidAway = false; });
     void this.#read();
   }
 
@@ -95,9 +96,8 @@ export class TopicChat {
 
   /** Once for each time that the topic went on where it was. */
   #tellAway(): void {
-    const state = this.#topic.current;
-    if (state.recovered === undefined || state === this.#saidAway) return;
-    this.#saidAway = state;
+    if (this.#topic.current.recovered === undefined || this.#saidAway) return;
+    this.#saidAway = true;
     this.#chat.note("While you were away");
   }
 

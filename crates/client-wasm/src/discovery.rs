@@ -23,6 +23,6 @@ pub(crate) fn read(result: &JsValue) -> Discovery {
         (Some(encryption), Some(keys), Some(suites)) => {
             Discovery::document(keys.iter().map(String::as_str), suites.iter().map(String::as_str), &encryption)
         }
-        _ => Discovery::NotMoorline,
+        _ => Discovery::foreign(field(result, "status").as_f64().unwrap_or_default() as u16),
     }
 }

@@ -327,9 +327,9 @@ impl Driver {
     fn tell_channel(&self, id: f64, event: ChannelEvent) -> Result<(), JsValue> {
         let host = &self.host;
         match event {
-            ChannelEvent::Opened { start, snapshot, seen, past: _ } => {
+            ChannelEvent::Opened { start, snapshot: _, seen, past } => {
                 let position = seen.map(|position| array(&position.to_bytes()));
-                host.on_channel_opened(id, start.name(), snapshot, position)
+                host.on_channel_opened(id, start.name(), position, past.0 as f64)
             }
             ChannelEvent::Update { position, at, content, before } => said(&content, |by| {
                 let (position, at) = (array(&position.to_bytes()), at.0 as f64);

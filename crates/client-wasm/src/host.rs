@@ -91,8 +91,8 @@ extern "C" {
         this: &Host,
         id: f64,
         start: &str,
-        snapshot: bool,
         position: Option<Uint8Array>,
+        past: f64,
     ) -> Result<(), JsValue>;
 
     #[wasm_bindgen(method, catch, js_name = onSnapshot)]

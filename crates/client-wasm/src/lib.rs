@@ -157,11 +157,13 @@ impl Core {
         since: Option<Uint8Array>,
         encoding: Option<u8>,
         data: Option<Uint8Array>,
+        past: Option<f64>,
     ) -> Result<f64, JsValue> {
         let (kind, name) = channel(kind, name)?;
         let since = since.as_ref().map(position).transpose()?;
         let data = optional_payload(encoding, data)?;
-        let follow = Follow { kind, name, quiet, members, history: history as u64, since, past: Offset(0), data };
+        let past = Offset(past.unwrap_or_default() as u64);
+        let follow = Follow { kind, name, quiet, members, history: history as u64, since, past, data };
         self.driver.send(|endpoint, _| endpoint.follow(follow)).map(|subscription| subscription.0 as f64)
     }
 

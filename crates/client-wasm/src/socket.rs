@@ -51,6 +51,10 @@ impl Socket {
     }
 
     pub(crate) fn send(&self, record: &Bytes) {
+        // It drops what comes now, and Chromium complains about it. That it has closed is told soon.
+        if self.socket.ready_state() >= WebSocket::CLOSING {
+            return;
+        }
         // A copy of its own, because who sends later than now (a polyfill, a compressing `ws`) would find other bytes.
         if self.socket.send_with_js_u8_array(&array(record)).is_err() {
             self.close(Code::NORMAL);

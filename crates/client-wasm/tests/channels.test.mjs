@@ -29,7 +29,8 @@ test("a channel is opened as it was asked for, and told of by its number", async
     body: [1, TOPIC, ...bytes(text("room")), 1, 17, ...position(3), 2, 1, 5, 3, 7, 1, ...text('"here"')],
   }]);
   socket.receive(record(opened(1, 1, 3, 4), update(1, 4, "old"), update(1, 5, "new")));
-  assert.deepEqual(of("onChannelOpened"), [[id, "recovered", false, position(3)]]);
+  assert.deepEqual(of("onChannelOpened"), [[id, "recovered", position(3), 0]]);
+  assert.deepEqual(of("onCaughtUp"), [[id]], "with the last one that was there");
   const message = (offset, before, x) => [id, position(offset), 7, before, hex(BOB), "bob", 1, text(`"${x}"`)];
   assert.deepEqual(of("onUpdate"), [message(4, true, "old"), message(5, false, "new")]);
   core.unfollow(id);
@@ -43,7 +44,7 @@ test("after a cut it is opened from where it was, and a gap has a name", async (
   const it = connected();
   const id = topic(it.core);
   it.socket.receive(record(frame(OPENED, 1, 0, ...EPOCH, 0, 9)));
-  assert.deepEqual(it.of("onChannelOpened"), [[id, "new", false, undefined]]);
+  assert.deepEqual(it.of("onChannelOpened"), [[id, "new", undefined, 9]]);
   it.socket.receive(record(update(1, 1, "one")));
   const socket = back(it, RESUMED);
   const open = frames(socket.sent).find(({ kind }) => kind === OPEN);
@@ -54,6 +55,16 @@ test("after a cut it is opened from where it was, and a gap has a name", async (
   const [[closed, failure]] = it.of("onChannelClosed");
   assert.deepEqual([closed, failure.code, failure.message], [id, "no_such_channel", "gone"]);
   it.core.free();
+});
+
+// It is followed anew, as after a pause: what this client itself had written before it began must still come.
+test("a quiet channel that is followed anew wants its own up to where its past went", async () => {
+  const { core, socket } = connected();
+  core.follow(TOPIC, "room", 0, true, false, position(3), undefined, undefined, 9);
+  core.follow(TOPIC, "hall", 0, true, false, position(9), undefined, undefined, 9);
+  const rest = frames(socket.sent).map(({ body }) => body.slice(2 + 1 + 4 + 2 + 17));
+  assert.deepEqual(rest, [[4, 1, 9], []]);
+  core.free();
 });
 
 test("a snapshot, members, what is volatile and what is for this client alone are told", async () => {
@@ -67,7 +78,7 @@ test("a snapshot, members, what is volatile and what is for this client alone ar
     frame(VOLATILE_UPDATE, 1, 7, ...said("psst")),
     frame(DIRECT, TOPIC, ...bytes(text("room")), 7, ...said("you")),
   ));
-  assert.deepEqual(of("onChannelOpened"), [[id, "new", true, undefined]], "before the snapshot has come there is no place");
+  assert.deepEqual(of("onChannelOpened"), [[id, "new", undefined, 4]], "before the snapshot has come there is no place");
   assert.deepEqual(of("onSnapshot"), [[id, position(4), 7, Uint8Array.of(9, 9)]]);
   assert.deepEqual(of("onCaughtUp"), [[id]]);
   assert.deepEqual(of("onMembers"), [

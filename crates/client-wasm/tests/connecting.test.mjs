@@ -64,6 +64,9 @@ test("whatever discovery answers gets a name", async () => {
   for (const document of [undefined, null, 1, "text", [], {}, { error: 404 }, { keys: 1, suites: {}, encryption: "on" }]) {
     assert.equal(await answer(document), "not_moorline", JSON.stringify(document));
   }
+  // What a proxy says for a server that it does not reach.
+  for (const status of [502, 503, 504]) assert.equal(await error({ kind: "answer", status }), "server_unreachable");
+  for (const status of [0, 200, 404, 500]) assert.equal(await error({ kind: "answer", status }), "not_moorline");
   for (const result of [undefined, null, 7, "answer", {}]) assert.equal(await error(result), "server_unreachable");
 });
 

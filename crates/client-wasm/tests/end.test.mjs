@@ -99,6 +99,20 @@ test("free within a callback that follows a method is safe, too", async () => {
   assert.equal(errors.callCount(), 0);
 });
 
+// Chromium wrote "WebSocket is already in CLOSING or CLOSED state" on the console of every page whose server went while it
+// spoke.
+test("regression: nothing is handed to a socket that is closing", async () => {
+  const { core, socket } = connected();
+  const sent = (readyState) => {
+    const before = socket.sent.length;
+    socket.readyState = readyState;
+    core.notify("n", 0, Uint8Array.of(1), false);
+    return socket.sent.length - before;
+  };
+  assert.deepEqual([1, 2, 3].map(sent), [1, 0, 0]);
+  core.free();
+});
+
 test("late events of an old socket are passed over", async () => {
   const { core, sockets, socket, of } = connected();
   const { onopen, onmessage, onclose } = socket;

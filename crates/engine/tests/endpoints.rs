@@ -343,7 +343,7 @@ fn who_opens_a_channel_hears_its_history_and_what_comes() {
         scene.append("room", content);
     }
     scene.follow("room");
-    assert_eq!(scene.heard(), ["new", "b before", "c before"]);
+    assert_eq!(scene.heard(), ["new", "b before", "c before", "all"]);
     scene.append("room", "d");
     scene.append("elsewhere", "x");
     scene.run();
@@ -357,12 +357,12 @@ fn who_comes_back_hears_what_was_missed_and_only_that() {
     let subscription = scene.follow("room");
     scene.heard();
     scene.reconnect();
-    assert_eq!(scene.heard(), ["recovered"]);
+    assert_eq!(scene.heard(), ["recovered", "all"]);
     scene.cut();
     let last = scene.append("room", "b");
     scene.words.0.lock().unwrap().clear();
     scene.reconnect();
-    assert_eq!(scene.heard(), ["recovered", "b before"]);
+    assert_eq!(scene.heard(), ["recovered", "b before", "all"]);
     assert_eq!(scene.client.seen(subscription), Some(last));
 }
 
@@ -379,10 +379,10 @@ fn who_cannot_go_on_is_told_why_and_begins_anew() {
     }
     scene.words.0.lock().unwrap().clear();
     scene.reconnect();
-    assert_eq!(scene.heard(), ["trimmed", "d before", "e before"]);
+    assert_eq!(scene.heard(), ["trimmed", "d before", "e before", "all"]);
     now(scene.engine.remove(&id("room"), moorline_engine::Removal::Always));
     scene.reconnect();
-    assert_eq!(scene.heard(), ["recreated"]);
+    assert_eq!(scene.heard(), ["recreated", "all"]);
 }
 
 #[test]
@@ -403,7 +403,7 @@ fn what_is_large_comes_whole_and_calls_go_in_between() {
     assert_eq!(scene.heard(), Vec::<String>::new());
     scene.room = None;
     scene.reconnect();
-    assert_eq!(scene.heard(), ["recovered", "1000000 bytes before"]);
+    assert_eq!(scene.heard(), ["recovered", "1000000 bytes before", "all"]);
 }
 
 #[test]
@@ -464,9 +464,9 @@ fn one_that_is_refused_leaves_the_others_alone() {
     let mut scene = Scene::connected(Beginning::Newest(10));
     scene.follow("secret");
     scene.follow("room");
-    assert_eq!(scene.heard(), ["closed: forbidden not yours", "new"]);
+    assert_eq!(scene.heard(), ["closed: forbidden not yours", "new", "all"]);
     scene.reconnect();
-    assert_eq!(scene.heard(), ["recovered"], "what is closed is not opened again");
+    assert_eq!(scene.heard(), ["recovered", "all"], "what is closed is not opened again");
 }
 
 #[test]
@@ -476,10 +476,10 @@ fn more_channels_than_may_be_are_refused() {
     for name in ["2", "3", "4"] {
         scene.follow(name);
     }
-    assert_eq!(scene.heard(), ["new", "new", "new", "closed: too_many_channels"]);
+    assert_eq!(scene.heard(), ["new", "all", "new", "all", "new", "all", "closed: too_many_channels"]);
     scene.client.unfollow(first);
     scene.follow("5");
-    assert_eq!(scene.heard(), ["new"]);
+    assert_eq!(scene.heard(), ["new", "all"]);
     assert_eq!(scene.open.len(), 3);
 }
 
@@ -658,7 +658,7 @@ fn members_are_told_whole_and_then_what_changes_and_whole_again_on_the_next_conn
     let mut scene = Scene::connected(Beginning::Newest(10));
     scene.enter(1, "ann");
     scene.follow_members("room");
-    assert_eq!(scene.heard(), ["new", "members +ann"]);
+    assert_eq!(scene.heard(), ["new", "all", "members +ann"]);
     scene.enter(2, "bob");
     scene.run();
     assert_eq!(scene.heard(), ["change +bob"]);
@@ -668,7 +668,7 @@ fn members_are_told_whole_and_then_what_changes_and_whole_again_on_the_next_conn
     scene.run();
     assert_eq!(scene.heard(), ["change ~ann -2"]);
     scene.reconnect();
-    assert_eq!(scene.heard(), ["recovered", "members ~ann"]);
+    assert_eq!(scene.heard(), ["recovered", "all", "members ~ann"]);
 }
 
 #[test]
@@ -677,7 +677,7 @@ fn who_did_not_ask_for_members_is_not_told() {
     scene.follow("room");
     scene.enter(1, "ann");
     scene.run();
-    assert_eq!(scene.heard(), ["new"]);
+    assert_eq!(scene.heard(), ["new", "all"]);
 }
 
 #[test]

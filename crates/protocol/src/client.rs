@@ -136,6 +136,8 @@ pub struct ClientEndpoint {
     backoff: Option<Backoff>,
     /// The try that is under way or comes next; 0 while connected.
     attempt: u32,
+    /// Whoever was asked last by a plain GET was not there.
+    unreached: bool,
     /// The last number given to a socket or discovery.
     last_number: u64,
     /// The key that the server gave when it was asked.
@@ -166,6 +168,7 @@ impl ClientEndpoint {
             entropy,
             phase: Phase::Idle,
             attempt: 1,
+            unreached: false,
             last_number: 0,
             discovered: None,
             pin: 0,

@@ -69,6 +69,12 @@ impl Discovery {
         Code::from_name(name).map_or(Self::NotMoorline, Self::Refuses)
     }
 
+    /// An answer that is neither, by its HTTP status: 0 where that is hidden. A gateway answers so for a server that it
+    /// does not reach, which is no other kind of server.
+    pub fn foreign(status: u16) -> Self {
+        if matches!(status, 502..=504) { Self::Unreachable } else { Self::NotMoorline }
+    }
+
     pub(crate) fn keys(&self) -> &[ServerKey] {
         match self {
             Self::Document { keys, .. } => keys,

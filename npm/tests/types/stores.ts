@@ -1,8 +1,8 @@
 /** Claims about stores and what is bound to them, checked by tsc alone. */
 import { LoroDoc } from "loro-crdt";
-import { connect, type MoorlineError, type Position, type RefusedPatch, type Store, type StoreState, type StoreUpdate } from "moorline";
+import { connect, type MoorlineError, type Position, type RefusedPatch, type Store, type StoreState, type StoreUpdate, type WithheldPatches } from "moorline";
 import { bindLoro } from "moorline/loro";
-import { bindYjs, type Binding } from "moorline/yjs";
+import { bindYjs, type Binding, type BindingState } from "moorline/yjs";
 import * as Y from "yjs";
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false;
@@ -19,6 +19,8 @@ exactly<Promise<void>>()(store.snapshot(new Uint8Array(), store.position!));
 exactly<Promise<string>>()(store.putValue(new Uint8Array()));
 exactly<Promise<Uint8Array>>()(store.value("00", { maxBytes: 1024 }));
 exactly<readonly RefusedPatch[]>()(store.refused);
+exactly<readonly WithheldPatches[]>()(store.withheld);
+store.subscribe(({ synced, withheld }) => (exactly<boolean>()(synced), exactly<number>()(withheld)));
 store.on("gap", (gap) => exactly<"recreated" | "diverged" | "trimmed" | "overflow">()(gap));
 store.on("refused", ({ error, retry, discard }) => {
   exactly<MoorlineError>()(error);
@@ -50,7 +52,9 @@ void reading;
 const binding = bindYjs(new Y.Doc(), store, { snapshotEvery: { patches: 100, bytes: 2 ** 20 }, onError: ({ remedy }) => console.log(remedy) });
 exactly<Binding>()(binding);
 exactly<Promise<void>>()(binding.synced);
-exactly<number>()(binding.pending);
+exactly<BindingState>()(binding.current);
+exactly<number>()(binding.current.pending);
+binding.subscribe(({ synced }) => exactly<boolean>()(synced));
 binding.destroy();
 exactly<Binding>()(bindLoro(new LoroDoc<{ body: never }>(), store, { snapshotEvery: false }));
 // @ts-expect-error: that is the other one's

@@ -72,7 +72,7 @@ pub enum ChannelEvent {
         /// It had been written before the channel was opened on this connection.
         before: bool,
     },
-    /// Of a store: everything has been told that was there when it was opened on this connection. Once after each `Opened`.
+    /// Everything has been told that was there when it was opened on this connection. Once after each `Opened`.
     CaughtUp,
     /// Something that was said to whoever is there, and is kept nowhere.
     Volatile {
@@ -331,11 +331,8 @@ impl ClientEndpoint {
                 if let Some(event) = event {
                     self.event(ClientEvent::Channel(subscription, Box::new(event)));
                 }
-                // Whoever reads a store has to know when it is whole; a topic is never that.
-                let is_caught_up = self
-                    .channels
-                    .by_handle(handle)
-                    .is_some_and(|followed| followed.follow.kind == Kind::Store && followed.replica.take_caught_up());
+                let is_caught_up =
+                    self.channels.by_handle(handle).is_some_and(|followed| followed.replica.take_caught_up());
                 if is_caught_up {
                     self.event(ClientEvent::Channel(subscription, Box::new(ChannelEvent::CaughtUp)));
                 }

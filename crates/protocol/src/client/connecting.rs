@@ -56,7 +56,10 @@ impl ClientEndpoint {
             },
             Phase::Diagnosing { ticket, failure, .. } if ticket == answered => {
                 let code = discovery.diagnose(failure, self.config.suite, &self.config.server_keys);
-                self.diagnosed(now, code, discovery.keys());
+                let was_unreached = mem::replace(&mut self.unreached, discovery == Discovery::Unreachable);
+                // A server that was not there before has come up since the socket was tried, and refused nothing.
+                let has_come_up = code == Code::UPGRADE_REFUSED && was_unreached;
+                self.diagnosed(now, if has_come_up { Code::SERVER_UNREACHABLE } else { code }, discovery.keys());
             }
             _ => {}
         }

@@ -86,6 +86,10 @@ fn a_key_that_cannot_be_had_names_the_cause_and_is_asked_for_again() {
     for (discovery, code) in [
         (Discovery::Unreachable, Code::SERVER_UNREACHABLE),
         (Discovery::NotMoorline, Code::NOT_MOORLINE),
+        (Discovery::foreign(404), Code::NOT_MOORLINE),
+        (Discovery::foreign(502), Code::SERVER_UNREACHABLE),
+        (Discovery::foreign(503), Code::SERVER_UNREACHABLE),
+        (Discovery::foreign(504), Code::SERVER_UNREACHABLE),
         (Discovery::refusal("origin_refused"), Code::ORIGIN_REFUSED),
         (Discovery::refusal("host_refused"), Code::HOST_REFUSED),
         (Discovery::refusal("hello"), Code::NOT_MOORLINE),
@@ -122,6 +126,23 @@ fn a_socket_that_does_not_open_is_explained_by_the_identity_document() {
         pair.reachable = true;
         pair.advance(Duration::from_secs(1));
         assert!(pair.is_connected(), "{code:?} stopped the client");
+    }
+}
+
+/// A server that was started again between a try and the question after it was said to have refused the upgrade. One that
+/// goes on refusing it is still named.
+#[test]
+fn regression_a_server_that_comes_up_before_it_is_asked_has_refused_nothing() {
+    let mut pair = Pair::new(Setup::default());
+    pair.reachable = false;
+    pair.discovery = Discovery::Unreachable;
+    pair.client.start(pair.now);
+    pair.run();
+    pair.discovery = document("on");
+    for code in [Code::SERVER_UNREACHABLE, Code::UPGRADE_REFUSED, Code::UPGRADE_REFUSED] {
+        let wait = pair.retry_in().expect("it waits");
+        pair.advance(wait);
+        assert_eq!(pair.failure().map(|failure| failure.code), Some(code));
     }
 }
 
