@@ -200,7 +200,8 @@ export interface Core {
   notifyConfirmed(name: string, encoding: Encoding, body: Uint8Array): number;
   /**
    * Throws. Follows a channel over every connection, from `since` if that is there. With data the client is a member. `past` is
-   * what `onChannelOpened` said before: up to there a quiet one that has not come so far is told its own, too.
+   * what `onChannelOpened` said before: up to there a quiet one that has not come so far is told its own, too. `instead` is the
+   * id of which this takes the place, so that a member of both has never left; after a failure that one is followed still.
    */
   follow(
     kind: ChannelKind,
@@ -212,7 +213,13 @@ export interface Core {
     encoding?: Encoding,
     data?: Uint8Array,
     past?: number,
+    instead?: number,
   ): number;
+  /**
+   * Nothing more of its log is told, nor what is volatile, on this connection and on later ones, until it is followed instead.
+   * The client stays a member, and is told of members and the end. What was on its way comes.
+   */
+  hold(id: number): void;
   unfollow(id: number): void;
   /**
    * Throws. Settles by `onSettled` as a call does. `target` is what `what` is about: a member, a position or a hash; `count` is

@@ -89,9 +89,8 @@ export interface Follower<T extends Item> {
 type Life =
   /** There is no core yet that could follow it. */
   | { at: "waiting" }
-  | { at: "followed"; id: number; isOpen: boolean }
-  /** Somebody is slow: it is followed again, from the same place, when there is room. */
-  | { at: "paused" }
+  /** `isHeld`: somebody is slow, and it is gone on with, from the same place, when there is room. */
+  | { at: "followed"; id: number; isOpen: boolean; isHeld: boolean }
   | { at: "over" };
 
 /** One channel that is followed, for all who share it. */
@@ -185,14 +184,22 @@ export class Attachment<T extends Item> {
 
   /** From now on, as far as there is a core. */
   follow(): void {
+    if (this.#life.at === "waiting") this.#follow();
+  }
+
+  /** From where it has been handed on, and instead of what is followed already. */
+  #follow(instead?: number): void {
     const core = this.host.core();
-    if (!core || this.#life.at === "followed") return;
+    if (!core) return;
     const { kind, name, quiet } = this.type;
     this.#shown = this.#presence;
     const { encoding, body } = this.#presence ?? {};
     try {
-      const id = core.follow(kind, name, this.#history, quiet, this.#members, this.#position, encoding, body, this.#past);
-      this.#life = { at: "followed", id, isOpen: false };
+      const [history, members, position, past] = [this.#history, this.#members, this.#position, this.#past];
+      const id = core.follow(kind, name, history, quiet, members, position, encoding, body, past, instead);
+      this.#life = { at: "followed", id, isOpen: false, isHeld: false };
+      // Of the other one something may be on its way, which comes again.
+      if (instead !== undefined) this.#channels.byId.delete(instead);
       this.#channels.byId.set(id, this);
     } catch (failure) {
       this.end(fromCore(ChannelError, failure));
@@ -207,18 +214,17 @@ export class Attachment<T extends Item> {
     this.#life = next;
   }
 
-  /** Otherwise than up to now. */
+  /** Otherwise than up to now. What is held is gone on with so. */
   #followAgain(): void {
-    if (this.#life.at !== "followed") return;
-    this.#unfollow({ at: "waiting" });
-    this.follow();
+    if (this.#life.at !== "followed" || this.#life.isHeld) return;
+    this.#follow(this.#life.id);
     this.#become({ status: "opening", synced: false });
   }
 
   /** What is full has been read, or left: it may go on. */
   drained(): void {
     // Half of the room, so that it is not followed anew for every one that is read.
-    if (this.#life.at === "paused" && this.#load() <= 0.5) this.follow();
+    if (this.#life.at === "followed" && this.#life.isHeld && this.#load() <= 0.5) this.#follow(this.#life.id);
   }
 
   #load(): number {
@@ -255,8 +261,9 @@ export class Attachment<T extends Item> {
   }
 
   opened(start: ChannelStart, position: Uint8Array | undefined, past: number): void {
+    if (this.#life.at !== "followed" || this.#life.isHeld) return;
+    this.#life.isOpen = true;
     const gap = start === "new" || start === "recovered" ? undefined : start;
-    if (this.#life.at === "followed") this.#life.isOpen = true;
     [this.#position, this.#past] = [position, past];
     if (gap) {
       this.#gap = gap;
@@ -270,10 +277,13 @@ export class Attachment<T extends Item> {
   update(
     position: Uint8Array, at: number, recovered: boolean, from: Sender, payload: Payload, isSnapshot = false,
   ): void {
+    // What was on its way comes again.
+    if (this.#life.at !== "followed" || this.#life.isHeld) return;
     if (this.#load() >= 1) {
       // Nobody gets it now, and everybody later.
       if (!this.#position) this.#gap ??= "overflow";
-      this.#unfollow({ at: "paused" });
+      this.#life.isHeld = true;
+      this.host.core()?.hold(this.#life.id);
       return this.#become({ synced: false });
     }
     this.#position = position;
@@ -291,11 +301,12 @@ export class Attachment<T extends Item> {
 
   /** All has been told that was there when it was opened. */
   caughtUp(): void {
-    this.#become({ synced: true });
+    if (this.#life.at === "followed" && !this.#life.isHeld) this.#become({ synced: true });
   }
 
   /** One that is not kept. Where there is no room for it, it is lost. */
   volatile(at: number, from: Sender, payload: Payload): void {
+    if (this.#life.at !== "followed" || this.#life.isHeld) return;
     const item = this.#read({ position: undefined, at, recovered: false, from, payload, gap: undefined });
     if (item) this.#hand(item);
   }

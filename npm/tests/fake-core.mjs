@@ -61,11 +61,13 @@ export class FakeCore {
     this.#record("call", name, encoding === 1 ? value(body) : body, timeoutMs, ...keyAndCredit);
     return this.#nextId++;
   }
-  follow(kind, name, history, quiet, members, since, encoding, data, past) {
+  follow(kind, name, history, quiet, members, since, encoding, data, past, instead) {
     const shown = data && (encoding === 1 ? value(data) : data);
-    this.#record("follow", kind, name, { history, quiet, members, since, data: shown, ...(past && { past }) });
+    const more = { ...(past && { past }), ...(instead && { instead }) };
+    this.#record("follow", kind, name, { history, quiet, members, since, data: shown, ...more });
     return this.#nextChannel++;
   }
+  hold(id) { this.#record("hold", id); }
   unfollow(id) { this.#record("unfollow", id); }
   request(kind, what, name, target, count, encoding, body, timeoutMs, key) {
     this.#record("request", kind, what, name, { target, count, body: encoding === 1 ? value(body) : body, timeoutMs, key });

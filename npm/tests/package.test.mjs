@@ -214,7 +214,7 @@ test("the glue has what the boundary names", { skip: !isReal && "no npm/generate
   assert.equal(typeof initSync, "function");
   const methods = [
     "start", "call", "grant", "cancel", "notify", "notifyConfirmed", "item", "end", "reply", "fail", "discovered",
-    "retryNow", "ping", "stats", "close", "free", "follow", "unfollow", "request", "volatile", "page",
+    "retryNow", "ping", "stats", "close", "free", "follow", "hold", "unfollow", "request", "volatile", "page",
   ];
   for (const method of methods) assert.equal(typeof Core.prototype[method], "function", method);
   assert.doesNotMatch(readFileSync(join(installed, "dist/glue.js"), "utf8"), /import\.meta\.url/);

@@ -35,6 +35,7 @@ class ServedCore {
     if (this.link.isConnected) this.link.server.open(this.link, this.since);
     return this.channel;
   }
+  hold() { this.unfollow(); }
   unfollow() {
     this.isFollowing = false;
     // What was on its way comes all the same, and an answer must.

@@ -104,7 +104,7 @@ test("before anybody listens nothing is lost, however much comes", async () => {
   const store = client.store("notes/1", { buffer: 2 });
   core.opens(1, "new", 0);
   core.patches(1, 1, 2, 3, 4);
-  assert.deepEqual(core.only("unfollow"), [["unfollow", 1]]);
+  assert.deepEqual(core.only("hold"), [["hold", 1]]);
   const heard = [];
   store.on("update", ({ data }) => heard.push(data[0]));
   await turn();
@@ -119,7 +119,7 @@ test("a slow loop makes the server wait, and loses nothing", async () => {
   off();
   const loop = store[Symbol.asyncIterator]();
   core.patches(1, 1, 2, 3);
-  assert.equal(core.only("unfollow").length, 1);
+  assert.equal(core.only("hold").length, 1);
   const seen = [];
   for (let n = 0; n < 2; n++) seen.push((await loop.next()).value.data[0]);
   core.opens(2, "recovered", 2);

@@ -33,22 +33,33 @@ class World {
 
   constructor(core) {
     this.core = core;
-    const [follow, unfollow] = [core.follow.bind(core), core.unfollow.bind(core)];
-    core.follow = (kind, name, history, quiet, members, since, ...data) => {
-      const id = follow(kind, name, history, quiet, members, since, ...data);
+    const [follow, unfollow, hold] = [core.follow.bind(core), core.unfollow.bind(core), core.hold.bind(core)];
+    const leave = (id) => {
+      this.unfollowed.push([id, this.followed.get(id)]);
+      this.followed.delete(id);
+    };
+    core.follow = (kind, name, history, quiet, members, since, ...rest) => {
+      const id = follow(kind, name, history, quiet, members, since, ...rest);
+      const instead = rest[3];
+      if (instead) leave(instead);
       this.followed.set(id, { history, told: since && numberOf(since), isOpen: false });
       return id;
     };
     core.unfollow = (id) => {
-      this.unfollowed.push([id, this.followed.get(id)]);
-      this.followed.delete(id);
+      leave(id);
       unfollow(id);
+    };
+    core.hold = (id) => {
+      const followed = this.followed.get(id);
+      this.unfollowed.push([id, { ...followed }]);
+      followed.isHeld = true;
+      hold(id);
     };
   }
 
   open(id) {
     const followed = this.followed.get(id);
-    if (!followed || !this.isConnected || followed.isOpen) return;
+    if (!followed || !this.isConnected || followed.isOpen || followed.isHeld) return;
     const oldest = Math.max(0, this.written - KEPT);
     const { told, history } = followed;
     followed.isOpen = true;
@@ -63,14 +74,14 @@ class World {
 
   tell(id) {
     const followed = this.followed.get(id);
-    if (!followed?.isOpen || followed.told >= this.written) return false;
+    if (!followed?.isOpen || followed.isHeld || followed.told >= this.written) return false;
     followed.told++;
     if (followed.told <= followed.head) this.core.recalls(id, followed.told);
     else this.core.tells(id, followed.told);
     return true;
   }
 
-  /** What was on its way when it was unfollowed. */
+  /** What was on its way when it was unfollowed or held. */
   tellLate([id, followed]) {
     if (followed?.told !== undefined) this.core.tells(id, followed.told + 1);
   }
@@ -185,7 +196,7 @@ async function run(seed) {
   for (const loop of loops) {
     if (!loop.isOver && loop.last !== undefined) assert.equal(loop.last, world.written, `seed ${seed}: it goes on to the end`);
   }
-  const pauses = around.core.only("unfollow").length;
+  const pauses = around.core.only("hold").length;
   client.close();
   around.core.closed();
   await turn();

@@ -182,10 +182,11 @@ test("who comes later with more wishes gets them: history before it is open, mem
   const { client, core } = await opened();
   client.topic("room:1", { members: false });
   client.topic("room:1", { members: false, history: 5 });
-  assert.deepEqual(core.log.slice(1).map(([method, ...args]) => [method, args.at(-1).history]), [["follow", 0], ["unfollow", undefined], ["follow", 5]]);
+  assert.deepEqual(core.log.slice(1).map(([method, ...args]) => [method, args.at(-1).history]), [["follow", 0], ["follow", 5]]);
   core.opens(2, "new", 3);
   const room = client.topic("room:1");
-  assert.deepEqual(core.log.slice(-2), [["unfollow", 2], ["follow", TOPIC, "room:1", { ...PLAIN, history: 5, since: position(3) }]]);
+  const again = { ...PLAIN, history: 5, since: position(3), instead: 2 };
+  assert.deepEqual(core.log.at(-1), ["follow", TOPIC, "room:1", again]);
   assert.equal(room.current.status, "opening");
   core.opens(2, "trimmed");
   assert.equal(room.current.gap, undefined, "what is told of the one before is passed over");
@@ -248,21 +249,24 @@ test("a loop that is left while it waits is done", async () => {
   assert.deepEqual(await take(room[Symbol.asyncIterator](), 1), [1]);
 });
 
-test("overflow pause: it is left where it is and followed again from there, and nothing is lost", async () => {
+test("overflow pause: it is held where it is and gone on with from there, and nothing is lost", async () => {
   const { client, core, room } = await following({ buffer: 4 });
   const fast = reading(client.topic("room:1"));
   const slow = room[Symbol.asyncIterator]();
   const states = [];
   room.subscribe(({ status }) => states.push(status));
   core.tells(1, 1, 2, 3, 4);
-  assert.deepEqual(core.only("unfollow"), []);
+  assert.deepEqual(core.only("hold"), []);
   core.tells(1, 5, 6);
   core.flashes(1, 7);
-  assert.deepEqual(core.only("unfollow"), [["unfollow", 1]]);
+  core.opens(1, "trimmed", 9);
+  core.host.onCaughtUp(1);
+  assert.deepEqual(core.only("hold", "unfollow"), [["hold", 1]]);
   assert.deepEqual(await take(slow, 1), [1]);
   assert.equal(core.only("follow").length, 1);
   assert.deepEqual(await take(slow, 1), [2]);
-  assert.deepEqual(core.only("follow").at(-1), ["follow", TOPIC, "room:1", { ...PLAIN, since: position(4) }]);
+  assert.deepEqual(core.only("follow").at(-1), ["follow", TOPIC, "room:1", { ...PLAIN, since: position(4), instead: 1 }]);
+  core.tells(1, 7);
   core.opens(2, "recovered", 4);
   core.recalls(2, 5, 6);
   assert.deepEqual(await take(slow, 4), [3, 4, 5, 6]);
@@ -301,7 +305,7 @@ test("overflow pause: what happens meanwhile waits for the place from which it g
   assert.equal(core.only("follow").length, 1);
   assert.equal(room.current.status, "opening");
   await take(loop, 1);
-  assert.deepEqual(core.only("follow").at(-1)[3], { ...PLAIN, history: 9, since: position(1), data: "here" });
+  assert.deepEqual(core.only("follow").at(-1)[3], { ...PLAIN, history: 9, since: position(1), data: "here", instead: 1 });
   core.opens(2, "trimmed", 4);
   core.tells(2, 5);
   assert.deepEqual(await take(loop, 1), ["5!trimmed"]);
@@ -624,7 +628,8 @@ test("setPresence: asked for on an open topic, part of the next opening otherwis
   const { client, core } = await opened();
   const room = client.topic("room:1");
   const first = room.setPresence({ at: "the door" });
-  assert.deepEqual(core.log.slice(-2), [["unfollow", 1], ["follow", TOPIC, "room:1", { ...PLAIN, data: { at: "the door" } }]]);
+  const again = { ...PLAIN, data: { at: "the door" }, instead: 1 };
+  assert.deepEqual(core.log.at(-1), ["follow", TOPIC, "room:1", again]);
   core.opens(2, "new", 4);
   await first;
   const second = room.setPresence(null, { timeoutMs: 500 });
@@ -635,7 +640,7 @@ test("setPresence: asked for on an open topic, part of the next opening otherwis
   core.refuses(2, "forbidden");
   await assert.rejects(refused, { name: "ChannelError", code: "forbidden" });
   core.lost();
-  assert.deepEqual(core.only("follow").at(-1)[3], { ...PLAIN, since: position(4), data: null }, "not what was refused");
+  assert.deepEqual(core.only("follow").at(-1)[3], { ...PLAIN, since: position(4), data: null, instead: 2 }, "not what was refused");
   await assert.rejects(room.setPresence("y", { timeoutMs: 1 }), { code: "timeout" });
   await assert.rejects(room.setPresence("x".repeat(4_095)), { name: "ChannelError", code: "too_large" });
   await assert.rejects(room.setPresence(1, { timeout: 1 }), { code: "invalid_option" });
@@ -816,15 +821,44 @@ test("regression: without echo, what is followed again in the middle of its past
   const loop = room[Symbol.asyncIterator]();
   core.recalls(1, 1, 2);
   await take(loop, 1);
-  assert.deepEqual(core.only("follow").at(-1)[3], { ...PLAIN, history: 9, quiet: true, since: position(1), past: 9 });
+  const again = { ...PLAIN, history: 9, quiet: true, since: position(1), past: 9, instead: 1 };
+  assert.deepEqual(core.only("follow").at(-1)[3], again);
   core.opens(2, "recovered", 1, 9);
   client.topic("room:1", { echo: false, presence: "here" });
   assert.equal(core.only("follow").at(-1)[3].past, 9, "also where it is for another reason");
 });
 
-// It was told at once, as an open topic's, although the server knew nothing of it.
-test("regression: what is shown while a topic is paused is shown when the server has it", async () => {
+// Its channel was closed and opened again, and the others saw it leave and come back.
+test("regression: a member whose topic is paused stays one, and sees the others", async () => {
   const { core, room } = await following({ buffer: 1, presence: "first" });
+  const loop = room[Symbol.asyncIterator]();
+  core.tells(1, 1, 2);
+  core.members(1, true, { id: ME });
+  assert.deepEqual(room.members.current.map(({ id }) => id), [ME]);
+  const shown = room.setPresence("here");
+  assert.deepEqual(core.only("request").at(-1).slice(0, 4), ["request", TOPIC, 3, "room:1"]);
+  core.answers(1, new Uint8Array());
+  await shown;
+  await take(loop, 1);
+  core.members(2, true, { id: ME }, { id: "b0" });
+  assert.deepEqual(room.members.current.map(({ id }) => id), [ME, "b0"]);
+  assert.deepEqual(core.only("unfollow"), []);
+});
+
+test("what is refused while a topic is paused ends it", async () => {
+  const { core, room } = await following({ buffer: 1 });
+  const loop = room[Symbol.asyncIterator]();
+  core.tells(1, 1, 2);
+  core.host.onChannelClosed(1, failure("forbidden"));
+  assert.equal(room.current.status, "closed");
+  assert.deepEqual(await take(loop, 1), [1]);
+  await assert.rejects(loop.next(), { code: "forbidden" });
+  assert.deepEqual([core.only("follow").length, core.only("unfollow")], [1, []]);
+});
+
+// It was told at once, as an open topic's, although the server knew nothing of it.
+test("regression: what is shown first while a topic is paused is shown when the server has it", async () => {
+  const { core, room } = await following({ buffer: 1 });
   const loop = room[Symbol.asyncIterator]();
   core.tells(1, 1, 2);
   let isShown = false;

@@ -142,10 +142,11 @@ impl Core {
     }
 
     /// Follows a channel over every connection; what there is of it comes by `onChannelOpened` and the callbacks after it
-    /// with this number.
+    /// with this number. With `instead` it takes the place of what is followed under that number.
     ///
     /// # Errors
-    /// A `CoreFailure` when the name is none, `since` no position, the data too large, or the client closed.
+    /// A `CoreFailure` when the name is none, `since` no position, the data too large, or the client closed; then everything
+    /// is as it was.
     #[expect(clippy::too_many_arguments, reason = "an object would cost more than it says")]
     pub fn follow(
         &self,
@@ -158,13 +159,23 @@ impl Core {
         encoding: Option<u8>,
         data: Option<Uint8Array>,
         past: Option<f64>,
+        instead: Option<f64>,
     ) -> Result<f64, JsValue> {
         let (kind, name) = channel(kind, name)?;
         let since = since.as_ref().map(position).transpose()?;
         let data = optional_payload(encoding, data)?;
         let past = Offset(past.unwrap_or_default() as u64);
         let follow = Follow { kind, name, quiet, members, history: history as u64, since, past, data };
-        self.driver.send(|endpoint, _| endpoint.follow(follow)).map(|subscription| subscription.0 as f64)
+        let followed = self.driver.send(|endpoint, _| match instead {
+            Some(instead) => endpoint.follow_instead(Subscription(instead as u64), follow),
+            None => endpoint.follow(follow),
+        });
+        followed.map(|subscription| subscription.0 as f64)
+    }
+
+    /// Wants nothing more of the log of a channel until it is followed instead. What is on its way is still told.
+    pub fn hold(&self, id: f64) {
+        self.driver.command(|endpoint, _| endpoint.hold(Subscription(id as u64)));
     }
 
     /// Follows a channel no longer. What is on its way is still told.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use moorline_protocol::{
     channel::{Authored, Kind, Member, MemberId, Members, Position, Start},
-    client::{ChannelEvent, Follow},
+    client::{ChannelEvent, Follow, Subscription},
     frame::RequestKind,
     payload::{Name, Payload},
     session::CallOptions,
@@ -38,6 +38,7 @@ pub struct Aside {
 /// What happens, until the reader is too slow or the channel is closed.
 struct Events {
     events: mpsc::Receiver<ChannelEvent>,
+    subscription: Subscription,
     /// Dropped with it, so that the driver knows.
     _reader: oneshot::Sender<()>,
 }
@@ -137,9 +138,10 @@ impl Following {
         let (events, receiver) = mpsc::channel(EVENTS);
         let ((followed, is_followed), (reader, gone)) = (oneshot::channel(), oneshot::channel());
         let (follow, mailbox) = (Box::new(self.follow.clone()), Arc::downgrade(&self.mailbox));
-        self.client.command(Command::Follow { follow, events, mailbox, gone, followed }).await?;
-        is_followed.await.map_err(|_| self.client.closed())??;
-        self.events = Some(Events { events: receiver, _reader: reader });
+        let instead = self.events.as_ref().map(|events| events.subscription);
+        self.client.command(Command::Follow { follow, instead, events, mailbox, gone, followed }).await?;
+        let subscription = is_followed.await.map_err(|_| self.client.closed())??;
+        self.events = Some(Events { events: receiver, subscription, _reader: reader });
         Ok(())
     }
 

@@ -72,11 +72,13 @@ pub(crate) enum Command {
     },
     Follow {
         follow: Box<Follow>,
+        /// What it takes the place of.
+        instead: Option<Subscription>,
         events: mpsc::Sender<ChannelEvent>,
         mailbox: Weak<Mailbox>,
         /// Ready when nobody reads them any more.
         gone: oneshot::Receiver<()>,
-        followed: oneshot::Sender<Result<(), Refused>>,
+        followed: oneshot::Sender<Result<Subscription, Refused>>,
     },
     Request {
         channel: (RequestKind, Kind),
@@ -286,9 +288,12 @@ impl Driver {
                 }
                 let _ = begun.send(id);
             }
-            Step::Command(Some(Command::Follow { follow, events, mailbox, gone, followed })) => {
+            Step::Command(Some(Command::Follow { follow, instead, events, mailbox, gone, followed })) => {
                 let (kind, name) = (follow.kind, follow.name.clone());
-                let followed_as = self.endpoint.follow(*follow);
+                let followed_as = match instead {
+                    Some(instead) => self.endpoint.follow_instead(instead, *follow),
+                    None => self.endpoint.follow(*follow),
+                };
                 if let Ok(subscription) = followed_as {
                     self.followers.insert(subscription, events);
                     // Who was too slow has it already.
@@ -296,7 +301,7 @@ impl Driver {
                     self.mailboxes.push((kind, name, mailbox));
                     self.readers.push(gone.map(move |_| Done::FollowerGone(subscription)).boxed());
                 }
-                let _ = followed.send(followed_as.map(drop));
+                let _ = followed.send(followed_as);
             }
             Step::Command(Some(Command::Volatile { kind, name, payload, sent })) => {
                 let _ = sent.send(self.endpoint.append_volatile(kind, name, payload));
@@ -453,10 +458,10 @@ impl Driver {
             ClientEvent::Channel(subscription, event) => {
                 let Some(events) = self.followers.get(&subscription) else { return };
                 let ends = matches!(*event, ChannelEvent::Closed(..));
-                // Who reads too slowly follows again when it has read what there is, from there.
+                // Who reads too slowly goes on when it has read what there is, from there.
                 if events.try_send(*event).is_err() || ends {
                     self.followers.remove(&subscription);
-                    self.endpoint.unfollow(subscription);
+                    self.endpoint.hold(subscription);
                 }
             }
             ClientEvent::Direct(direct) => {

@@ -237,11 +237,6 @@ impl ClientEndpoint {
         }
     }
 
-    /// What was there of a channel when it last began with nothing: what [`ChannelEvent::Opened`] said of it.
-    pub fn past(&self, subscription: Subscription) -> Option<Offset> {
-        Some(self.channels.followed.get(self.channels.place(subscription)?)?.replica.past())
-    }
-
     /// Up to where a channel has been seen.
     pub fn seen(&self, subscription: Subscription) -> Option<Position> {
         self.channels.followed.get(self.channels.place(subscription)?)?.replica.seen()
