@@ -477,7 +477,7 @@ pub(crate) mod tests {
         // It is away.
         channels.sweep().await;
         let on_disk = async || channels.engine(true).channels(Kind::Store, None, None, 10).await.expect("it lists");
-        assert_eq!(on_disk().await, [notes.clone()]);
+        assert_eq!(on_disk().await, std::slice::from_ref(&notes));
         channels.part(&notes, id);
         channels.part(&room, id);
         assert_eq!(*channels.left.lock().expect("nobody panicked"), BTreeSet::from([notes]));

@@ -7,11 +7,10 @@ use moorline_protocol::{channel::Kind, pattern::Pattern, scope::InvalidScopes};
 
 use crate::{
     DataDirError,
-    access::SharedKeyError,
+    access::{jwt::TokenSettingError, shared_key::SharedKeyError},
     config::{ConfigError, Place},
     identity::IdentityError,
-    key_value::NamespaceError,
-    token::TokenSettingError,
+    key_value::namespace::NamespaceError,
 };
 
 /// Why a server does not start or ends.

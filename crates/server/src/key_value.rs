@@ -44,7 +44,7 @@
 //! # }
 //! ```
 
-mod namespace;
+pub(crate) mod namespace;
 
 use std::{any::type_name, fmt, sync::Arc};
 
@@ -59,7 +59,8 @@ pub use self::namespace::NamespaceError;
 pub(crate) use self::namespace::Namespaces;
 use crate::{
     Fail,
-    handler::{Context, FromCall, StateType, States},
+    handler::{Context, FromCall},
+    states::{StateType, States},
 };
 
 /// Longest key, in bytes.

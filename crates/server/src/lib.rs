@@ -77,6 +77,7 @@ mod router;
 mod server;
 mod session;
 mod shared;
+mod states;
 mod status;
 pub mod storage;
 mod store;

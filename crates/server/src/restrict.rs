@@ -2,7 +2,8 @@
 
 use crate::{
     Guard, Principal, Rate,
-    handler::{Context, Handler, Running, StateType},
+    handler::{Context, Handler, Running},
+    states::StateType,
     stream::{Items, StreamHandler},
 };
 

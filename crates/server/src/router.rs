@@ -4,8 +4,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     Error, Guard,
-    handler::{BoxedHandler, GivenBy, StateType, States},
+    handler::BoxedHandler,
     limits::Turns,
+    states::{GivenBy, StateType, States},
     stream::BoxedStream,
 };
 

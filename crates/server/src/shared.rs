@@ -27,7 +27,6 @@ use crate::{
     audit::{About, Audit},
     channels::Channels,
     config::Config,
-    handler::States,
     http::{Issuing, Warnings},
     limits::{Held, Limits, Origin, TooMuch},
     metrics::Metrics,
@@ -37,6 +36,7 @@ use crate::{
     published::Published,
     router::Router,
     session::SessionHandle,
+    states::States,
     tasks::Tasks,
 };
 

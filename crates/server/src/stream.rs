@@ -18,9 +18,10 @@ use serde::Serialize;
 
 use crate::{
     Fail, Guard,
-    handler::{Context, FromCall, StateType},
+    handler::{Context, FromCall},
     limits::Turns,
     metrics::{CallResult, Meter},
+    states::StateType,
 };
 
 /// What a handler yields, as it said it.

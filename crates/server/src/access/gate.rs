@@ -28,7 +28,8 @@ use serde_json::json;
 
 use super::{
     Principal,
-    jwt::{Jwt, TokenError, TokenVerifier, Verified},
+    jwt::{Jwt, TokenError, TokenVerifier},
+    verified::Verified,
 };
 use crate::{Fail, audit::Way, limits::TooMuch};
 

@@ -17,7 +17,10 @@ use moorline_protocol::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::jwt::{MAX_TOKEN, SigningKey, TokenSettingError, Verified, check_claim_names};
+use super::{
+    jwt::{MAX_TOKEN, SigningKey, TokenSettingError, check_claim_names},
+    verified::Verified,
+};
 use crate::config::{self, Config};
 
 /// The scope of those who may have tokens made for others.

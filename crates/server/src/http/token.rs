@@ -22,7 +22,8 @@ use super::{Refusal, Remote};
 use crate::{
     access::{
         issue::{ISSUE, IssueError, Issuer, Wish, delegate},
-        jwt::{TokenVerifier, Verified},
+        jwt::TokenVerifier,
+        verified::Verified,
     },
     audit::{About, Way},
     config::Config,
