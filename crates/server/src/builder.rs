@@ -50,10 +50,10 @@ use crate::{
     limits,
     metrics::{Meter, Metrics},
     once::Once,
-    policy::{Declarations, Policy},
+    policy::{ChannelCounts, Declarations, Policy},
     published::Published,
     router::{Router, Served},
-    server::{ChannelCounts, Summary},
+    server::Summary,
     shared::Shared,
     states::States,
     status::{Callback, Life, ServerStatus},
@@ -89,6 +89,13 @@ pub struct ServerBuilder {
     echo: Option<crate::testing::Echo>,
     #[cfg(feature = "tls")]
     tls: Option<Arc<tokio_rustls::rustls::ServerConfig>>,
+}
+
+impl Server {
+    /// Begins a server.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::default()
+    }
 }
 
 impl ServerBuilder {

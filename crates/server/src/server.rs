@@ -9,7 +9,7 @@ use moorline_protocol::{
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
-    DataDir, Error, KeyValue, Peers, ServerBuilder, http, identity,
+    ChannelCounts, DataDir, Error, KeyValue, Peers, http, identity,
     internal::Internal,
     listener,
     shared::Shared,
@@ -83,30 +83,7 @@ pub struct Summary {
     pub warnings: Vec<String>,
 }
 
-/// How many declarations of channels there are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ChannelCounts {
-    /// Of topics, by the program and by the configuration.
-    pub topics: usize,
-    /// Those whose messages are kept over restarts.
-    pub with_history: usize,
-    /// Those that tell who is there.
-    pub with_presence: usize,
-    /// Whether any other topic is made when it is asked for: see [`ServerBuilder::dev`].
-    pub undeclared: bool,
-    /// Of stores, by the program and by the configuration.
-    pub stores: usize,
-    /// Those of them that tell who is there.
-    pub stores_with_presence: usize,
-}
-
 impl Server {
-    /// Begins a server.
-    pub fn builder() -> ServerBuilder {
-        ServerBuilder::default()
-    }
-
     /// What an operator wants to know.
     pub fn summary(&self) -> &Summary {
         &self.summary
@@ -117,7 +94,7 @@ impl Server {
         self.summary.listen[0]
     }
 
-    /// The address of the internal listener, if there is one. It answers from [`ServerBuilder::build`] on.
+    /// The address of the internal listener, if there is one. It answers from [`ServerBuilder::build`](crate::ServerBuilder::build) on.
     pub fn internal_addr(&self) -> Option<SocketAddr> {
         self.summary.internal
     }
