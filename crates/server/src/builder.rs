@@ -33,6 +33,7 @@ use crate::{
     access::{
         Access, AuthHandler, Callers, Jwt, WayIn,
         gate::{Gate, sealed::Way},
+        issue::Issuing,
         jwt::{TokenSettingError, TokenVerifier},
         shared_key,
     },
@@ -42,9 +43,7 @@ use crate::{
     configured,
     data_dir::check_not_served,
     handler::{BoxedHandler, Running},
-    headers,
-    http::{Issuing, Warnings},
-    identity,
+    headers, identity,
     internal::{self, Internal},
     key_value::Namespaces,
     limits,
@@ -63,6 +62,7 @@ use crate::{
     tasks::{Owner, Tasks},
     topic::TopicPolicy,
     undeclared::Undeclared,
+    warnings::Warnings,
 };
 
 /// Collects what a server is made of: configuration, state, handlers.

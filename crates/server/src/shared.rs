@@ -23,21 +23,22 @@ use crate::{
     access::{
         Access, Attempt, Callers,
         gate::{Entry, Gate, Outside, TurnedAway},
+        issue::Issuing,
     },
     audit::{About, Audit},
     channels::Channels,
     config::Config,
-    http::{Issuing, Warnings},
     limits::{Held, Limits, Origin, TooMuch},
     metrics::Metrics,
+    newcomer::SessionHandle,
     once::Once,
     peer::Closing,
     policy::Declarations,
     published::Published,
     router::Router,
-    session::SessionHandle,
     states::States,
     tasks::Tasks,
+    warnings::Warnings,
 };
 
 /// What every connection of a server shares.

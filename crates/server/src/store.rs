@@ -16,8 +16,9 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Fail, Guard,
-    author::{Author, now},
+    author::Author,
     channels::Channels,
+    clock::now,
     config::MOST,
     handler::{Context, FromCall},
     policy::{Declarations, Declared, Policy},

@@ -16,8 +16,9 @@ use serde::Serialize;
 
 use crate::{
     Fail, Guard, Peer,
-    author::{Author, now},
+    author::Author,
     channels::Channels,
+    clock::now,
     handler::{Context, FromCall},
     policy::{Declarations, Declared, Policy},
 };

@@ -5,6 +5,7 @@
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -18,7 +19,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    jwt::{MAX_TOKEN, SigningKey, TokenSettingError, check_claim_names},
+    jwt::{MAX_TOKEN, SigningKey, TokenSettingError, TokenVerifier, check_claim_names},
     verified::Verified,
 };
 use crate::config::{self, Config};
@@ -179,6 +180,23 @@ impl Issuer {
         }
         let token = self.key.sign(&claims).ok_or(IssueError::Signing)?;
         if token.len() > MAX_TOKEN { Err(IssueError::TooLong) } else { Ok(Issued { token, expires, id }) }
+    }
+}
+
+/// What makes tokens on this server.
+pub(crate) struct Issuing {
+    pub(crate) issuer: Issuer,
+    pub(crate) verifier: Arc<TokenVerifier>,
+}
+
+impl Issuing {
+    /// `None` where no key signs, or none judges who asks.
+    pub(crate) fn new(
+        config: &Config,
+        verifier: Option<&Arc<TokenVerifier>>,
+    ) -> Result<Option<Self>, TokenSettingError> {
+        let Some(verifier) = verifier.cloned() else { return Ok(None) };
+        Ok(Issuer::new(config)?.map(|issuer| Self { issuer, verifier }))
     }
 }
 

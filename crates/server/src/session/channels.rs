@@ -16,8 +16,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use super::*;
 use crate::{
     Principal,
-    author::now,
     channels::{Channels, Follower, Inbox, Word},
+    clock::now,
     policy::{Declared, Policy},
 };
 
