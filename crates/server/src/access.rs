@@ -24,6 +24,7 @@ pub(crate) use forwarded::Callers;
 pub use gate::{Admit, Attempt, AuthHandler, WayIn};
 pub use guard::Guard;
 pub use jwt::Jwt;
+pub use origin::OpenTo;
 pub(crate) use origin::{Access, Denied, text};
 pub use principal::Principal;
 pub use shared_key::SharedKeyError;

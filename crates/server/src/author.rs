@@ -10,7 +10,7 @@ use moorline_protocol::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::Principal;
+use crate::access::Principal;
 
 /// By whom something is published.
 pub(crate) struct Author {

@@ -29,7 +29,6 @@ use tokio::{
 #[cfg(feature = "tls")]
 use crate::tls::Tls;
 use crate::{
-    DataDir, DataDirError, Error, Handler, Peers, Server,
     access::{
         Access, AuthHandler, Callers, Jwt, WayIn,
         gate::{Gate, sealed::Way},
@@ -41,18 +40,20 @@ use crate::{
     channels::Channels,
     config::{Config, Place},
     configured,
-    data_dir::check_not_served,
-    handler::{BoxedHandler, Running},
+    data_dir::{DataDir, DataDirError, check_not_served},
+    error::Error,
+    handler::{BoxedHandler, Handler, Running},
     headers, identity,
     internal::{self, Internal},
     key_value::Namespaces,
     limits,
     metrics::{Meter, Metrics},
     once::Once,
+    peers::Peers,
     policy::{ChannelCounts, Declarations, Policy},
     published::Published,
     router::{Router, Served},
-    server::Summary,
+    server::{Server, Summary},
     shared::Shared,
     states::States,
     status::{Callback, Life, ServerStatus},
@@ -346,7 +347,7 @@ impl ServerBuilder {
         };
         let (keys, shared_keys) = shared_key::load(&config).map_err(Error::SharedKey)?;
         let asks = tokens.is_some() || auth.is_some() || !shared_keys.is_empty();
-        let access = Access::new(&config, address, asks)?;
+        let access = Access::new(&config, address, asks).map_err(|because| Error::OpenToOthers { because })?;
         if config.server.proxy_protocol && config.server.trusted_proxies.is_empty() {
             return Err(Error::NoTrustedProxies);
         }

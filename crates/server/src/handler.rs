@@ -22,11 +22,13 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub use crate::states::StateType;
 use crate::{
-    Fail, Guard, Peer, Peers, Principal,
-    access::{claims, gate::Entry},
+    access::{Guard, Principal, claims, gate::Entry},
     channels::Channels,
+    fail::Fail,
     limits::Turns,
     metrics::{CallResult, Meter},
+    peer::Peer,
+    peers::Peers,
     policy::Declarations,
     states::{GivenBy, States},
 };

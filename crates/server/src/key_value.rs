@@ -58,7 +58,7 @@ use self::namespace::Namespace;
 pub use self::namespace::NamespaceError;
 pub(crate) use self::namespace::Namespaces;
 use crate::{
-    Fail,
+    fail::Fail,
     handler::{Context, FromCall},
     states::{StateType, States},
 };

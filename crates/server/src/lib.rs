@@ -96,11 +96,11 @@ mod undeclared;
 mod warnings;
 mod websocket;
 
-pub use access::{Admit, Attempt, AuthHandler, Guard, Jwt, Principal, SharedKeyError, WayIn};
+pub use access::{Admit, Attempt, AuthHandler, Guard, Jwt, OpenTo, Principal, SharedKeyError, WayIn};
 pub use builder::ServerBuilder;
 pub use config::Config;
 pub use data_dir::{DataDir, DataDirError};
-pub use error::{Error, OpenTo, SchemaProblem};
+pub use error::{Error, SchemaProblem};
 pub use fail::Fail;
 pub use handler::{Auth, CallName, Handler, Json, State};
 pub use key_value::{KeyValue, KeyValueError};

@@ -17,10 +17,10 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_util::either::Either;
 
 use crate::{
-    Peer,
     access::gate::Entry,
     limits::{Held, Origin},
     metrics::Open,
+    peer::Peer,
 };
 
 /// What a WebSocket runs over: plain TCP, or what is left of an HTTP connection inside TLS.

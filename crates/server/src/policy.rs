@@ -11,7 +11,7 @@ use moorline_protocol::{
     scope::Verb,
 };
 
-use crate::{Error, Guard, config::Place, limits::Turns, undeclared::Undeclared};
+use crate::{access::Guard, config::Place, error::Error, limits::Turns, undeclared::Undeclared};
 
 /// What channels of a pattern are like, whatever their kind.
 #[derive(Clone, Debug, Default)]

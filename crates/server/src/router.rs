@@ -3,7 +3,8 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    Error, Guard,
+    access::Guard,
+    error::Error,
     handler::BoxedHandler,
     limits::Turns,
     states::{GivenBy, StateType, States},

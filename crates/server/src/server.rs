@@ -8,18 +8,23 @@ use moorline_protocol::{
 };
 use tokio::{net::TcpListener, sync::watch};
 
+#[cfg(unix)]
 use crate::{
-    ChannelCounts, DataDir, Error, KeyValue, Peers, http, identity,
+    control::{self, Commands, Control},
+    data_dir::DataDirError,
+};
+use crate::{
+    data_dir::DataDir,
+    error::Error,
+    http, identity,
     internal::Internal,
+    key_value::KeyValue,
     listener,
+    peers::Peers,
+    policy::ChannelCounts,
     shared::Shared,
     status::{Life, ServerStatus},
     tasks::Owner,
-};
-#[cfg(unix)]
-use crate::{
-    DataDirError,
-    control::{self, Commands, Control},
 };
 
 /// How much longer a good-bye to everybody takes for one client more, so that they do not come back all at once.
@@ -184,10 +189,7 @@ mod tests {
     use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
 
     use super::*;
-    use crate::{
-        Config,
-        config::{JwtAlgorithm, Secret},
-    };
+    use crate::config::{Config, JwtAlgorithm, Secret};
 
     type TestResult = Result<(), Box<dyn StdError>>;
 

@@ -52,17 +52,20 @@ use tokio_tungstenite::{
 
 use self::work::{context, null};
 use crate::{
-    Attempt, Fail, Guard, Peer,
-    access::gate::{Entry, Outside, TurnedAway},
+    access::{
+        Attempt, Guard,
+        gate::{Entry, Outside, TurnedAway},
+    },
     audit::About,
     channels::Word,
     clock,
+    fail::Fail,
     handler::{BoxedHandler, Context},
     limits::{Caller, Pace, TooMuch, Turns, Verdict},
     metrics::{Direction, Limited},
     newcomer::{Io, Newcomer, Place, SessionHandle, owner},
     once::Key,
-    peer::{Asker, Closing, Command, Item, Mailbox},
+    peer::{Asker, Closing, Command, Item, Mailbox, Peer},
     router::{Declared, Served},
     shared::Shared,
     stream::Streaming,

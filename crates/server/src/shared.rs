@@ -19,7 +19,6 @@ use tokio::{
 };
 
 use crate::{
-    Peer, Peers,
     access::{
         Access, Attempt, Callers,
         gate::{Entry, Gate, Outside, TurnedAway},
@@ -32,7 +31,8 @@ use crate::{
     metrics::Metrics,
     newcomer::SessionHandle,
     once::Once,
-    peer::Closing,
+    peer::{Closing, Peer},
+    peers::Peers,
     policy::Declarations,
     published::Published,
     router::Router,

@@ -15,11 +15,12 @@ use moorline_protocol::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Fail, Guard,
+    access::Guard,
     author::Author,
     channels::Channels,
     clock::now,
     config::MOST,
+    fail::Fail,
     handler::{Context, FromCall},
     policy::{Declarations, Declared, Policy},
 };

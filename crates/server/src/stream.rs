@@ -17,7 +17,8 @@ use moorline_protocol::{code::Code, frame::Failure, payload::Payload};
 use serde::Serialize;
 
 use crate::{
-    Fail, Guard,
+    access::Guard,
+    fail::Fail,
     handler::{Context, FromCall},
     limits::Turns,
     metrics::{CallResult, Meter},

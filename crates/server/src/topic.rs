@@ -15,11 +15,13 @@ use moorline_protocol::{
 use serde::Serialize;
 
 use crate::{
-    Fail, Guard, Peer,
+    access::Guard,
     author::Author,
     channels::Channels,
     clock::now,
+    fail::Fail,
     handler::{Context, FromCall},
+    peer::Peer,
     policy::{Declarations, Declared, Policy},
 };
 

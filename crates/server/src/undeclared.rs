@@ -118,7 +118,7 @@ fn pattern(name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Config;
+    use crate::config::Config;
 
     #[test]
     fn a_name_gives_the_pattern_that_is_most_likely_wanted() {

@@ -31,7 +31,7 @@ use super::{
     jwt::{Jwt, TokenError, TokenVerifier},
     verified::Verified,
 };
-use crate::{Fail, audit::Way, limits::TooMuch};
+use crate::{audit::Way, fail::Fail, limits::TooMuch};
 
 /// Somebody who wants to come in, or to be somebody else, as an auth handler sees him.
 #[derive(Clone)]

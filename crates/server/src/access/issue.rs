@@ -325,8 +325,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Principal,
-        access::jwt::TokenVerifier,
+        access::{Principal, jwt::TokenVerifier},
         config::{JwtAlgorithm, Secret},
     };
 

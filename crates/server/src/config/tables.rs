@@ -117,9 +117,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        StorePolicy,
         config::{ConfigError, PublishSection, SnapshotsBy},
-        configured, per_minute,
+        configured,
+        rate::per_minute,
+        store::StorePolicy,
     };
 
     #[test]

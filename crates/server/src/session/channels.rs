@@ -15,7 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use super::*;
 use crate::{
-    Principal,
+    access::Principal,
     channels::{Channels, Follower, Inbox, Word},
     clock::now,
     policy::{Declared, Policy},
