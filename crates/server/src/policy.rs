@@ -11,7 +11,7 @@ use moorline_protocol::{
     scope::Verb,
 };
 
-use crate::{access::Guard, config::Place, error::Error, limits::Turns, undeclared::Undeclared};
+use crate::{access::Guard, config::Place, limits::Turns, undeclared::Undeclared};
 
 /// What channels of a pattern are like, whatever their kind.
 #[derive(Clone, Debug, Default)]
@@ -180,16 +180,13 @@ impl Declarations {
         self.by_pattern.iter().any(|(_, _, declared)| declared.policy.is_durable())
     }
 
-    /// Finds at the start what was declared wrong.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        if let Some((kind, twice)) = &self.twice {
-            return Err(Error::ChannelTwice(*kind, Box::new(twice.clone())));
-        }
-        self.by_pattern.iter().try_for_each(|(kind, pattern, declared)| match declared.policy.error() {
-            Some(error) => {
-                Err(Error::InvalidChannel { kind: *kind, pattern: pattern.to_string(), error: error.to_owned() })
-            }
-            None => Ok(()),
-        })
+    /// The first two declarations that are about the same names, and where they stand.
+    pub(crate) fn twice(&self) -> Option<&(Kind, [(Pattern, Place); 2])> {
+        self.twice.as_ref()
+    }
+
+    /// The first that asks for what cannot be, and why.
+    pub(crate) fn wrong(&self) -> Option<(Kind, &Pattern, &str)> {
+        self.by_pattern.iter().find_map(|(kind, pattern, one)| Some((*kind, pattern, one.policy.error()?)))
     }
 }

@@ -47,7 +47,7 @@ use crate::{
     limits,
     once::Once,
     peers::Peers,
-    policy::ChannelCounts,
+    policy::{ChannelCounts, Declarations},
     published::Published,
     server::{Server, Summary},
     shared::Shared,
@@ -109,7 +109,7 @@ impl ServerBuilder {
         for section in &config.stores {
             declared.insert(Kind::Store, section.pattern.clone(), configured::store(section).0, section.place.clone());
         }
-        declared.check()?;
+        check(&declared)?;
         let address = config.server.listen;
         let tokens = match (TokenVerifier::new(&config)?, &jwt) {
             (Some(tokens), Some(jwt)) => Some(Arc::new(tokens.for_program(jwt))),
@@ -286,6 +286,19 @@ impl ServerBuilder {
             server.take_commands()?;
         }
         Ok(server)
+    }
+}
+
+/// Finds at the start what was declared wrong of channels.
+fn check(declared: &Declarations) -> Result<(), Error> {
+    if let Some((kind, twice)) = declared.twice() {
+        return Err(Error::ChannelTwice(*kind, Box::new(twice.clone())));
+    }
+    match declared.wrong() {
+        Some((kind, pattern, error)) => {
+            Err(Error::InvalidChannel { kind, pattern: pattern.to_string(), error: error.to_owned() })
+        }
+        None => Ok(()),
     }
 }
 
