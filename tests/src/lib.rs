@@ -1,5 +1,6 @@
 //! What end-to-end tests have in common: a real server on a free port of this machine, and what talks to it.
 
+pub mod channels;
 pub mod cutter;
 pub mod raw;
 pub mod scrape;

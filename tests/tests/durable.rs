@@ -13,7 +13,7 @@ use moorline_protocol::{
     payload::{Name, Payload},
     session::CallOptions,
 };
-use moorline_tests::TestResult;
+use moorline_tests::{TestResult, channels::hasty};
 use tokio::{sync::watch, time::timeout};
 
 /// How often it is killed.
@@ -56,12 +56,7 @@ impl Drop for Fixture {
 
 fn client(server: &Fixture) -> Result<Client, Error> {
     let url = format!("ws://127.0.0.1:{}/moorline", server.port);
-    let hasty = Client::builder(&url)?.server_key(&server.key)?.configure(|config| {
-        if let Some(backoff) = &mut config.backoff {
-            (backoff.base, backoff.cap) = (Duration::from_millis(5), Duration::from_millis(20));
-        }
-    });
-    hasty.connect()
+    hasty(Client::builder(&url)?.server_key(&server.key)?).connect()
 }
 
 /// Publishes until nobody counts any more, each message with a key, so that it is sent again when the server has lost the

@@ -10,7 +10,6 @@ use std::{
 
 use moorline_client::{Client, ClientBuilder, Error};
 use moorline_protocol::{
-    backoff::BackoffConfig,
     client::{AuthorizeReason, Status},
     code::Code,
     entropy::Entropy,
@@ -28,6 +27,7 @@ use moorline_server::{
 };
 use moorline_tests::{
     TestResult, TestServer,
+    channels::{PATIENCE, hasty},
     cutter::{Cutter, Harm},
     seed,
 };
@@ -35,8 +35,6 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 const SECRET: &str = "a secret of thirty-two bytes or more";
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// A server that believes tokens of `SECRET`, without leeway, so that a test need not wait for it.
 fn believes(config: &mut Config) {
     config.auth.jwt.algorithm = Some(JwtAlgorithm::Hs256);
@@ -66,13 +64,6 @@ fn app() -> ServerBuilder {
 
 async fn start() -> Result<TestServer, moorline_server::Error> {
     TestServer::start_with(app(), believes).await
-}
-
-fn hasty(builder: ClientBuilder) -> ClientBuilder {
-    builder.configure(|config| {
-        let millis = Duration::from_millis;
-        config.backoff = Some(BackoffConfig { base: millis(5), cap: millis(20), ..BackoffConfig::default() });
-    })
 }
 
 /// Why a client is not let in.

@@ -1,7 +1,7 @@
 //! Stores between native clients and a real server: what a store must not lose, and who may do what in it. The names of
 //! several tests are faults of a system that was looked at before this one was made.
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path};
 
 use bytes::Bytes;
 use moorline_client::{Client, Error, Store, StoreEvent, StoreOptions, StorePatch};
@@ -10,26 +10,15 @@ use moorline_protocol::{
     code::Code,
     frame::Credentials,
     payload::Payload,
-    scope::Scopes,
-    subject::{Subject, Tenant},
 };
 use moorline_server::prelude::*;
 use moorline_tests::{
     TestResult, TestServer,
+    channels::{PATIENCE, hasty, judge},
     cutter::{Cutter, Direction, Harm, Place},
 };
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Who shows a name and scopes is called so and has them.
-async fn judge(attempt: Attempt) -> Result<Principal, Fail> {
-    let (name, scopes): (String, String) = attempt.data()?;
-    let subject = Subject::new(Tenant::default(), &name).map_err(|_| Fail::new("name", ""))?;
-    let scopes = Scopes::from_text(&scopes).map_err(|_| Fail::new("scopes", ""))?;
-    Ok(Principal { scopes, ..Principal::new(subject) })
-}
 
 async fn at(directory: &Path) -> Result<TestServer, moorline_server::Error> {
     let app = Server::builder().auth(judge).store("notes/{id}", StorePolicy::default());
@@ -302,12 +291,7 @@ async fn what_is_written_over_connections_that_are_cut_is_there_once_and_in_orde
         if number < 40 { Harm::Cut(place) } else { Harm::None }
     })
     .await?;
-    let hasty = server.client_at(&cutter.url())?.configure(|config| {
-        if let Some(backoff) = &mut config.backoff {
-            (backoff.base, backoff.cap) = (Duration::from_millis(5), Duration::from_millis(50));
-        }
-    });
-    let writer = hasty.auth(&("ann", ALL))?.connect()?;
+    let writer = hasty(server.client_at(&cutter.url())?).auth(&("ann", ALL))?.connect()?;
     let reader = client(&server, "bob", ALL)?;
     let mut store = reader.store("notes/1", StoreOptions::default())?;
     opened(&mut store).await?;
@@ -469,5 +453,50 @@ async fn what_cannot_be_asked_for_is_a_typed_error_each_and_nothing_is_lost() ->
     }
     client.append("notes/1", "x", None).await?;
     assert_eq!(late(&client, "notes/1", 1).await?.1, [Bytes::from("x")]);
+    Ok(())
+}
+
+/// What was answered while the server stopped is on its disk, in the order in which it was asked for, and of the rest
+/// nobody is told that it is.
+#[tokio::test]
+async fn what_is_acknowledged_while_the_server_stops_is_kept_and_the_rest_is_said_to_be_unknown() -> TestResult {
+    const PATCHES: usize = 400;
+    let directory = tempfile::tempdir()?;
+    let server = at(directory.path()).await?;
+    let ann = client(&server, "ann", ALL)?;
+    ann.ready().await?;
+    // All are under way; the server is asked to stop when the first is answered.
+    let append = |number: usize| {
+        let ann = ann.clone();
+        tokio::spawn(async move { ann.append("notes/1", number.to_string(), None).await })
+    };
+    let mut appends = (0..PATCHES).map(append).collect::<Vec<_>>().into_iter();
+    appends.next().expect("there is one").await??;
+    server.stop().await?;
+    ann.close().await;
+    let mut kept = vec![0];
+    for (number, append) in (1..).zip(appends) {
+        match append.await? {
+            Ok(_) => kept.push(number),
+            // Sent and not answered; or not sent any more.
+            Err(Error::Unknown | Error::Closed(_)) => {}
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    let server = at(directory.path()).await?;
+    let eve = client(&server, "eve", ALL)?;
+    let mut store = eve.store("notes/1", StoreOptions::default())?;
+    opened(&mut store).await?;
+    client(&server, "bob", ALL)?.append("notes/1", PATCHES.to_string(), None).await?;
+    let mut found = Vec::new();
+    while found.last() != Some(&PATCHES) {
+        // It is told again how it goes on where it was too slow.
+        if let StoreEvent::Patch(patch) = next(&mut store).await? {
+            found.push(String::from_utf8_lossy(&patch.data).parse::<usize>()?);
+        }
+    }
+    assert!(found.is_sorted_by(|one, next| one < next), "{found:?}");
+    // What is not known may be there.
+    assert!(kept.iter().all(|number| found.contains(number)), "{kept:?} {found:?}");
     Ok(())
 }

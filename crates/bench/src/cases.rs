@@ -13,7 +13,6 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
-    args::Run,
     case::{self, Case, Figures, Unit},
     pace::Pace,
     report::{Measured, Report},
@@ -63,11 +62,11 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     ALL.iter().map(|entry| entry.name)
 }
 
-/// Runs what is wanted, the servers on this core.
-pub(crate) async fn run(run: &Run, core: Option<usize>) -> Result<Report> {
+/// Runs what is wanted, all of it where that is nothing; the servers on this core.
+pub(crate) async fn run(only: &[String], pace: Pace, core: Option<usize>) -> Result<Report> {
     let wanted: Vec<&Entry> =
-        ALL.iter().filter(|entry| run.only.is_empty() || run.only.iter().any(|name| name == entry.name)).collect();
-    let rounds: usize = wanted.iter().map(|entry| 1 + (entry.rounds)(run.pace)).sum();
+        ALL.iter().filter(|entry| only.is_empty() || only.iter().any(|name| name == entry.name)).collect();
+    let rounds: usize = wanted.iter().map(|entry| 1 + (entry.rounds)(pace)).sum();
     let bar = ProgressBar::new((rounds * Subject::ALL.len()) as u64);
     bar.set_style(ProgressStyle::with_template("{spinner} {bar:24} {elapsed:.dim} {msg}")?);
     // Rare: the bar is drawn on the generator's core.
@@ -75,10 +74,10 @@ pub(crate) async fn run(run: &Run, core: Option<usize>) -> Result<Report> {
     let mut measured = Vec::new();
     for Entry { name, about, unit, run: run_case, .. } in wanted {
         bar.set_message(format!("{name}: {about}"));
-        let figures = run_case(run.pace, core, &bar).await.with_context(|| format!("the case {name}"))?;
+        let figures = run_case(pace, core, &bar).await.with_context(|| format!("the case {name}"))?;
         bar.suspend(|| eprintln!("✓ {name}: {about}"));
         measured.push(Measured { name, unit: *unit, figures });
     }
     bar.finish_and_clear();
-    Ok(Report::new(run.pace, measured))
+    Ok(Report::new(pace, measured))
 }

@@ -62,7 +62,7 @@ fn bench(run: &Run) -> Result<()> {
         None => eprintln!("this process may use one core only, or cores cannot be chosen here: nothing is pinned"),
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let report = runtime.block_on(cases::run(run, cores.map(|cores| cores.server)))?;
+    let report = runtime.block_on(cases::run(&run.only, run.pace, cores.map(|cores| cores.server)))?;
 
     print!("{}", report.table());
     if let Some(path) = &run.json {

@@ -1,6 +1,4 @@
-//! What is written to channels, whatever their kind: by whom, when, and as which operation.
-
-use std::time::SystemTime;
+//! What is written to channels, whatever their kind: by whom, and as which operation.
 
 use bytes::Bytes;
 use moorline_engine::OpId;
@@ -9,11 +7,10 @@ use moorline_protocol::{
     frame::SessionId,
     payload::{Name, Payload},
     subject::Subject,
-    time::UnixMillis,
 };
 use sha2::{Digest, Sha256};
 
-use crate::Principal;
+use crate::access::Principal;
 
 /// By whom something is published.
 pub(crate) struct Author {
@@ -50,9 +47,4 @@ pub(crate) fn operation(subject: &Subject, key: &Name) -> OpId {
     let mut op = [0; 16];
     op.copy_from_slice(&hash[..16]);
     OpId(op)
-}
-
-pub(crate) fn now() -> UnixMillis {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -23,7 +23,7 @@ use moorline_protocol::{
 };
 use tokio::time::Instant;
 
-use crate::{Peer, author::now, limits::Lines};
+use crate::{clock::now, limits::Lines, peer::Peer};
 
 /// Words of entries that wait in the inbox of one session.
 const WORDS: usize = 256;

@@ -3,9 +3,11 @@
 use std::fs;
 
 use crate::{
-    Error, Guard, StorePolicy, TopicPolicy,
+    access::Guard,
     config::{GuardSection, PublishSection, SnapshotsBy, StoreSection, TopicSection},
-    error::SchemaProblem,
+    error::{Error, SchemaProblem},
+    store::StorePolicy,
+    topic::TopicPolicy,
 };
 
 /// The policy of a table of `[topics]`.

@@ -9,67 +9,31 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::SinkExt;
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use moorline_protocol::{
     code::Code,
     frame::ResetReason,
     limits::{MAX_RECORD, MAX_RECORD_BEFORE_AUTH},
     server::{Arrival, Rejection, ServerEndpoint, ServerOutput},
-    session::{Claim, Owner, Proof},
-    subject::Subject,
+    session::Claim,
 };
-use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{Message, protocol::Role},
 };
-use tokio_util::either::Either;
 
-pub(crate) use self::greeting::{close, input_of, open_websocket, wall_clock};
-use self::greeting::{greet, websocket_config};
+use self::greeting::greet;
 use crate::{
     access::{
         Attempt,
         gate::{Entry, Outside, TurnedAway},
     },
     audit::About,
-    limits::{Held, Origin, TooMuch},
-    metrics::Open,
+    limits::TooMuch,
+    newcomer::{Io, Newcomer, Place, SessionHandle, owner},
     session,
     shared::Shared,
+    websocket::{close, open_websocket, websocket_config},
 };
-
-/// What a WebSocket runs over: plain TCP, or what is left of an HTTP connection inside TLS.
-pub(crate) type Io = Either<TcpStream, TokioIo<Upgraded>>;
-
-/// A socket whose client has been let in, with everything that belongs to it.
-pub(crate) struct Newcomer {
-    pub(crate) websocket: WebSocketStream<Io>,
-    pub(crate) endpoint: ServerEndpoint,
-    pub(crate) arrival: Box<Arrival>,
-    /// Who it is.
-    pub(crate) entry: Entry,
-    pub(crate) address: SocketAddr,
-    pub(crate) place: Place,
-}
-
-/// A WebSocket's place among those that a server has room for.
-///
-/// It is held until the socket is closed.
-pub(crate) struct Place {
-    _permit: OwnedSemaphorePermit,
-    _open: Open,
-    _of_address: Option<Held<Origin>>,
-    /// Among the connections of who it is; there once that is known.
-    pub(crate) of_subject: Option<Held<Subject>>,
-}
-
-impl Place {
-    pub(crate) fn new(permit: OwnedSemaphorePermit, open: Open, of_address: Option<Held<Origin>>) -> Self {
-        Self { _permit: permit, _open: open, _of_address: of_address, of_subject: None }
-    }
-}
 
 /// Serves an upgraded socket until it is over. `read` is what came behind the head of the request.
 pub(crate) async fn serve(socket: Io, read: Bytes, shared: Arc<Shared>, address: SocketAddr, mut place: Place) {
@@ -162,7 +126,7 @@ async fn refuse(
 
 /// It is let in; the question is only with which session. A new one is a task of its own: this one, with all that a
 /// greeting needed, would stay as long as the session does.
-async fn admit(claim: Claim<session::SessionHandle>, newcomer: Newcomer, shared: Arc<Shared>) {
+async fn admit(claim: Claim<SessionHandle>, newcomer: Newcomer, shared: Arc<Shared>) {
     match claim {
         Claim::New(reset) => shared.tasks.spawn(session::begin(newcomer, reset, shared.clone())),
         Claim::Resume(handle) => {
@@ -174,16 +138,11 @@ async fn admit(claim: Claim<session::SessionHandle>, newcomer: Newcomer, shared:
     }
 }
 
-fn claim(arrival: &Arrival, entry: &Entry, shared: &Shared) -> Claim<session::SessionHandle> {
+fn claim(arrival: &Arrival, entry: &Entry, shared: &Shared) -> Claim<SessionHandle> {
     let resume = arrival.auth.resume.as_ref();
     match arrival.proof() {
         Some(proof) => shared.sessions().claim(resume, &owner(proof, entry)),
         // Nothing is shown that a session could be had for.
         None => Claim::New(resume.map(|_| ResetReason::Unknown)),
     }
-}
-
-/// Whose session it is that is proven so.
-pub(crate) fn owner(proof: Proof, entry: &Entry) -> Owner {
-    Owner { proof, subject: entry.principal.subject.clone() }
 }

@@ -6,12 +6,11 @@ use moorline_engine::OpenError;
 use moorline_protocol::{channel::Kind, pattern::Pattern, scope::InvalidScopes};
 
 use crate::{
-    DataDirError,
-    access::SharedKeyError,
+    access::{OpenTo, jwt::TokenSettingError, shared_key::SharedKeyError},
     config::{ConfigError, Place},
+    data_dir::DataDirError,
     identity::IdentityError,
-    key_value::NamespaceError,
-    token::TokenSettingError,
+    key_value::namespace::NamespaceError,
 };
 
 /// Why a server does not start or ends.
@@ -121,18 +120,6 @@ pub enum SchemaProblem {
     NotJson(serde_json::Error),
     /// It is no JSON Schema, for this reason.
     NotASchema(Box<str>),
-}
-
-/// What would let others than this machine into an open server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OpenTo {
-    /// The listener's address is not loopback.
-    Listener(SocketAddr),
-    /// There are public addresses.
-    PublicUrls,
-    /// There are proxies, who come for others.
-    Proxies,
 }
 
 impl fmt::Display for Error {

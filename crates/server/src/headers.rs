@@ -4,7 +4,7 @@
 
 use axum::http::{HeaderName, HeaderValue, header};
 
-use crate::{Error, config::Config};
+use crate::{config::Config, error::Error};
 
 /// What is sent, and what an operator should know of what is not.
 pub(crate) struct Headers {

@@ -28,24 +28,20 @@ use tower_http::{compression::CompressionLayer, services::ServeDir};
 use crate::{
     access::{self, Denied},
     audit::About,
-    connection::{self, Io, Place},
-    limits::{Held, Lines, Origin, TooMuch},
+    connection,
+    limits::{Held, Origin, TooMuch},
     listener::Terms,
     metrics::RefusedUpgrade,
+    newcomer::{Io, Place},
     proxy_protocol::{Arrival, ProxyProtocol},
     shared::Shared,
 };
-
-pub(crate) use token::Issuing;
 
 /// TCP connections beyond those that may hold a WebSocket: for documents, pages and refusals.
 const SPARE_SOCKETS: usize = 512;
 
 /// How long a full server asks to be left alone.
 const FULL_RETRY: Duration = Duration::from_secs(5);
-
-/// The time between two warnings of one cause.
-const BETWEEN_WARNINGS: Duration = Duration::from_secs(10);
 
 /// Of the document and of every refusal: a page of any origin may read what it is told, and nobody keeps it.
 const JSON: [(header::HeaderName, &str); 3] = [
@@ -230,32 +226,6 @@ fn document(shared: &Shared, request: &Request) -> Response {
         return refuse_for_now(too_much);
     }
     (JSON, shared.published.document()).into_response()
-}
-
-/// The warnings that strangers cause: one of each in a while, with the number of those that it stands for, so that nobody
-/// fills a disk by asking for what he does not get. The metrics count all.
-pub(crate) struct Warnings {
-    host_in_open_mode: Lines,
-    proxy_in_open_mode: Lines,
-    host: Lines,
-    origin: Lines,
-    full: Lines,
-}
-
-impl Warnings {
-    pub(crate) fn new(now: Instant) -> Self {
-        let lines = || Lines::new(1, BETWEEN_WARNINGS, now);
-        Self { host_in_open_mode: lines(), proxy_in_open_mode: lines(), host: lines(), origin: lines(), full: lines() }
-    }
-
-    fn of(&self, denied: Denied) -> &Lines {
-        match denied {
-            Denied::HostInOpenMode => &self.host_in_open_mode,
-            Denied::ProxyInOpenMode => &self.proxy_in_open_mode,
-            Denied::Host => &self.host,
-            Denied::Origin => &self.origin,
-        }
-    }
 }
 
 /// Why a request gets nothing, and how it is told.
@@ -453,17 +423,6 @@ fn upgrade(shared: &Arc<Shared>, mut request: Request, speaks: Speaks) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn of_each_cause_there_is_one_warning_in_a_while_that_counts_the_others() {
-        let now = Instant::now();
-        let warnings = Warnings::new(now);
-        let told = |denied| (0..1_000).filter_map(|_| warnings.of(denied).next(now)).collect::<Vec<_>>();
-        for denied in [Denied::HostInOpenMode, Denied::ProxyInOpenMode, Denied::Host, Denied::Origin] {
-            assert_eq!(told(denied), [0], "{denied:?}");
-        }
-        assert_eq!(warnings.of(Denied::Origin).next(now + BETWEEN_WARNINGS), Some(999));
-    }
 
     #[test]
     fn only_names_made_from_the_content_are_cached_for_good() {

@@ -44,7 +44,7 @@
 //! # }
 //! ```
 
-mod namespace;
+pub(crate) mod namespace;
 
 use std::{any::type_name, fmt, sync::Arc};
 
@@ -58,8 +58,9 @@ use self::namespace::Namespace;
 pub use self::namespace::NamespaceError;
 pub(crate) use self::namespace::Namespaces;
 use crate::{
-    Fail,
-    handler::{Context, FromCall, StateType, States},
+    fail::Fail,
+    handler::{Context, FromCall},
+    states::{StateType, States},
 };
 
 /// Longest key, in bytes.

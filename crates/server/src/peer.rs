@@ -27,7 +27,10 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::items::Item;
 pub use self::items::Items;
-use crate::{Principal, access::gate::Entry, metrics::Metrics};
+use crate::{
+    access::{Principal, gate::Entry},
+    metrics::Metrics,
+};
 
 /// How long a client has to answer a call of the server, unless [`Peer::call_within`] says otherwise.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);

@@ -14,10 +14,7 @@ use moorline_protocol::{
 };
 use serde::Serialize;
 
-use crate::{
-    Peer, SendError,
-    peer::{Closing, message},
-};
+use crate::peer::{Closing, Peer, SendError, message};
 
 /// Everybody who has a session: who is connected, and who is away and may come back.
 #[derive(Clone, Default)]

@@ -11,7 +11,7 @@ use moorline_protocol::{
     scope::Verb,
 };
 
-use crate::{Error, Guard, config::Place, limits::Turns, server::ChannelCounts, undeclared::Undeclared};
+use crate::{access::Guard, config::Place, limits::Turns, undeclared::Undeclared};
 
 /// What channels of a pattern are like, whatever their kind.
 #[derive(Clone, Debug, Default)]
@@ -96,14 +96,32 @@ impl Declared {
     }
 }
 
+/// How many declarations of channels there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChannelCounts {
+    /// Of topics, by the program and by the configuration.
+    pub topics: usize,
+    /// Those whose messages are kept over restarts.
+    pub with_history: usize,
+    /// Those that tell who is there.
+    pub with_presence: usize,
+    /// Whether any other topic is made when it is asked for: see [`ServerBuilder::dev`](crate::ServerBuilder::dev).
+    pub undeclared: bool,
+    /// Of stores, by the program and by the configuration.
+    pub stores: usize,
+    /// Those of them that tell who is there.
+    pub stores_with_presence: usize,
+}
+
 /// Which channels there are.
 #[derive(Default)]
 pub(crate) struct Declarations {
     by_pattern: Vec<(Kind, Pattern, Arc<Declared>)>,
     /// The first two that are about the same names, where they stand.
     twice: Option<(Kind, [(Pattern, Place); 2])>,
-    /// What is done about channels that nobody has declared.
-    undeclared: Option<Undeclared>,
+    /// What is done about channels that nobody has declared, and what the topics among them are like.
+    undeclared: Option<(Undeclared, Arc<Declared>)>,
 }
 
 impl Declarations {
@@ -121,14 +139,17 @@ impl Declarations {
 
     pub(crate) fn find(&self, kind: Kind, name: &str) -> Option<&Arc<Declared>> {
         let found = self.by_pattern.iter().find(|(of, pattern, _)| *of == kind && pattern.matches(name));
-        let made = || if kind == Kind::Topic { self.undeclared.as_ref()?.find(name) } else { None };
+        let made = || {
+            let (undeclared, declared) = self.undeclared.as_ref().filter(|_| kind == Kind::Topic)?;
+            undeclared.makes_topic(name).then_some(declared)
+        };
         found.map(|(_, _, declared)| declared).or_else(made)
     }
 
     /// What whoever asks for a channel that is not declared is told.
     pub(crate) fn missing(&self, kind: Kind, name: &str) -> Failure {
         let remedy = match kind {
-            Kind::Store => self.undeclared.as_ref().and_then(|undeclared| undeclared.refuse_store(name)),
+            Kind::Store => self.undeclared.as_ref().and_then(|(undeclared, _)| undeclared.refuse_store(name)),
             Kind::Topic | Kind::Feed | Kind::State => None,
         };
         Failure::with_message(Code::NO_SUCH_CHANNEL, remedy.unwrap_or_default())
@@ -136,7 +157,8 @@ impl Declarations {
 
     /// Has topics that are not declared made when they are asked for, and says of stores what declares them.
     pub(crate) fn make_undeclared(&mut self, undeclared: Undeclared) {
-        self.undeclared = Some(undeclared);
+        let declared = Declared::new(Policy { presence: true, ..Policy::default() });
+        self.undeclared = Some((undeclared, Arc::new(declared)));
     }
 
     /// How many there are, for the banner.
@@ -158,16 +180,13 @@ impl Declarations {
         self.by_pattern.iter().any(|(_, _, declared)| declared.policy.is_durable())
     }
 
-    /// Finds at the start what was declared wrong.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        if let Some((kind, twice)) = &self.twice {
-            return Err(Error::ChannelTwice(*kind, Box::new(twice.clone())));
-        }
-        self.by_pattern.iter().try_for_each(|(kind, pattern, declared)| match declared.policy.error() {
-            Some(error) => {
-                Err(Error::InvalidChannel { kind: *kind, pattern: pattern.to_string(), error: error.to_owned() })
-            }
-            None => Ok(()),
-        })
+    /// The first two declarations that are about the same names, and where they stand.
+    pub(crate) fn twice(&self) -> Option<&(Kind, [(Pattern, Place); 2])> {
+        self.twice.as_ref()
+    }
+
+    /// The first that asks for what cannot be, and why.
+    pub(crate) fn wrong(&self) -> Option<(Kind, &Pattern, &str)> {
+        self.by_pattern.iter().find_map(|(kind, pattern, one)| Some((*kind, pattern, one.policy.error()?)))
     }
 }

@@ -1,8 +1,10 @@
 //! Handlers with a guard in front of them: `validate.scope("game.write").role("admin")`.
 
 use crate::{
-    Guard, Principal, Rate,
-    handler::{Context, Handler, Running, StateType},
+    access::{Guard, Principal},
+    handler::{Context, Handler, Running},
+    rate::Rate,
+    states::StateType,
     stream::{Items, StreamHandler},
 };
 

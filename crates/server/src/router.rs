@@ -3,9 +3,11 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    Error, Guard,
-    handler::{BoxedHandler, GivenBy, StateType, States},
+    access::Guard,
+    error::Error,
+    handler::BoxedHandler,
     limits::Turns,
+    states::{GivenBy, StateType, States},
     stream::BoxedStream,
 };
 

@@ -8,18 +8,23 @@ use moorline_protocol::{
 };
 use tokio::{net::TcpListener, sync::watch};
 
+#[cfg(unix)]
 use crate::{
-    DataDir, Error, KeyValue, Peers, ServerBuilder, http, identity,
+    control::{self, Commands, Control},
+    data_dir::DataDirError,
+};
+use crate::{
+    data_dir::DataDir,
+    error::Error,
+    http, identity,
     internal::Internal,
+    key_value::KeyValue,
     listener,
+    peers::Peers,
+    policy::ChannelCounts,
     shared::Shared,
     status::{Life, ServerStatus},
     tasks::Owner,
-};
-#[cfg(unix)]
-use crate::{
-    DataDirError,
-    control::{self, Commands, Control},
 };
 
 /// How much longer a good-bye to everybody takes for one client more, so that they do not come back all at once.
@@ -83,30 +88,7 @@ pub struct Summary {
     pub warnings: Vec<String>,
 }
 
-/// How many declarations of channels there are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ChannelCounts {
-    /// Of topics, by the program and by the configuration.
-    pub topics: usize,
-    /// Those whose messages are kept over restarts.
-    pub with_history: usize,
-    /// Those that tell who is there.
-    pub with_presence: usize,
-    /// Whether any other topic is made when it is asked for: see [`ServerBuilder::dev`].
-    pub undeclared: bool,
-    /// Of stores, by the program and by the configuration.
-    pub stores: usize,
-    /// Those of them that tell who is there.
-    pub stores_with_presence: usize,
-}
-
 impl Server {
-    /// Begins a server.
-    pub fn builder() -> ServerBuilder {
-        ServerBuilder::default()
-    }
-
     /// What an operator wants to know.
     pub fn summary(&self) -> &Summary {
         &self.summary
@@ -117,7 +99,7 @@ impl Server {
         self.summary.listen[0]
     }
 
-    /// The address of the internal listener, if there is one. It answers from [`ServerBuilder::build`] on.
+    /// The address of the internal listener, if there is one. It answers from [`ServerBuilder::build`](crate::ServerBuilder::build) on.
     pub fn internal_addr(&self) -> Option<SocketAddr> {
         self.summary.internal
     }
@@ -207,10 +189,7 @@ mod tests {
     use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
 
     use super::*;
-    use crate::{
-        Config,
-        config::{JwtAlgorithm, Secret},
-    };
+    use crate::config::{Config, JwtAlgorithm, Secret};
 
     type TestResult = Result<(), Box<dyn StdError>>;
 

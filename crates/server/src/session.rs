@@ -52,19 +52,24 @@ use tokio_tungstenite::{
 
 use self::work::{context, null};
 use crate::{
-    Attempt, Fail, Guard, Peer,
-    access::gate::{Entry, Outside, TurnedAway},
+    access::{
+        Attempt, Guard,
+        gate::{Entry, Outside, TurnedAway},
+    },
     audit::About,
     channels::Word,
-    connection::{Io, Newcomer, Place, close, input_of, owner, wall_clock},
+    clock,
+    fail::Fail,
     handler::{BoxedHandler, Context},
     limits::{Caller, Pace, TooMuch, Turns, Verdict},
     metrics::{Direction, Limited},
+    newcomer::{Io, Newcomer, Place, SessionHandle, owner},
     once::Key,
-    peer::{Asker, Closing, Command, Item, Mailbox},
+    peer::{Asker, Closing, Command, Item, Mailbox, Peer},
     router::{Declared, Served},
     shared::Shared,
     stream::Streaming,
+    websocket::{close, input_of},
 };
 
 /// Messages, commands and finished handlers that are taken in one go before anything is written.
@@ -99,26 +104,6 @@ impl Departure {
     }
 }
 
-/// The way to a session's task.
-#[derive(Clone)]
-pub(crate) struct SessionHandle {
-    peer: Peer,
-    // In boxes: a channel has room for 32 from the beginning, in every session, and most sessions never adopt one.
-    sockets: mpsc::Sender<Box<Newcomer>>,
-}
-
-impl SessionHandle {
-    /// Whether its client's connection stands, as far as is known here.
-    pub(crate) fn is_connected(&self) -> bool {
-        self.peer.is_connected()
-    }
-
-    /// Hands over a newer socket of the session's client; gives it back when the session is over.
-    pub(crate) async fn adopt(&self, newcomer: Box<Newcomer>) -> Result<(), Box<Newcomer>> {
-        self.sockets.send(newcomer).await.map_err(|back| back.0)
-    }
-}
-
 /// Begins a new session with a client that has come in, and serves it until it is over. With `reset` it is not the
 /// session that the client asked for.
 pub(crate) fn begin(newcomer: Newcomer, reset: Option<ResetReason>, shared: Arc<Shared>) -> BoxFuture<'static, ()> {
@@ -126,7 +111,7 @@ pub(crate) fn begin(newcomer: Newcomer, reset: Option<ResetReason>, shared: Arc<
     if let Some(reason) = reset {
         shared.metrics.reset(reason);
     }
-    endpoint.admit(shared.now(), wall_clock(), reset, entry.admission(SystemTime::now()));
+    endpoint.admit(shared.now(), clock::now(), reset, entry.admission(SystemTime::now()));
     Driver::new(Line::new(websocket, place), endpoint, shared, arrival, entry, address).run().boxed()
 }
 
@@ -423,7 +408,7 @@ impl Driver {
         // The newer one has handles of its own, which begin from 1 again: nothing that was read for the older may come.
         self.opened.disconnect();
         let Newcomer { websocket, mut endpoint, arrival, entry, address, place } = newcomer;
-        match endpoint.resume(now, wall_clock(), saved, entry.admission(SystemTime::now())) {
+        match endpoint.resume(now, clock::now(), saved, entry.admission(SystemTime::now())) {
             Ok(()) => {
                 self.endpoint = endpoint;
                 self.arrival = arrival;

@@ -19,25 +19,26 @@ use tokio::{
 };
 
 use crate::{
-    Peer, Peers,
     access::{
         Access, Attempt, Callers,
         gate::{Entry, Gate, Outside, TurnedAway},
+        issue::Issuing,
     },
     audit::{About, Audit},
     channels::Channels,
     config::Config,
-    handler::States,
-    http::{Issuing, Warnings},
     limits::{Held, Limits, Origin, TooMuch},
     metrics::Metrics,
+    newcomer::SessionHandle,
     once::Once,
-    peer::Closing,
+    peer::{Closing, Peer},
+    peers::Peers,
     policy::Declarations,
     published::Published,
     router::Router,
-    session::SessionHandle,
+    states::States,
     tasks::Tasks,
+    warnings::Warnings,
 };
 
 /// What every connection of a server shares.

@@ -18,7 +18,10 @@ pub use moorline_engine::{
 };
 use moorline_protocol::channel::ChannelId;
 
-use crate::{DataDir, DataDirError, author::now, data_dir::private};
+use crate::{
+    clock::now,
+    data_dir::{DataDir, DataDirError, private},
+};
 
 /// The file's name in the data directory.
 pub(crate) const FILE: &str = "channels.sqlite";

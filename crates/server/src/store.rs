@@ -15,18 +15,18 @@ use moorline_protocol::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Fail, Guard,
-    author::{Author, now},
+    access::Guard,
+    author::Author,
     channels::Channels,
+    clock::now,
+    config::MOST,
+    fail::Fail,
     handler::{Context, FromCall},
     policy::{Declarations, Declared, Policy},
 };
 
 /// Largest value that is kept in one piece, in bytes: one byte that says what it is, and 1 MiB.
 pub const MAX_VALUE: usize = 1 + 1024 * 1024;
-
-/// Most bytes of one store, unless its policy says otherwise.
-pub(crate) const MOST: u64 = 256 << 20;
 
 /// What stores of a pattern are like. Whoever reads or writes one needs a scope for it: `store.read`, `store.write`,
 /// `store.admin`, or the one that its guard names.

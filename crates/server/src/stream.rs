@@ -17,10 +17,12 @@ use moorline_protocol::{code::Code, frame::Failure, payload::Payload};
 use serde::Serialize;
 
 use crate::{
-    Fail, Guard,
-    handler::{Context, FromCall, StateType},
+    access::Guard,
+    fail::Fail,
+    handler::{Context, FromCall},
     limits::Turns,
     metrics::{CallResult, Meter},
+    states::StateType,
 };
 
 /// What a handler yields, as it said it.

@@ -8,7 +8,7 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::connection::open_websocket;
+use crate::websocket::open_websocket;
 
 /// Where [`crate::ServerBuilder::echo`] serves.
 pub const ECHO_PATH: &str = "/echo";

@@ -29,7 +29,7 @@ use tokio_rustls::{
 };
 use zeroize::Zeroizing;
 
-use crate::{DataDir, config::TlsSection, metrics::Metrics, tasks::Tasks};
+use crate::{config::TlsSection, data_dir::DataDir, metrics::Metrics, tasks::Tasks};
 
 pub use certificate::{Certificate, Urgency};
 pub use error::TlsError;

@@ -4,8 +4,9 @@ use std::{fmt, time::SystemTime};
 
 pub use crate::access::{
     issue::{Grant, IssueError, Issued},
-    jwt::{Reason, TokenError, TokenSettingError, Verified},
+    jwt::{Reason, TokenError, TokenSettingError},
     revocation::{Revocation, RevocationError},
+    verified::Verified,
 };
 use crate::{
     access::{

@@ -15,10 +15,13 @@ use moorline_protocol::{
 use serde::Serialize;
 
 use crate::{
-    Fail, Guard, Peer,
-    author::{Author, now},
+    access::Guard,
+    author::Author,
     channels::Channels,
+    clock::now,
+    fail::Fail,
     handler::{Context, FromCall},
+    peer::Peer,
     policy::{Declarations, Declared, Policy},
 };
 

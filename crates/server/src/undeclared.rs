@@ -6,19 +6,18 @@
 use std::{
     collections::BTreeSet,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
 };
 
 use moorline_protocol::pattern::Pattern;
 
-use crate::{TopicPolicy, config::Quoted, policy::Declared};
+use crate::config::Quoted;
 
 /// Patterns of topics, and of stores, that the log tells of. Names come from pages: beyond so many it is not the first of each that helps.
 const TOLD: usize = 32;
 
-/// What undeclared topics are like, and which channels the log has told of.
+/// Which channels the log has told of.
 pub(crate) struct Undeclared {
-    declared: Arc<Declared>,
     /// Where what is told is to be added.
     file: PathBuf,
     topics: Told,
@@ -43,22 +42,16 @@ impl Told {
 
 impl Undeclared {
     pub(crate) fn new(file: Option<PathBuf>) -> Self {
-        let declared = Arc::new(Declared::new(TopicPolicy::new().presence().0));
-        Self {
-            declared,
-            file: file.unwrap_or_else(|| "moorline.toml".into()),
-            topics: Told::default(),
-            stores: Told::default(),
-        }
+        Self { file: file.unwrap_or_else(|| "moorline.toml".into()), topics: Told::default(), stores: Told::default() }
     }
 
-    /// The topic of this name, unless no declaration could be about it.
-    pub(crate) fn find(&self, name: &str) -> Option<&Arc<Declared>> {
-        let pattern = pattern(name)?;
+    /// Whether there is a topic of this name: unless no declaration could be about it. The log has what declares it.
+    pub(crate) fn makes_topic(&self, name: &str) -> bool {
+        let Some(pattern) = pattern(name) else { return false };
         if let Some(words) = self.tell(name, &pattern) {
             tracing::warn!("{words}");
         }
-        Some(&self.declared)
+        true
     }
 
     /// What whoever asks for a store of this name is to do, unless no declaration could be about it. The log has it, too.
@@ -125,7 +118,7 @@ fn pattern(name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Config;
+    use crate::config::Config;
 
     #[test]
     fn a_name_gives_the_pattern_that_is_most_likely_wanted() {

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::run::{Progress, cargo, cmd, which};
 use crate::stamp::{Inputs, Stamp};
-use crate::{apt, repo, test};
+use crate::{apt, repo};
 
 /// The version of kosoku; another may have other cases.
 const VERSION: &str = "0.1.0";
@@ -39,7 +39,7 @@ struct Outcome {
 
 pub(crate) fn run() -> Result<()> {
     let python = python()?;
-    cargo("build").args(test::NATIVE).arg("--bins").run()?;
+    cargo("build").args(repo::NATIVE).arg("--bins").run()?;
 
     let progress = Progress::start("Autobahn's cases");
     let server = EchoServer::start("exact")?;

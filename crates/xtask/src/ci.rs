@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::run::{cargo, seconds};
-use crate::{codes, deny, purity, size, test, wasm};
+use crate::{codes, deny, purity, repo, size, test, wasm};
 
 /// One step, which a person can run alone: `cargo xtask ci NAME`.
 struct Step {
@@ -61,9 +61,9 @@ fn format() -> Result<()> {
 fn lint() -> Result<()> {
     wasm::ensure_target()?;
     let clippy = |what: &[&str]| cargo("clippy").args(what).args(["--", "-D", "warnings"]).run();
-    clippy(&[test::NATIVE, &["--all-targets"]].concat())?;
+    clippy(&[repo::NATIVE, &["--all-targets"]].concat())?;
     // With it `protocol` once more, as it is with the feature `testing`.
-    clippy(&["--package", test::SIM, "--all-targets"])?;
+    clippy(&["--package", repo::SIM, "--all-targets"])?;
     clippy(&["--package", "xtask", "--all-targets"])?;
     let browser = ["--package", "moorline-client-wasm", "--package", "moorline-protocol"];
     clippy(&[&browser[..], &["--target", wasm::TARGET]].concat())?;
@@ -73,7 +73,7 @@ fn lint() -> Result<()> {
 
 fn docs() -> Result<()> {
     let doc = || cargo("doc").arg("--no-deps").env("RUSTDOCFLAGS", "-D warnings");
-    doc().args(test::NATIVE).run()?;
-    doc().args(["--package", test::SIM]).run()?;
+    doc().args(repo::NATIVE).run()?;
+    doc().args(["--package", repo::SIM]).run()?;
     doc().args(["--package", "moorline-client-wasm", "--target", wasm::TARGET]).run()
 }

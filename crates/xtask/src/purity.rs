@@ -8,8 +8,8 @@ use std::fs;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::repo::SIM;
 use crate::run::cargo;
-use crate::test::SIM;
 use crate::{expect_no_more, repo, stamp, wasm};
 
 const PURE: &str = "moorline-protocol";

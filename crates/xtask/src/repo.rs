@@ -25,3 +25,11 @@ pub(crate) fn shown(path: &Path) -> String {
     let shown = path.strip_prefix(root()).unwrap_or(path).display().to_string();
     if shown.is_empty() { ".".into() } else { shown }
 }
+
+/// What cargo builds and tests on this machine: not the browser's driver, which is for wasm32, and not us; together
+/// with us the shared dependencies get other features and everything would be built a second time. Nor the simulation,
+/// whose feature `testing` no other crate may get.
+pub(crate) const NATIVE: &[&str] =
+    &["--workspace", "--exclude", "moorline-client-wasm", "--exclude", "xtask", "--exclude", SIM];
+
+pub(crate) const SIM: &str = "moorline-sim";

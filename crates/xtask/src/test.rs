@@ -31,19 +31,11 @@ pub(crate) fn command(args: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// What cargo builds and tests on this machine: not the browser's driver, which is for wasm32, and not us; together
-/// with us the shared dependencies get other features and everything would be built a second time. Nor the simulation,
-/// whose feature `testing` no other crate may get.
-pub(crate) const NATIVE: &[&str] =
-    &["--workspace", "--exclude", "moorline-client-wasm", "--exclude", "xtask", "--exclude", SIM];
-
-pub(crate) const SIM: &str = "moorline-sim";
-
 fn rust() -> Result<()> {
-    cargo("test").args(NATIVE).run()?;
+    cargo("test").args(repo::NATIVE).run()?;
     // What of the browser's driver needs no browser.
     cargo("test").args(["--package", "moorline-client-wasm", "--lib"]).run()?;
-    cargo("test").args(["--package", SIM]).run()?;
+    cargo("test").args(["--package", repo::SIM]).run()?;
     cargo("test").args(["--package", "xtask"]).run()
 }
 
@@ -58,7 +50,7 @@ fn protocol_on_wasm() -> Result<()> {
     };
     on_wasm("moorline-protocol").run()?;
     // The same worlds must do the same there as here. The numbers of seeds are those of crates/sim/tests/seeds.rs.
-    on_wasm(SIM).env("MOORLINE_SIM_TRANSCRIPT", sim::transcript(40, 4, 40)?).run()
+    on_wasm(repo::SIM).env("MOORLINE_SIM_TRANSCRIPT", sim::transcript(40, 4, 40)?).run()
 }
 
 fn package() -> Result<()> {
@@ -77,7 +69,7 @@ fn browser() -> Result<()> {
     let tarball = pack::make()?;
     let chromium = chromium::ensure()?;
     let nginx = nginx::ensure()?;
-    cargo("build").args(NATIVE).arg("--bins").run()?;
+    cargo("build").args(repo::NATIVE).arg("--bins").run()?;
     demo::pages()?;
 
     let folder = repo::path("tests/browser");

@@ -28,9 +28,10 @@ use serde_json::json;
 
 use super::{
     Principal,
-    jwt::{Jwt, TokenError, TokenVerifier, Verified},
+    jwt::{Jwt, TokenError, TokenVerifier},
+    verified::Verified,
 };
-use crate::{Fail, audit::Way, limits::TooMuch};
+use crate::{audit::Way, fail::Fail, limits::TooMuch};
 
 /// Somebody who wants to come in, or to be somebody else, as an auth handler sees him.
 #[derive(Clone)]

@@ -5,6 +5,7 @@
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -17,7 +18,10 @@ use moorline_protocol::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::jwt::{MAX_TOKEN, SigningKey, TokenSettingError, Verified, check_claim_names};
+use super::{
+    jwt::{MAX_TOKEN, SigningKey, TokenSettingError, TokenVerifier, check_claim_names},
+    verified::Verified,
+};
 use crate::config::{self, Config};
 
 /// The scope of those who may have tokens made for others.
@@ -179,6 +183,23 @@ impl Issuer {
     }
 }
 
+/// What makes tokens on this server.
+pub(crate) struct Issuing {
+    pub(crate) issuer: Issuer,
+    pub(crate) verifier: Arc<TokenVerifier>,
+}
+
+impl Issuing {
+    /// `None` where no key signs, or none judges who asks.
+    pub(crate) fn new(
+        config: &Config,
+        verifier: Option<&Arc<TokenVerifier>>,
+    ) -> Result<Option<Self>, TokenSettingError> {
+        let Some(verifier) = verifier.cloned() else { return Ok(None) };
+        Ok(Issuer::new(config)?.map(|issuer| Self { issuer, verifier }))
+    }
+}
+
 /// One text by itself, several as a list, none as null: as `aud` may be.
 fn one_or_many<'a>(texts: impl Iterator<Item = &'a String>) -> Value {
     let texts: Vec<_> = texts.cloned().collect();
@@ -304,8 +325,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Principal,
-        access::jwt::TokenVerifier,
+        access::{Principal, jwt::TokenVerifier},
         config::{JwtAlgorithm, Secret},
     };
 

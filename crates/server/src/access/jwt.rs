@@ -35,6 +35,7 @@ use moorline_protocol::{
 };
 use serde_json::Value;
 
+use error::TENANT_CLAIM;
 pub use error::{Reason, TokenError, TokenSettingError};
 pub(crate) use parts::{MAX_TOKEN, Object, Parts, object};
 pub use program::Jwt;
@@ -46,7 +47,11 @@ use self::{
     keys::Key,
     program::Fits,
 };
-use super::{Principal, revocation::Revocations};
+use super::{
+    Principal,
+    revocation::Revocations,
+    verified::{MAX_ID, Verified},
+};
 use crate::config::{Config, JwtAlgorithm, JwtSection};
 
 /// Keys that are tried on a token that does not say, or not well enough, which is meant.
@@ -55,14 +60,9 @@ const MOST_TRIED: usize = 4;
 /// Members of `aud`.
 const MOST_AUDIENCES: usize = 32;
 
-/// Longest `jti`, in bytes.
-pub(crate) const MAX_ID: usize = 256;
-
 /// Claims that say something by themselves: of RFC 7519 § 4.1, RFC 7800, and ours. One that were the tenant or the role
 /// as well could be chosen by whoever may choose it, and what is issued would say one over the other.
 const RESERVED: [&str; 11] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "cnf", "scope", "scopes", "meta"];
-
-const TENANT_CLAIM: &str = "tenant_claim";
 
 /// What is kept of revocations is kept a day longer than tokens last; so much may clocks differ.
 const MOST_LEEWAY: Duration = Duration::from_secs(3_600);
@@ -83,34 +83,6 @@ pub(crate) struct TokenVerifier {
     fits: Option<Fits>,
     #[cfg(test)]
     without: Option<Defence>,
-}
-
-/// What a token says, once it is believed.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Verified {
-    /// Whom it speaks of.
-    pub principal: Principal,
-    /// From then on it is not believed any more: its `exp` and the leeway.
-    pub expires: SystemTime,
-    /// Its own name, `jti`.
-    pub id: Option<String>,
-    /// When it was made, `iat`.
-    pub issued: Option<SystemTime>,
-    /// Everything that it says.
-    pub claims: serde_json::Map<String, Value>,
-}
-
-impl Verified {
-    pub(super) fn of(
-        principal: Principal,
-        expires: SystemTime,
-        id: Option<String>,
-        issued: Option<SystemTime>,
-        claims: Object,
-    ) -> Self {
-        Self { principal, expires, id, issued, claims }
-    }
 }
 
 /// By what way a token came.

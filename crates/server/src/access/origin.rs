@@ -2,17 +2,15 @@
 //!
 //! The rules are in `docs/PROTOCOL.md` § Before the socket. Identity and scopes are not judged here.
 
+use std::net::SocketAddr;
+
 use axum::http::{HeaderMap, header};
 use moorline_protocol::{
     code::Code,
     url::{DialUrl, is_loopback_host},
 };
 
-use crate::{
-    Error,
-    config::{Config, WebOrigin},
-    error::OpenTo,
-};
+use crate::config::{Config, WebOrigin};
 
 /// The rules of one server.
 pub(crate) struct Access {
@@ -21,6 +19,18 @@ pub(crate) struct Access {
     loopback_listener: bool,
     public_urls: Vec<DialUrl>,
     allowed_origins: Vec<WebOrigin>,
+}
+
+/// What would let others than this machine into an open server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OpenTo {
+    /// The listener's address is not loopback.
+    Listener(SocketAddr),
+    /// There are public addresses.
+    PublicUrls,
+    /// There are proxies, who come for others.
+    Proxies,
 }
 
 /// Why a request is not answered.
@@ -63,7 +73,7 @@ impl Denied {
 impl Access {
     /// The rules that follow from the configuration and the address that is really listened on. `asks` says whether
     /// there is a way to sign in: then the server is open to nobody.
-    pub(crate) fn new(config: &Config, listening: std::net::SocketAddr, asks: bool) -> Result<Self, Error> {
+    pub(crate) fn new(config: &Config, listening: SocketAddr, asks: bool) -> Result<Self, OpenTo> {
         let open = !config.auth.anonymous && !asks;
         let loopback_listener = listening.ip().is_loopback();
         let because = if !config.server.public_urls.is_empty() {
@@ -76,7 +86,7 @@ impl Access {
             Some(OpenTo::Listener(listening))
         };
         if let (true, Some(because)) = (open, because) {
-            return Err(Error::OpenToOthers { because });
+            return Err(because);
         }
         Ok(Self {
             open,
@@ -156,7 +166,7 @@ fn origin_of(url: &DialUrl) -> String {
 mod tests {
     use super::*;
 
-    fn access(listening: &str, change: impl FnOnce(&mut Config)) -> Result<Access, Error> {
+    fn access(listening: &str, change: impl FnOnce(&mut Config)) -> Result<Access, OpenTo> {
         let mut config = Config::default();
         change(&mut config);
         Access::new(&config, listening.parse().unwrap(), false)
@@ -177,11 +187,11 @@ mod tests {
     #[test]
     fn open_mode_needs_a_loopback_listener_and_no_public_urls() {
         assert!(access("127.0.0.1:2667", |_| {}).is_ok());
-        assert!(matches!(access("0.0.0.0:2667", |_| {}), Err(Error::OpenToOthers { .. })));
+        assert!(matches!(access("0.0.0.0:2667", |_| {}), Err(OpenTo::Listener(_))));
         let public = |config: &mut Config| config.server.public_urls = urls(&["wss://a.example/m"]);
-        assert!(matches!(access("127.0.0.1:2667", public), Err(Error::OpenToOthers { because: OpenTo::PublicUrls })));
+        assert!(matches!(access("127.0.0.1:2667", public), Err(OpenTo::PublicUrls)));
         let proxied = |config: &mut Config| config.server.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
-        assert!(matches!(access("127.0.0.1:2667", proxied), Err(Error::OpenToOthers { because: OpenTo::Proxies })));
+        assert!(matches!(access("127.0.0.1:2667", proxied), Err(OpenTo::Proxies)));
         let anonymous = |config: &mut Config| config.auth.anonymous = true;
         assert!(access("0.0.0.0:2667", anonymous).is_ok());
     }

@@ -27,7 +27,7 @@ use moorline_protocol::subject::{Subject, Tenant};
 use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, task};
 
-use super::jwt::{MAX_ID, Verified};
+use super::verified::{MAX_ID, Verified};
 
 /// Most entries at once. One more is refused, because to make room another would have to be forgotten.
 const MOST: usize = 100_000;

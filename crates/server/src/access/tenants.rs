@@ -16,8 +16,8 @@ use moorline_protocol::{
 
 use super::{
     Principal,
-    jwt::Verified,
     revocation::{Revocation, Revocations},
+    verified::Verified,
 };
 use crate::{limits::Caller, once::Key};
 

@@ -8,7 +8,7 @@ use std::{
 
 use moorline_protocol::url::{DialUrl, is_loopback_host};
 
-use super::Secret;
+use super::secret::Secret;
 
 /// `[auth]`: who may come in.
 #[derive(Clone, Debug, Default)]

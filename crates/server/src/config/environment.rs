@@ -7,15 +7,14 @@ use std::{
 };
 
 use super::{
-    Config,
-    error::{ConfigError, KeyName, Place, Problem},
+    error::ConfigError,
     keys::{self, Key},
+    place::{KeyName, PREFIX, Place},
+    problem::{Problem, nearest},
     secret::Secret,
+    sections::Config,
     value::{Misfit, Slot, Value, fill},
 };
-
-/// What the names of our variables begin with. `MOORLINE_CONFIG` and its like, with one underscore, are no settings.
-pub(super) const PREFIX: &str = "MOORLINE__";
 
 /// Appended to the name of a secret's variable: the secret stands in the file that it names.
 const FILE: &str = "_FILE";
@@ -102,7 +101,7 @@ fn unknown(variable: &str) -> ConfigError {
     let (section, name) = path.rsplit_once("__").unwrap_or(("", &path));
     let section = section.replace("__", ".");
     let whole: Vec<_> = keys::KEYS.iter().map(|key| (key.name.variable().to_lowercase(), key.name)).collect();
-    let nearest = keys::nearest(variable, whole.iter().map(|(variable, key)| (variable.as_str(), *key)));
+    let nearest = nearest(variable, whole.iter().map(|(variable, key)| (variable.as_str(), *key)));
     ConfigError::UnknownKey {
         place: Place::Variable { name: variable.to_owned() },
         nearest: keys::nearest_key(&section, name).or(nearest),

@@ -2,14 +2,12 @@
 
 use std::{error, fmt, io, path::PathBuf};
 
-use moorline_protocol::{pattern::InvalidPattern, scope::InvalidScope, url::InvalidUrl};
+use moorline_protocol::pattern::InvalidPattern;
 
 use super::{
     keys,
-    named::{self, Quoted},
-    network::InvalidNetwork,
-    origin::InvalidOrigin,
-    quantity::{self, Amount},
+    place::{KeyName, Place, TableName},
+    problem::Problem,
 };
 
 /// Why a configuration is not taken.
@@ -140,159 +138,6 @@ pub enum ConfigError {
     },
 }
 
-/// Where a setting stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Place {
-    /// In a configuration file.
-    File {
-        /// The file; `None` for a text that was handed in.
-        path: Option<PathBuf>,
-        /// The line, from 1.
-        line: usize,
-        /// The character of the line, from 1.
-        column: usize,
-    },
-    /// In the environment.
-    Variable {
-        /// The variable.
-        name: String,
-    },
-    /// In a file that an environment variable names.
-    VariableFile {
-        /// The variable.
-        name: String,
-        /// The file.
-        path: PathBuf,
-    },
-    /// The program that embeds the server set it.
-    Program,
-}
-
-/// The name of a setting, shown as `[section] key`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyName {
-    /// The section that it belongs to.
-    pub section: &'static str,
-    /// Its name in there.
-    pub name: &'static str,
-}
-
-/// The name of a table, shown as `topics."room:{id}"`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableName {
-    /// The section that it belongs to.
-    pub section: &'static str,
-    /// What it is about.
-    pub name: Box<str>,
-}
-
-impl fmt::Display for TableName {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}.{}", self.section, Quoted(&self.name))
-    }
-}
-
-impl KeyName {
-    /// The environment variable of this setting.
-    pub fn variable(&self) -> String {
-        let section = self.section.replace('.', "__");
-        format!("{}{section}__{}", super::environment::PREFIX, self.name).to_ascii_uppercase()
-    }
-}
-
-/// What kind of number a setting is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Quantity {
-    /// A number without a unit.
-    Count,
-    /// Bytes.
-    Size,
-    /// Time, in milliseconds.
-    Duration,
-}
-
-/// What is wrong with a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Problem {
-    /// It is of another type.
-    WrongType {
-        /// What it must be.
-        wanted: &'static str,
-        /// What it is.
-        found: &'static str,
-    },
-    /// It must be something else, such as the example.
-    Wanted {
-        /// What it must be, with an example.
-        wanted: &'static str,
-        /// What it is.
-        found: String,
-    },
-    /// A number stands there without a unit.
-    UnitMissing {
-        /// What is wanted.
-        quantity: Quantity,
-        /// The number.
-        number: u64,
-    },
-    /// The unit is not one of ours.
-    UnknownUnit {
-        /// What is wanted.
-        quantity: Quantity,
-        /// The unit.
-        unit: String,
-    },
-    /// It is too small or too large.
-    OutOfRange {
-        /// What it counts.
-        quantity: Quantity,
-        /// The least that is taken.
-        least: u64,
-        /// The most that is taken.
-        most: u64,
-    },
-    /// It is none of the words that are taken.
-    UnknownWord {
-        /// The word.
-        found: String,
-        /// Those that are taken.
-        choices: &'static [&'static str],
-    },
-    /// A list must have an element.
-    EmptyList,
-    /// It is no URL of an endpoint.
-    Url {
-        /// The text.
-        text: String,
-        /// What is wrong with it.
-        error: InvalidUrl,
-    },
-    /// It is no origin of a page.
-    Origin {
-        /// The text.
-        text: String,
-        /// What is wrong with it.
-        error: InvalidOrigin,
-    },
-    /// It is no scope.
-    Scope {
-        /// The text.
-        text: String,
-        /// What is wrong with it.
-        error: InvalidScope,
-    },
-    /// It is no network.
-    Network {
-        /// The text.
-        text: String,
-        /// What is wrong with it.
-        error: InvalidNetwork,
-    },
-}
-
 /// What is wrong with the syntax of a file.
 #[derive(Debug)]
 pub struct SyntaxError(pub(super) Box<toml::de::Error>);
@@ -300,56 +145,6 @@ pub struct SyntaxError(pub(super) Box<toml::de::Error>);
 impl fmt::Display for SyntaxError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.0.message())
-    }
-}
-
-impl fmt::Display for KeyName {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "[{}] {}", self.section, self.name)
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File { path: Some(path), line, column } => write!(formatter, "{}:{line}:{column}", path.display()),
-            Self::File { path: None, line, column } => write!(formatter, "line {line}, column {column}"),
-            Self::Variable { name } => formatter.write_str(name),
-            Self::VariableFile { name, path } => write!(formatter, "{} (of {name})", path.display()),
-            Self::Program => formatter.write_str("the program's configuration"),
-        }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::WrongType { wanted, found } => write!(formatter, "must be {wanted}, not {found}"),
-            Self::Wanted { wanted, found } => write!(formatter, "must be {wanted}, not {found:?}"),
-            Self::UnitMissing { quantity, number } => {
-                let (what, units, first) = quantity::describe(*quantity);
-                write!(formatter, "{what} needs its unit: write \"{number}{first}\" (units: {units})")
-            }
-            Self::UnknownUnit { quantity, unit } => {
-                let (_, units, _) = quantity::describe(*quantity);
-                write!(formatter, "the unit {unit:?} is not known (units: {units})")
-            }
-            Self::OutOfRange { quantity, least, most } => {
-                write!(formatter, "must be from {} to {}", Amount(*quantity, *least), Amount(*quantity, *most))
-            }
-            Self::UnknownWord { found, choices } => {
-                write!(formatter, "must be {}, not {found:?}", quantity::one_of(choices))?;
-                match keys::nearest(found, choices.iter().map(|choice| (*choice, *choice))) {
-                    Some(choice) => write!(formatter, "; did you mean {choice:?}?"),
-                    None => Ok(()),
-                }
-            }
-            Self::EmptyList => formatter.write_str("must have at least one element"),
-            Self::Url { text, error } => write!(formatter, "{text:?} does not do: {error}"),
-            Self::Origin { text, error } => write!(formatter, "{text:?} does not do: {error}"),
-            Self::Scope { text, error } => write!(formatter, "{text:?} does not do: {error}"),
-            Self::Network { text, error } => write!(formatter, "{text:?} does not do: {error}"),
-        }
     }
 }
 
@@ -397,7 +192,7 @@ impl fmt::Display for ConfigError {
             Self::Invalid { place, key, problem } => write!(formatter, "{place}: {key}: {problem}"),
             Self::InvalidPattern { place, table, error } => write!(formatter, "{place}: [{table}]: {error}"),
             Self::NotATable { place, table: TableName { section, name } } if name.is_empty() => {
-                let name = named::find(section).map_or("", |section| section.example).into();
+                let name = keys::example(section).into();
                 let example = TableName { section, name };
                 write!(
                     formatter,

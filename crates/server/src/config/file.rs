@@ -8,13 +8,15 @@ use toml::{
 };
 
 use super::{
-    Config,
-    error::{ConfigError, KeyName, Place, SyntaxError, TableName},
-    keys, named,
-    value::{Misfit, Slot, Value, fill},
+    error::{ConfigError, SyntaxError},
+    keys,
+    named::{Reading, Section},
+    place::{KeyName, Place, TableName},
+    problem::nearest,
+    sections::Config,
+    tables,
+    value::{Misfit, Slot, Value, entries, fill},
 };
-
-type Entry<'a> = (&'a str, usize, &'a Spanned<DeValue<'a>>);
 
 /// Lays the settings of a file over `config`. The first thing that is wrong in it is the error.
 pub(super) fn apply(config: &mut Config, text: &str, base_dir: &Path, path: Option<&Path>) -> Result<(), ConfigError> {
@@ -28,7 +30,7 @@ pub(super) fn apply(config: &mut Config, text: &str, base_dir: &Path, path: Opti
     })?;
     let mut found = Vec::new();
     for (section, at, value) in entries(document.get_ref()) {
-        match named::find(section) {
+        match tables::find(section) {
             Some(section) => find_tables(section, at, value, &mut found),
             None => find(section, at, value, &mut found),
         }
@@ -38,12 +40,12 @@ pub(super) fn apply(config: &mut Config, text: &str, base_dir: &Path, path: Opti
         let (section, name, value) = match found {
             Found::Setting(section, name, value) => (section, name, value),
             Found::UnknownSection(name) => {
-                let nearest = keys::nearest(&name, keys::sections().into_iter().map(|known| (known, known)));
+                let nearest = nearest(&name, keys::sections().into_iter().map(|known| (known, known)));
                 return Err(ConfigError::UnknownSection { place: place(at), name, nearest });
             }
             Found::OutsideSections(name) => return Err(outside_sections(&name, place(at))),
             Found::Table(section, name, value) => {
-                (section.read)(config, name, value, &named::Reading { at, place: &place, base_dir })?;
+                (section.read)(config, name, value, &Reading { at, place: &place, base_dir })?;
                 continue;
             }
             Found::NoTables(section) => {
@@ -76,14 +78,14 @@ enum Found<'a> {
     /// A value where only sections may stand, or where a section is wanted.
     OutsideSections(String),
     /// What stands under a name in a section of named tables.
-    Table(&'static named::Section, &'a str, &'a Spanned<DeValue<'a>>),
+    Table(&'static Section, &'a str, &'a Spanned<DeValue<'a>>),
     /// A value where such a section is wanted.
-    NoTables(&'static named::Section),
+    NoTables(&'static Section),
 }
 
 /// The tables of a section that names them itself.
 fn find_tables<'a>(
-    section: &'static named::Section,
+    section: &'static Section,
     at: usize,
     value: &'a Spanned<DeValue<'a>>,
     found: &mut Vec<(usize, Found<'a>)>,
@@ -126,14 +128,6 @@ fn contradiction(config: &mut Config, section: &str) -> Option<(KeyName, KeyName
         let both = is_set((secret.slot)(config)) && is_set((file.slot)(config));
         both.then_some((secret.name, file.name))
     })
-}
-
-/// The entries of a table in the order of the file.
-pub(super) fn entries<'a>(table: &'a DeTable<'a>) -> Vec<Entry<'a>> {
-    let mut entries: Vec<Entry<'a>> =
-        table.iter().map(|(key, value)| (key.get_ref().as_ref(), key.span().start, value)).collect();
-    entries.sort_by_key(|(_, at, _)| *at);
-    entries
 }
 
 /// A value where only sections may stand: a section that is written as a key, or a key whose section was forgotten.

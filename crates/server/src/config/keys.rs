@@ -2,7 +2,7 @@
 
 use moorline_protocol::limits::{MAX_PAYLOAD, MAX_RECORD};
 
-use super::{Config, error::KeyName, named, value::Slot};
+use super::{place::KeyName, problem::nearest, sections::Config, value::Slot};
 
 /// A setting: its name, and the field it fills.
 pub(super) struct Key {
@@ -13,6 +13,13 @@ pub(super) struct Key {
 const fn key(section: &'static str, name: &'static str, slot: fn(&mut Config) -> Slot<'_>) -> Key {
     Key { name: KeyName { section, name }, slot }
 }
+
+/// The sections of tables that the file names itself, each with a name of such a table. What may stand in them is said
+/// where they are read, in `tables`.
+pub(super) const TABLES: &[(&str, &str)] = &[TOPICS, STORES];
+
+pub(super) const TOPICS: (&str, &str) = ("topics", "room:{id}");
+pub(super) const STORES: (&str, &str) = ("stores", "notes/{id}");
 
 /// Counts end where a 32-bit machine does.
 pub(super) const MANY: usize = i32::MAX as usize;
@@ -152,8 +159,13 @@ pub(super) fn find(section: &str, name: &str) -> Option<&'static Key> {
 pub(super) fn sections() -> Vec<&'static str> {
     let mut sections: Vec<_> = KEYS.iter().map(|key| key.name.section).collect();
     sections.dedup();
-    sections.extend(named::SECTIONS.iter().map(|section| section.name));
+    sections.extend(TABLES.iter().map(|(section, _)| section));
     sections
+}
+
+/// A name of a table of this section.
+pub(super) fn example(section: &str) -> &'static str {
+    TABLES.iter().find(|(name, _)| *name == section).map_or("", |(_, example)| example)
 }
 
 /// The names in a section.
@@ -173,22 +185,6 @@ pub(super) fn nearest_key(section: &str, name: &str) -> Option<KeyName> {
     };
     let elsewhere = || all().find(|key| key.name == name);
     nearest(name, candidates(true)).or_else(elsewhere).or_else(|| nearest(name, candidates(false)))
-}
-
-/// The candidate whose text is closest, if it is close enough that somebody may have meant it.
-pub(super) fn nearest<'a, T>(text: &str, candidates: impl IntoIterator<Item = (&'a str, T)>) -> Option<T> {
-    let text = text.to_lowercase();
-    let most = (text.chars().count() / 3).max(1);
-    candidates
-        .into_iter()
-        .map(|(candidate, value)| {
-            let candidate = candidate.to_lowercase();
-            (strsim::damerau_levenshtein(&text, &candidate), strsim::jaro_winkler(&text, &candidate), value)
-        })
-        .filter(|(distance, ..)| *distance <= most)
-        // As many letters away is not as like: `of` was `off`, not `on`.
-        .min_by(|(a, like_a, _), (b, like_b, _)| a.cmp(b).then(like_b.total_cmp(like_a)))
-        .map(|(.., value)| value)
 }
 
 #[cfg(test)]

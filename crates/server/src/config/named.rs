@@ -1,9 +1,7 @@
 //! Sections of tables that the file names itself, by what each is about: `[topics."room:{id}"]`. The environment has no
 //! variables for them.
-//!
-//! One more such section is a type that is [`Named`] and its line in [`SECTIONS`].
 
-use std::{fmt, path::Path};
+use std::path::Path;
 
 use moorline_protocol::pattern::Pattern;
 use toml::{
@@ -12,27 +10,20 @@ use toml::{
 };
 
 use super::{
-    Config,
-    channels::{StoreSection, TopicSection},
-    error::{ConfigError, Place, Problem, TableName},
-    file::entries,
-    keys,
-    value::{Misfit, Slot, Value, fill, type_name},
+    error::ConfigError,
+    place::{Place, TableName},
+    problem::{Problem, nearest},
+    sections::Config,
+    value::{Misfit, Slot, Value, entries, fill, type_name},
 };
-
-/// Every section of named tables.
-pub(super) const SECTIONS: &[Section] = &[section::<TopicSection>(), section::<StoreSection>()];
 
 /// A setting of such a table: its name, and the field it fills.
 pub(super) type Key<S> = (&'static str, fn(&mut S) -> Slot<'_>);
 
 /// What one table of such a section says.
 pub(super) trait Named: Sized + 'static {
-    /// The section's name.
-    const SECTION: &'static str;
-
-    /// A name of a table, for messages.
-    const EXAMPLE: &'static str;
+    /// The section's name, and one of a table.
+    const SECTION: (&'static str, &'static str);
 
     /// What may stand in a table. One that stands in a table within it has that one's name and a dot before it.
     const KEYS: &'static [Key<Self>];
@@ -41,7 +32,7 @@ pub(super) trait Named: Sized + 'static {
     const TABLES: &'static [(&'static str, &'static str)];
 
     /// A table that says nothing yet.
-    fn new(pattern: Pattern, place: Place) -> Self;
+    fn at(place: Place, pattern: Pattern) -> Self;
 
     /// There is a table of this name within it, whether or not there is anything in that.
     fn open(&mut self, table: &str);
@@ -53,14 +44,14 @@ pub(super) trait Named: Sized + 'static {
 /// A section of named tables.
 pub(super) struct Section {
     pub(super) name: &'static str,
-    /// A name of one of its tables.
-    pub(super) example: &'static str,
     /// Reads one of its tables.
     pub(super) read: fn(&mut Config, &str, &Spanned<DeValue<'_>>, &Reading<'_>) -> Result<(), ConfigError>,
 }
 
-const fn section<S: Named>() -> Section {
-    Section { name: S::SECTION, example: S::EXAMPLE, read: read::<S> }
+impl Section {
+    pub(super) const fn of<S: Named>() -> Self {
+        Self { name: S::SECTION.0, read: read::<S> }
+    }
 }
 
 /// Where a table stands, and in what file.
@@ -70,11 +61,6 @@ pub(super) struct Reading<'a> {
     pub(super) base_dir: &'a Path,
 }
 
-/// The section of this name.
-pub(super) fn find(name: &str) -> Option<&'static Section> {
-    SECTIONS.iter().find(|section| section.name == name)
-}
-
 fn read<S: Named>(
     config: &mut Config,
     name: &str,
@@ -82,14 +68,14 @@ fn read<S: Named>(
     reading: &Reading<'_>,
 ) -> Result<(), ConfigError> {
     let place = (reading.place)(reading.at);
-    let table = TableName { section: S::SECTION, name: name.into() };
+    let table = TableName { section: S::SECTION.0, name: name.into() };
     let DeValue::Table(entries) = value.get_ref() else { return Err(ConfigError::NotATable { place, table }) };
     let pattern = Pattern::parse(name).map_err(|error| ConfigError::InvalidPattern {
         place: place.clone(),
         table: table.clone(),
         error,
     })?;
-    let mut section = S::new(pattern, place);
+    let mut section = S::at(place, pattern);
     walk(&mut section, &table, "", entries, reading)?;
     S::all(config).push(section);
     Ok(())
@@ -120,7 +106,7 @@ fn walk<S: Named>(
                 place: (reading.place)(at),
                 table: table.clone(),
                 within,
-                nearest: keys::nearest(name, known.iter().map(|known| (*known, *known))),
+                nearest: nearest(name, known.iter().map(|known| (*known, *known))),
                 name: name.into(),
                 known,
             });
@@ -146,41 +132,4 @@ fn known<S: Named>(within: &str) -> Vec<&'static str> {
         None => within.is_empty().then_some(*key),
     }));
     known
-}
-
-/// A text as TOML has it, with nothing in it that ends a line or cannot be seen.
-pub(crate) struct Quoted<'a>(pub(crate) &'a str);
-
-impl fmt::Display for Quoted<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("\"")?;
-        for character in self.0.chars() {
-            let number = u32::from(character);
-            match character {
-                '"' | '\\' => write!(formatter, "\\{character}")?,
-                // Rust escapes what cannot be seen, in a way that TOML does not read.
-                _ if !character.is_ascii() && character.escape_debug().len() == 1 => write!(formatter, "{character}")?,
-                ' '..='~' => write!(formatter, "{character}")?,
-                _ if number <= 0xffff => write!(formatter, "\\u{number:04X}")?,
-                _ => write!(formatter, "\\U{number:08X}")?,
-            }
-        }
-        formatter.write_str("\"")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_quoted_text_is_one_line_and_reads_back() {
-        for text in ["room:{id}", "a\"b\\c", "ä:\u{202e}x", "a\nb\t\u{7f}", "\u{e0001}", "日本"] {
-            let line = format!("{} = 1", Quoted(text));
-            assert!(!line.contains(['\n', '\u{202e}', '\u{e0001}', '\u{7f}']), "{line}");
-            let table = DeTable::parse(&line).expect("it is TOML");
-            assert!(table.get_ref().keys().any(|key| key.get_ref() == text), "{line}");
-        }
-        assert_eq!(Quoted("日本").to_string(), "\"日本\"");
-    }
 }

@@ -1,55 +1,12 @@
 //! Numbers with a unit: `"120s"`, `"64KiB"`. A number without one is refused, because nobody remembers which was meant.
 
-use std::{fmt, ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, time::Duration};
 
-use super::error::{Problem, Quantity};
+use super::problem::{Problem, Quantity, units};
 use crate::rate::{Rate, per_minute, per_second};
-
-type Units = &'static [(&'static str, u64)];
-
-const DURATIONS: Units = &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
-const SIZES: Units = &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
 /// From a millisecond to a year: no deadline is never, and none overflows a clock.
 const DURATION_RANGE: RangeInclusive<u64> = 1..=365 * 86_400_000;
-
-fn units(quantity: Quantity) -> Units {
-    match quantity {
-        Quantity::Count => &[("", 1)],
-        Quantity::Size => SIZES,
-        Quantity::Duration => DURATIONS,
-    }
-}
-
-/// For messages: the quantity with its article, its units, and the unit a bare number most likely meant.
-pub(super) fn describe(quantity: Quantity) -> (&'static str, String, &'static str) {
-    let names = units(quantity).iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-    match quantity {
-        Quantity::Count => ("a number", names, ""),
-        Quantity::Size => ("a size", names, "B"),
-        Quantity::Duration => ("a duration", names, "s"),
-    }
-}
-
-/// A number with the largest unit that divides it.
-pub(super) struct Amount(pub(super) Quantity, pub(super) u64);
-
-impl fmt::Display for Amount {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fits = |(_, size): &&(&str, u64)| self.1 != 0 && self.1.is_multiple_of(*size);
-        let (unit, size) = units(self.0).iter().rev().find(fits).unwrap_or(&units(self.0)[0]);
-        write!(formatter, "{}{unit}", self.1 / size)
-    }
-}
-
-/// `"a", "b" or "c"`.
-pub(super) fn one_of(choices: &[&str]) -> String {
-    let quoted: Vec<String> = choices.iter().map(|choice| format!("{choice:?}")).collect();
-    match quoted.split_last() {
-        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
-        _ => quoted.concat(),
-    }
-}
 
 /// How often, from its text: `"5/s"` or `"60/m"`.
 pub(super) fn rate(text: &str) -> Option<Rate> {

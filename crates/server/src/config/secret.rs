@@ -1,10 +1,8 @@
 //! Texts that nobody may see.
 
-use std::fmt;
-
 use zeroize::Zeroizing;
 
-use super::{IdentitySection, Place};
+use super::place::Place;
 
 /// A secret text, wiped when it is dropped. It has neither `Debug` nor `Display`, so that it cannot slip into a log.
 #[derive(Clone)]
@@ -31,16 +29,6 @@ impl Secret {
     /// Where it was found, for messages about it.
     pub fn place(&self) -> &Place {
         &self.place
-    }
-}
-
-impl fmt::Debug for IdentitySection {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("IdentitySection")
-            .field("key_file", &self.key_file)
-            .field("key", &self.key.as_ref().map(|_| "secret"))
-            .finish()
     }
 }
 

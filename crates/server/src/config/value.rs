@@ -9,15 +9,19 @@ use std::{
 };
 
 use moorline_protocol::{record::Suite, scope::Scope, url::DialUrl};
-use toml::{Spanned, de::DeValue};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 
 use super::{
     auth::{JwksUrl, JwtAlgorithm},
     channels::SnapshotsBy,
     date,
-    error::{Place, Problem, Quantity},
     network::Network,
     origin::WebOrigin,
+    place::Place,
+    problem::{Problem, Quantity},
     quantity,
     secret::Secret,
 };
@@ -376,6 +380,17 @@ pub(super) fn type_name(value: &DeValue<'_>) -> &'static str {
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
     }
+}
+
+/// An entry of a table: its name, where that stands, and its value.
+type Entry<'a> = (&'a str, usize, &'a Spanned<DeValue<'a>>);
+
+/// The entries of a table in the order of the file.
+pub(super) fn entries<'a>(table: &'a DeTable<'a>) -> Vec<Entry<'a>> {
+    let mut entries: Vec<Entry<'a>> =
+        table.iter().map(|(key, value)| (key.get_ref().as_ref(), key.span().start, value)).collect();
+    entries.sort_by_key(|(_, at, _)| *at);
+    entries
 }
 
 #[cfg(test)]

@@ -1,60 +1,23 @@
-//! A WebSocket before anybody is known on it: its buffers, the handshake, the close.
+//! A WebSocket before anybody is known on it: the handshake.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::{net::SocketAddr, time::Instant};
 
-use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use moorline_protocol::{
     code::Code,
     server::{Arrival, HandshakeFailure, ServerEndpoint, ServerEvent, ServerInput, ServerOutput},
-    time::UnixMillis,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::{timeout, timeout_at},
+    time::timeout_at,
 };
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{
-        Error as WsError, Message,
-        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
-    },
-};
+use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 
 use crate::{
     audit::{About, Audit},
     shared::Shared,
+    websocket::{close, input_of},
 };
-
-/// How long the other side has to answer a close.
-const CLOSE_WAIT: Duration = Duration::from_secs(2);
-
-pub(super) fn websocket_config(max_message: usize, max_write: usize) -> WebSocketConfig {
-    // The library's own buffer of 128 KiB costs more than everything else of an idle connection together.
-    WebSocketConfig::default()
-        .read_buffer_size(4096)
-        .write_buffer_size(4096)
-        .max_write_buffer_size(max_write)
-        .max_message_size(Some(max_message))
-        .max_frame_size(Some(max_message))
-}
-
-/// The WebSocket on an upgraded socket. `read` is what came behind the head of the request.
-pub(crate) async fn open_websocket<S>(
-    socket: S,
-    read: Bytes,
-    max_message: usize,
-    max_write: usize,
-) -> WebSocketStream<S>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let config = websocket_config(max_message, max_write);
-    WebSocketStream::from_partially_read(socket, read.into(), Role::Server, Some(config)).await
-}
 
 /// The handshake, up to the decision.
 pub(super) async fn greet<S>(
@@ -133,33 +96,6 @@ fn log_failure(address: SocketAddr, failure: HandshakeFailure, audit: &Audit) {
             audit.refuse(about, "wrong_endpoint", "it dialled another address");
         }
     }
-}
-
-pub(crate) fn wall_clock() -> UnixMillis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
-pub(crate) fn input_of(message: Result<Message, WsError>) -> ServerInput {
-    match message {
-        Ok(Message::Binary(record)) => ServerInput::Record(record),
-        Ok(Message::Text(_)) => ServerInput::Text,
-        // WebSocket's own pings are answered by the library and mean nothing here.
-        Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => ServerInput::Wake,
-        Err(WsError::Capacity(_)) => ServerInput::Oversized,
-        Ok(Message::Close(_)) | Err(_) => ServerInput::SocketClosed,
-    }
-}
-
-/// Says good-bye on the WebSocket and waits a little for the answer.
-pub(crate) async fn close<S: AsyncRead + AsyncWrite + Unpin>(websocket: &mut WebSocketStream<S>, code: Code) {
-    let frame = CloseFrame { code: CloseCode::from(code.0), reason: "".into() };
-    let farewell = async {
-        websocket.close(Some(frame)).await?;
-        while websocket.next().await.is_some_and(|message| message.is_ok()) {}
-        Ok::<(), WsError>(())
-    };
-    let _ = timeout(CLOSE_WAIT, farewell).await;
 }
 
 #[cfg(test)]

@@ -21,12 +21,10 @@ use tokio::time::{Instant, timeout};
 use super::{Refusal, Remote};
 use crate::{
     access::{
-        issue::{ISSUE, IssueError, Issuer, Wish, delegate},
-        jwt::{TokenVerifier, Verified},
+        issue::{ISSUE, IssueError, Issuing, Wish, delegate},
+        verified::Verified,
     },
     audit::{About, Way},
-    config::Config,
-    error::Error,
     limits::TooMuch,
     shared::Shared,
 };
@@ -35,20 +33,6 @@ pub(super) const PATH: &str = "/api/token";
 
 /// Largest request: what a token of 8 KiB can say, with room for how JSON writes it.
 const MAX_BODY: usize = 16 * 1024;
-
-/// What makes tokens on this server.
-pub(crate) struct Issuing {
-    issuer: Issuer,
-    verifier: Arc<TokenVerifier>,
-}
-
-impl Issuing {
-    /// `None` where no key signs, or none judges who asks.
-    pub(crate) fn new(config: &Config, verifier: Option<&Arc<TokenVerifier>>) -> Result<Option<Self>, Error> {
-        let Some(verifier) = verifier.cloned() else { return Ok(None) };
-        Ok(Issuer::new(config)?.map(|issuer| Self { issuer, verifier }))
-    }
-}
 
 /// Why there is no token.
 enum Denied {

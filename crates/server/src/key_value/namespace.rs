@@ -12,7 +12,7 @@ use std::{
 use moorline_protocol::subject::Tenant;
 use tokio::sync::Mutex;
 
-use crate::handler::States;
+use crate::states::States;
 
 /// Longest name of a namespace, in bytes.
 const MAX_NAMESPACE: usize = 64;

@@ -16,9 +16,9 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use super::*;
 use crate::{
-    Principal,
-    author::now,
+    access::Principal,
     channels::{Channels, Follower, Inbox, Word},
+    clock::now,
     policy::{Declared, Policy},
 };
 

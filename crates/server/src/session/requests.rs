@@ -11,7 +11,8 @@ use moorline_protocol::{
 
 use super::{work::too_early, *};
 use crate::{
-    author::{Author, now, operation},
+    author::{Author, operation},
+    clock::now,
     policy::Declared,
     store::Store,
     topic::publish,

@@ -5,9 +5,12 @@ use std::{fmt, io, path::PathBuf};
 use moorline_protocol::scope::InvalidScopes;
 
 use crate::{
-    access::{jwt::TENANT_CLAIM, revocation::RevocationError},
+    access::revocation::RevocationError,
     config::{JwtAlgorithm, Place},
 };
+
+/// The setting that says which claim is the tenant.
+pub(super) const TENANT_CLAIM: &str = "tenant_claim";
 
 /// Why a token lets nobody in.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use serde_json::Map;
 
 use super::*;
-use crate::Principal;
+use crate::access::Principal;
 
 type TestResult = Result<(), Box<dyn std::error::Error>>;
 
