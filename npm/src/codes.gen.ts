@@ -146,6 +146,12 @@ export const codes = {
     text: "The server has no room left to keep this.",
     remedy: "Try again later; the server's operator has to make room.",
   },
+  too_many_names: {
+    number: 2009,
+    retryable: false,
+    text: "As many channels of this kind are kept as may be, and this would be one more.",
+    remedy: "Write to one that is there. The server's operator can remove some, or raise [limits] channels_per_tenant.",
+  },
   server_unreachable: {
     number: 3000,
     retryable: true,

@@ -379,7 +379,7 @@ fn who_cannot_go_on_is_told_why_and_begins_anew() {
     scene.words.0.lock().unwrap().clear();
     scene.reconnect();
     assert_eq!(scene.heard(), ["trimmed", "d before", "e before"]);
-    now(scene.engine.remove(&id("room"), moorline_engine::Removal::Always));
+    now(scene.engine.remove(&id("room")));
     scene.reconnect();
     assert_eq!(scene.heard(), ["recreated"]);
 }

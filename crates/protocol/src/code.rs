@@ -130,6 +130,10 @@ registry! {
         "The server has no room left to keep this."
         "Try again later; the server's operator has to make room."
 
+    2009 TOO_MANY_NAMES "too_many_names" final
+        "As many channels of this kind are kept as may be, and this would be one more."
+        "Write to one that is there. The server's operator can remove some, or raise [limits] channels_per_tenant."
+
     3000 SERVER_UNREACHABLE "server_unreachable" retry
         "Nothing answers at the server's address."
         "Check that the server runs and that the URL's host and port are right."

@@ -53,8 +53,11 @@ pub(crate) fn operation(subject: &Subject, key: &Name) -> OpId {
     OpId(op)
 }
 
-/// What a client is told when an engine fails. The log has the rest.
+/// What a client is told when an engine does not do what it was asked for. Where that is a failure the log has the rest.
 pub(crate) fn failure(channel: &ChannelId, error: &EngineError) -> Failure {
+    if matches!(error, EngineError::TooManyChannels) {
+        return Failure::of(Code::TOO_MANY_NAMES);
+    }
     tracing::error!(channel = channel.name.as_str(), kind = channel.kind.name(), %error, "the engine failed");
     Failure::of(if matches!(error, EngineError::Full) { Code::STORAGE_FULL } else { Code::INTERNAL })
 }

@@ -429,7 +429,8 @@ impl ServerBuilder {
             (true, None) | (false, _) => None,
         };
         let (channels_file, durable) = durable.unzip();
-        let channels = Arc::new(Channels::new(Arc::new(MemoryEngine::new(seed()?)), durable));
+        let most = Some(config.limits.channels_per_tenant as u64).filter(|most| *most > 0);
+        let channels = Arc::new(Channels::new(Arc::new(MemoryEngine::new(seed()?)), durable, most));
         tasks.spawn(sweep(channels.clone(), tasks.clone()));
         let mut endpoint = endpoint_config(&config, encryption, Epoch(epoch));
         (endpoint.shared_keys, endpoint.requires_shared_key) = (keys, config.auth.shared_key.required);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use moorline_engine::{Append, Engine, EngineError, Limit, OpId, Retention};
+use moorline_engine::{Append, Engine, EngineError, Limit, Most, OpId, Retention};
 use moorline_protocol::{
     channel::{Authored, ChannelId, Entry, Kind, Position, Range, Snapshot, ValueHash},
     code::Code,
@@ -119,7 +119,8 @@ impl Stores {
     /// Adds a patch as the server itself. Whoever has the store open is told before this resolves.
     ///
     /// # Errors
-    /// `no_such_channel` when no store of this name is declared; `store_full`; `internal` when it could not be kept.
+    /// `no_such_channel` when no store of this name is declared; `store_full`; `too_many_names` when its tenant has as many
+    /// stores as it may; `internal` when it could not be kept.
     pub async fn append(&self, name: &str, patch: impl Into<Bytes>) -> Result<Position, Fail> {
         let store = self.find(name)?;
         let appended = store.append(Author::server(), Payload::bytes(patch), None).await;
@@ -157,13 +158,13 @@ impl FromCall for Stores {
 pub(crate) struct Store {
     channels: Arc<Channels>,
     channel: ChannelId,
-    /// Most bytes of it.
-    most: Option<u64>,
+    most: Most,
 }
 
 impl Store {
     pub(crate) fn new(channels: Arc<Channels>, channel: ChannelId, declared: &Declared) -> Self {
-        Self { channels, channel, most: declared.policy.most }
+        let most = Most { bytes: declared.policy.most, channels: channels.most(true) };
+        Self { channels, channel, most }
     }
 
     fn engine(&self) -> &Arc<dyn Engine> {
@@ -186,8 +187,9 @@ impl Store {
     }
 
     pub(crate) async fn keep_snapshot(&self, covers: Position, content: Bytes) -> Result<(), Failure> {
+        let snapshot = Snapshot { covers, at: now(), content };
         // It may go beyond what there is room for, since it is what makes room.
-        let kept = self.engine().keep_snapshot(&self.channel, Snapshot { covers, at: now(), content }).await;
+        let kept = self.engine().keep_snapshot(&self.channel, snapshot, self.most).await;
         kept.map_err(|error| self.fail(&error))
     }
 

@@ -4,14 +4,15 @@
 //! and many share theirs.
 
 use std::{
-    fs::File,
+    fs::{self, File, OpenOptions},
     io, mem,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use moorline_protocol::{
@@ -36,6 +37,12 @@ const BATCH: usize = 512;
 /// Threads that read. Reading waits for the disk more than for the processor.
 const READERS: usize = 2;
 
+/// How long a write may wait for those who read, so that the log can begin anew.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// How long SQLite waits for a lock that another process has.
+const LOCKED: Duration = Duration::from_secs(5);
+
 /// Statements that a connection keeps prepared.
 const STATEMENTS: usize = 64;
 
@@ -48,11 +55,14 @@ pub struct Tuning {
     pub synchronous: &'static str,
     /// Pages in the log after which they are moved into the database.
     pub checkpoint_pages: u32,
+    /// Bytes of the log from which on writing waits for those who read. Moving its pages is not enough where there is always
+    /// somebody who reads: the log begins anew only when nobody reads from it, and would grow for ever.
+    pub log_bytes: u64,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { synchronous: "FULL", checkpoint_pages: 1_000 }
+        Self { synchronous: "FULL", checkpoint_pages: 1_000, log_bytes: 64 << 20 }
     }
 }
 
@@ -60,8 +70,8 @@ impl Default for Tuning {
 pub(super) enum News {
     /// An entry was appended.
     Appended(ChannelId, LogEpoch, Arc<Entry>),
-    /// A channel was removed.
-    Removed(ChannelId),
+    /// Channels were removed.
+    Removed(Vec<ChannelId>),
 }
 
 /// A write on its way: done, then committed with others, then told.
@@ -116,7 +126,7 @@ impl News {
     fn tell(&self, watcher: &dyn Watcher) {
         match self {
             Self::Appended(channel, epoch, entry) => watcher.appended(channel, *epoch, entry),
-            Self::Removed(channel) => watcher.removed(channel),
+            Self::Removed(channels) => channels.iter().for_each(|channel| watcher.removed(channel)),
         }
     }
 }
@@ -147,7 +157,8 @@ impl Workers {
         // The first connection makes the file; only then there is something to read.
         let connection = open_writer(path, tuning)?;
         let (writes, queue) = mpsc::channel(BATCH);
-        let writer = Writer { shared: Arc::clone(&shared), queue, connection: Some(connection) };
+        let writer =
+            Writer { shared: Arc::clone(&shared), queue, connection: Some(connection), log_bytes: tuning.log_bytes };
         let mut threads = vec![spawn("moorline-writer", move || writer.run(Entropy::new(seed)))?];
         let (reads, queue) = mpsc::channel(BATCH);
         let queue = Arc::new(Mutex::new(queue));
@@ -240,6 +251,7 @@ pub(super) fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection
 }
 
 pub(super) fn open_writer(path: &Path, tuning: Tuning) -> Result<Connection, OpenError> {
+    make_private(path)?;
     let mut connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
     let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     if mode != "wal" {
@@ -251,8 +263,55 @@ pub(super) fn open_writer(path: &Path, tuning: Tuning) -> Result<Connection, Ope
     connection.pragma_update(None, "fullfsync", cfg!(target_os = "macos"))?;
     connection.pragma_update(None, "checkpoint_fullfsync", cfg!(target_os = "macos"))?;
     schema::migrate(&mut connection)?;
+    settle(&connection)?;
     sync_directory(path)?;
     Ok(connection)
+}
+
+/// Moves what stands in the log into the database, which syncs it. The process before this one may have ended after a sync
+/// had failed: what it read back and went on from is in memory then and not on the disk, and everything that is written
+/// behind it would be lost with it.
+fn settle(connection: &Connection) -> rusqlite::Result<()> {
+    let settled = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()));
+    // There is no room for it, and none for what would be written behind it either.
+    settled.or_else(|error| if error.sqlite_error_code() == Some(ErrorCode::DiskFull) { Ok(()) } else { Err(error) })
+}
+
+/// Makes the file if it is not there, for its owner alone; SQLite gives what stands beside it the same mode.
+fn make_private(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// The write-ahead log that stands beside a file.
+pub(super) fn log_of(path: &Path) -> PathBuf {
+    beside(path, "-wal")
+}
+
+/// What the connections to a file share of where things are in its log.
+pub(super) fn shared_memory_of(path: &Path) -> PathBuf {
+    beside(path, "-shm")
+}
+
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(end);
+    name.into()
+}
+
+/// Bytes of a file; none where there is none.
+pub(super) fn size(path: &Path) -> io::Result<u64> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(metadata.len()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error),
+    }
 }
 
 /// Making the file left a rollback journal behind that was deleted, and SQLite does not sync that it was. Were it back
@@ -270,6 +329,8 @@ struct Writer {
     shared: Arc<Shared>,
     queue: mpsc::Receiver<Box<dyn Write>>,
     connection: Option<Connection>,
+    /// So large may the log beside the file be before the next look.
+    log_bytes: u64,
 }
 
 impl Writer {
@@ -281,7 +342,24 @@ impl Writer {
             for task in done {
                 task.settle(committed.clone(), &watchers);
             }
+            drop(watchers);
+            self.shorten_log();
         }
+    }
+
+    /// Lets the log beside the file begin anew once it is large, for which it waits until nobody reads from it any more. Who
+    /// reads for longer than that, as an export does, keeps it from doing so, until it has grown by as much again.
+    fn shorten_log(&mut self) {
+        let log = log_of(&self.shared.path);
+        // What cannot be read now is found out by the next write.
+        let Some(connection) = self.connection.as_ref().filter(|_| size(&log).is_ok_and(|size| size > self.log_bytes))
+        else {
+            return;
+        };
+        let _ = connection.busy_timeout(PATIENCE);
+        let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()));
+        let _ = connection.busy_timeout(LOCKED);
+        self.log_bytes = size(&log).unwrap_or_default() + self.shared.tuning.log_bytes;
     }
 
     /// Does a batch in one transaction. Gives all of it, and what became of the transaction.

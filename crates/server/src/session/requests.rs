@@ -74,7 +74,6 @@ impl Driver {
             RequestKind::History { before, count } => {
                 let count = usize::try_from(count).unwrap_or(usize::MAX).min(MAX_HISTORY);
                 let engine = channels.engine(declared.policy.is_durable()).clone();
-                channels.was_asked_for(&channel);
                 Ok(async move {
                     let range = before.map_or(Range::Newest, |before| Range::Before(before.mark.offset));
                     let limit = Limit { entries: count, bytes: MAX_HISTORY_BYTES };
