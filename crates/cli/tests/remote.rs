@@ -93,6 +93,33 @@ impl Drop for Watching {
     }
 }
 
+#[tokio::test]
+async fn what_is_volatile_is_printed_and_marked() -> TestResult {
+    let dir = directory(ROOMS)?;
+    let server = Running::start(&mut moorline(dir.path(), SERVE))?;
+    // It is heard by who is there, which is known by what was said before.
+    publish(dir.path(), &["log:1", "1"])?;
+    let start = |more: &[&str]| {
+        let arguments = [&["watch", "log:1", "--history", "1"], more].concat();
+        let watching = Watching::start(&mut moorline(dir.path(), &arguments))?;
+        watching.said.recv_timeout(PATIENCE)?;
+        TestResult::Ok(watching)
+    };
+    let (for_programs, for_people) = (start(&["--json"])?, start(&[])?);
+    let url = format!("ws://{}/moorline", server.authority());
+    let client = Client::builder(&url)?.server_key(server.text("/identity/0"))?.connect()?;
+    client.ready().await?;
+    client.publish_volatile("log:1", &json!({ "x": 1 })).await?;
+    let (heard, read) = (for_programs.message()?, for_people.said.recv_timeout(PATIENCE)?);
+    assert_eq!(
+        (&heard["data"], &heard["position"], &heard["recovered"]),
+        (&json!({ "x": 1 }), &Value::Null, &json!(false))
+    );
+    assert_eq!(heard["from"]["subject"], "anonymous");
+    assert!(read.ends_with("Z anonymous volatile {\"x\":1}"), "{read}");
+    Ok(())
+}
+
 #[cfg(unix)]
 #[test]
 fn what_is_published_is_printed_in_a_line_and_a_signal_ends_it() -> TestResult {

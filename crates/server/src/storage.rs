@@ -239,7 +239,7 @@ pub fn restore(data_dir: &Path, from: &Path, replace: bool) -> Result<(), Storag
 
 #[cfg(test)]
 mod tests {
-    use moorline_engine::{Append, Engine as _, SqliteEngine};
+    use moorline_engine::{Append, Engine as _, Expected, Key, SqliteEngine};
     use moorline_protocol::{channel::Kind, payload::Name, subject::Tenant};
 
     use super::*;
@@ -294,6 +294,8 @@ mod tests {
         let backup = dir.path().join("backup");
         assert!(matches!(back_up(&data, &backup, false), Err(StorageError::Nothing(_))));
         append(&data, "log", "what one says").await?;
+        let key = Key { tenant: Tenant::default(), namespace: "scores".into(), name: "ann".into() };
+        SqliteEngine::open(&data.join(FILE), [1; 32])?.put(&key, "7".into(), Expected::Anything).await?;
         back_up(&data, &backup, false)?;
         #[cfg(unix)]
         assert_eq!(std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&backup)?.permissions()) & 0o777, 0o600);
@@ -302,6 +304,8 @@ mod tests {
 
         restore(&other, &backup, false)?;
         assert_eq!((entries(&other, "log")?, entries(&data, "log")?), (Some(1), Some(2)));
+        let kept = SqliteEngine::open(&other.join(FILE), [1; 32])?.get(&key).await?;
+        assert_eq!(kept.map(|kept| kept.value), Some("7".into()), "what handlers keep is in it, too");
         assert!(matches!(restore(&data, &backup, false), Err(StorageError::Kept(_))));
         // What is none, or is damaged, changes nothing, and nothing is left of it.
         let wrong = dir.path().join("wrong");
