@@ -5,10 +5,12 @@
 //! what is in memory may not be what is on the disk; while the disk is full it is still read.
 
 mod archive;
+mod connect;
 mod export;
 mod file;
 mod judge;
 mod log;
+mod names;
 mod schema;
 mod sum;
 mod verify;
@@ -31,9 +33,9 @@ use moorline_protocol::{
 use rusqlite::{Connection, OptionalExtension};
 
 #[cfg(feature = "testing")]
-pub use self::worker::Tuning;
+pub use self::connect::Tuning;
 #[cfg(not(feature = "testing"))]
-use self::worker::Tuning;
+use self::connect::Tuning;
 pub use self::{
     archive::{Archive, ArchiveError, ArchiveHeader},
     export::ExportError,
@@ -244,7 +246,8 @@ impl Engine for SqliteEngine {
         most: usize,
     ) -> Answer<'a, Vec<ChannelId>> {
         Box::pin(
-            self.workers.read(move |connection| log::channels(connection, kind, tenant.as_ref(), after.as_ref(), most)),
+            self.workers
+                .read(move |connection| names::channels(connection, kind, tenant.as_ref(), after.as_ref(), most)),
         )
     }
 
@@ -265,7 +268,7 @@ impl Engine for SqliteEngine {
             while let Some(from) = after {
                 let is_open = is_open.clone();
                 let forget = move |connection: &Connection, _: &mut Entropy| {
-                    let (gone, more) = log::forget_unwritten(connection, from, FORGOTTEN_AT_ONCE, &*is_open)?;
+                    let (gone, more) = names::forget_unwritten(connection, from, FORGOTTEN_AT_ONCE, &*is_open)?;
                     Ok((more, Some(News::Removed(gone))))
                 };
                 after = self.workers.write(forget).await?;

@@ -16,9 +16,9 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::{
     OpenError,
     archive::{Archive, ArchiveError, ArchiveHeader, Piece},
+    connect::{self, Tuning},
     log::{COLUMNS, Log, kept},
     sum,
-    worker::{self, Tuning},
 };
 use crate::{EngineError, OPERATIONS_KEPT, error::StorageFault};
 
@@ -112,7 +112,7 @@ impl SqliteFile {
     /// # Errors
     /// As [`SqliteEngine::open`](super::SqliteEngine::open).
     pub fn open(path: &Path, seed: [u8; 32]) -> Result<Self, OpenError> {
-        let connection = worker::open_writer(path, Tuning::default())?;
+        let connection = connect::open_writer(path, Tuning::default())?;
         Ok(Self { path: path.to_owned(), connection, entropy: Entropy::new(seed) })
     }
 
@@ -123,12 +123,12 @@ impl SqliteFile {
     /// When somebody reads it at this moment, or what stands beside it cannot be removed.
     pub fn settle(path: &Path) -> io::Result<()> {
         if path.try_exists()?
-            && let Ok(connection) = worker::open_writer(path, Tuning::default())
+            && let Ok(connection) = connect::open_writer(path, Tuning::default())
             && let Ok(true) = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get(0))
         {
             return Err(io::Error::new(io::ErrorKind::ResourceBusy, "somebody reads it at this moment: try again"));
         }
-        for beside in [worker::log_of(path), worker::shared_memory_of(path)] {
+        for beside in [connect::log_of(path), connect::shared_memory_of(path)] {
             match fs::remove_file(beside) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 Ok(()) | Err(_) => {}
@@ -235,8 +235,8 @@ impl SqliteFile {
     /// Bytes of the file, and of what waits beside it.
     fn size(&self) -> Result<u64, EngineError> {
         let failed = |error: io::Error| EngineError::Storage(StorageFault(error.to_string().into()));
-        let size = |path: &Path| worker::size(path).map_err(failed);
-        Ok(size(&self.path)? + size(&worker::log_of(&self.path))?)
+        let size = |path: &Path| connect::size(path).map_err(failed);
+        Ok(size(&self.path)? + size(&connect::log_of(&self.path))?)
     }
 }
 

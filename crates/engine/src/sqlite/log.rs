@@ -1,21 +1,17 @@
 //! One channel's rows.
 
+mod snapshots;
+
 use std::{sync::Arc, time::Duration};
 
 use moorline_protocol::{
-    channel::{Bounds, ChannelId, Entry, Gap, Kind, LogEpoch, Mark, Offset, Page, Position, Range, Snapshot, Tag},
+    channel::{Bounds, ChannelId, Entry, Gap, LogEpoch, Mark, Offset, Page, Position, Range, Tag},
     entropy::Entropy,
-    payload::Name,
-    subject::Tenant,
     time::UnixMillis,
 };
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::sum;
-use crate::{
-    Append, Appended, EngineError, Limit, Most, OPERATIONS_KEPT, OpId, Retention, Room, Usage, ValueHash,
-    error::StorageFault,
-};
+use crate::{Append, Appended, EngineError, Limit, Most, OPERATIONS_KEPT, OpId, Retention, Room, Usage, ValueHash};
 
 /// The newest entries of a log of which operations are known again.
 const OPERATIONS: u64 = 65_536;
@@ -289,94 +285,6 @@ impl Log {
         Ok(Page { bounds, entries, gap: None })
     }
 
-    pub(super) fn snapshot(&self, connection: &Connection) -> Result<Option<Snapshot>, EngineError> {
-        let sql = "SELECT covers, tag, at, content FROM snapshots WHERE log = ? ORDER BY covers DESC LIMIT 1";
-        let mut statement = connection.prepare_cached(sql)?;
-        let found = statement.query_row((self.id,), |row| {
-            Ok(Snapshot {
-                covers: Position { epoch: self.bounds.epoch, mark: mark(row, 0, 1)? },
-                at: UnixMillis(row.get(2)?),
-                content: row.get::<_, Vec<u8>>(3)?.into(),
-            })
-        });
-        Ok(found.optional()?)
-    }
-
-    pub(super) fn keep_snapshot(
-        &mut self,
-        connection: &Connection,
-        channel: &ChannelId,
-        snapshot: &Snapshot,
-        most: Most,
-    ) -> Result<(), EngineError> {
-        let covers = snapshot.covers.mark;
-        if self.judge(connection, snapshot.covers)?.is_err() {
-            return Err(EngineError::UnknownPosition);
-        }
-        let newest = self.newest_snapshot(connection)?;
-        if newest.is_some_and(|newest| newest.offset >= covers.offset) {
-            return Err(EngineError::Superseded);
-        }
-        self.begin(connection, channel, most)?;
-        let sql = "INSERT INTO snapshots (log, covers, tag, at, content, sum) VALUES (?, ?, ?, ?, ?, ?)";
-        let sum = sum::of_content(snapshot.at, &snapshot.content);
-        let row = (self.id, covers.offset.0, covers.tag.0, snapshot.at.0, &snapshot.content[..], sum);
-        connection.prepare_cached(sql)?.execute(row)?;
-        // What the one before covers is in it, and it stays.
-        if let Some(before) = newest {
-            connection
-                .prepare_cached("DELETE FROM snapshots WHERE log = ? AND covers < ?")?
-                .execute((self.id, before.offset.0))?;
-            self.drop_entries(connection, before)?;
-        }
-        self.needed = self.count_needed(connection)?;
-        self.save(connection)
-    }
-
-    /// Drops what the newest snapshot covers: entries and snapshots, whose numbers it gives. To be saved.
-    pub(super) fn supersede(&mut self, connection: &Connection) -> Result<(u64, u64), EngineError> {
-        let Some(newest) = self.newest_snapshot(connection)? else { return Ok((0, 0)) };
-        let snapshots = connection
-            .prepare_cached("DELETE FROM snapshots WHERE log = ? AND covers < ?")?
-            .execute((self.id, newest.offset.0))?;
-        let entries = self.drop_entries(connection, newest)?;
-        Ok((entries, snapshots as u64))
-    }
-
-    fn newest_snapshot(&self, connection: &Connection) -> Result<Option<Mark>, EngineError> {
-        let sql = "SELECT covers, tag FROM snapshots WHERE log = ? ORDER BY covers DESC LIMIT 1";
-        Ok(connection.prepare_cached(sql)?.query_row((self.id,), |row| mark(row, 0, 1)).optional()?)
-    }
-
-    /// Drops the entries up to this one, and gives how many there were. To be saved.
-    fn drop_entries(&mut self, connection: &Connection, upto: Mark) -> Result<u64, EngineError> {
-        let sql = "SELECT count(*), coalesce(sum(length(content)), 0) FROM entries WHERE log = ? AND offset <= ?";
-        let (entries, bytes): (u64, u64) = connection
-            .prepare_cached(sql)?
-            .query_row((self.id, upto.offset.0), |row| Ok((row.get(0)?, row.get(1)?)))?;
-        if entries > 0 {
-            connection
-                .prepare_cached("DELETE FROM entries WHERE log = ? AND offset <= ?")?
-                .execute((self.id, upto.offset.0))?;
-            self.bounds.trimmed = upto;
-            // What is counted is what was written; a file that somebody has changed may say otherwise.
-            self.entries = self.entries.saturating_sub(entries);
-            self.bytes = self.bytes.saturating_sub(bytes);
-        }
-        Ok(entries)
-    }
-
-    /// What is needed, counted anew.
-    pub(super) fn count_needed(&self, connection: &Connection) -> Result<u64, EngineError> {
-        let covered = self.newest_snapshot(connection)?.map_or(Offset(0), |newest| newest.offset);
-        let count = |table: &str, condition: &str| {
-            let sql = format!("SELECT coalesce(sum(length(content)), 0) FROM {table} WHERE log = ? AND {condition}");
-            connection.prepare_cached(&sql)?.query_row((self.id, covered.0), |row| row.get::<_, u64>(0))
-        };
-        let snapshot = count("snapshots", "covers = ?")?;
-        Ok(snapshot + count("entries", "offset > ?")? + count("channel_values", "? IS NOT NULL")?)
-    }
-
     pub(super) fn keep_value(
         &mut self,
         connection: &Connection,
@@ -435,62 +343,6 @@ impl Log {
     }
 }
 
-/// Removes logs of which nothing was ever kept and that nobody has open, of at most `most` with a greater id than `after`.
-/// Gives the channels that are gone, and the id to go on after; `None` at the end.
-pub(super) fn forget_unwritten(
-    connection: &Connection,
-    after: i64,
-    most: usize,
-    is_open: &dyn Fn(&ChannelId) -> bool,
-) -> Result<(Vec<ChannelId>, Option<i64>), EngineError> {
-    let sql = "SELECT id, kind, tenant, name FROM logs WHERE written = 0 AND id > ? ORDER BY id LIMIT ?";
-    let mut statement = connection.prepare_cached(sql)?;
-    let found = statement.query_map((after, signed(most as u64)), |row| {
-        Ok((row.get(0)?, row.get::<_, u64>(1)?, row.get::<_, String>(2)?, row.get::<_, String>(3)?))
-    })?;
-    let found = found.collect::<Result<Vec<(i64, _, _, _)>, _>>()?;
-    let more = found.last().filter(|_| found.len() == most).map(|(id, ..)| *id);
-    let mut gone = Vec::new();
-    for (id, kind, tenant, name) in found {
-        // One that can have no name is for `verify` to tell of.
-        let Some(channel) = Kind::from_number(kind).and_then(|kind| id_of(kind, &tenant, &name)) else { continue };
-        if !is_open(&channel) {
-            connection.prepare_cached("DELETE FROM logs WHERE id = ?")?.execute((id,))?;
-            gone.push(channel);
-        }
-    }
-    Ok((gone, more))
-}
-
-fn id_of(kind: Kind, tenant: &str, name: &str) -> Option<ChannelId> {
-    Some(ChannelId::new(Tenant::new(tenant).ok()?, kind, Name::new(name).ok()?))
-}
-
-/// Channels of a kind in the order of their names; see [`Engine::channels`](crate::Engine::channels).
-pub(super) fn channels(
-    connection: &Connection,
-    kind: Kind,
-    tenant: Option<&Tenant>,
-    after: Option<&ChannelId>,
-    most: usize,
-) -> Result<Vec<ChannelId>, EngineError> {
-    let (of, begins) = (tenant.map(Tenant::as_str), after.map(|id| (id.tenant.as_str(), id.name.as_str())));
-    // Only what is asked for stands there: with `OR` SQLite would read every name for each page.
-    let within = if of.is_some() { "AND tenant = ?2" } else { "AND ?2 IS NULL" };
-    let behind = if begins.is_some() { "AND (tenant, name) > (?3, ?4)" } else { "AND ?3 IS NULL AND ?4 IS NULL" };
-    let sql = format!("SELECT tenant, name FROM logs WHERE kind = ?1 {within} {behind} ORDER BY tenant, name LIMIT ?5");
-    let most = i64::try_from(most).unwrap_or(i64::MAX);
-    let mut statement = connection.prepare_cached(&sql)?;
-    let asked = (kind as i64, of, begins.map(|(tenant, _)| tenant), begins.map(|(_, name)| name), most);
-    let rows = statement.query_map(asked, |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
-    rows.map(|row| {
-        let (tenant, name) = row?;
-        let strange = || EngineError::Storage(StorageFault("a channel has a name that none can have".into()));
-        id_of(kind, &tenant, &name).ok_or_else(strange)
-    })
-    .collect()
-}
-
 /// A retention as its columns.
 pub(super) fn kept(retention: Retention) -> [i64; 3] {
     let age = u64::try_from(retention.age.as_millis()).unwrap_or(u64::MAX);
@@ -499,6 +351,8 @@ pub(super) fn kept(retention: Retention) -> [i64; 3] {
 
 #[cfg(test)]
 mod tests {
+    use moorline_protocol::{channel::Kind, payload::Name, subject::Tenant};
+
     use super::{super::schema, *};
 
     /// A day of a busy channel's was remembered, however much that was.

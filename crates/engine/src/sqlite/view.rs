@@ -10,9 +10,9 @@ use moorline_protocol::{
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::{
-    OpenError,
-    log::{self, Log, mark},
-    schema, worker,
+    OpenError, connect,
+    log::{Log, mark},
+    names, schema,
 };
 use crate::{EngineError, Retention, Usage, error::StorageFault};
 
@@ -73,7 +73,7 @@ impl SqliteView {
         if !path.try_exists()? {
             return Err(OpenError::Missing);
         }
-        let connection = worker::open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let connection = connect::open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         // The first thing that is read fixes the moment: here the version.
         connection.execute_batch("BEGIN")?;
         schema::check(&connection)?;
@@ -105,7 +105,7 @@ impl SqliteView {
         after: Option<&ChannelId>,
         most: usize,
     ) -> Result<Vec<ChannelId>, EngineError> {
-        log::channels(&self.connection, kind, tenant, after, most)
+        names::channels(&self.connection, kind, tenant, after, most)
     }
 
     /// What there is of a channel; `None` when it is not there.
