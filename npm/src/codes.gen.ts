@@ -218,6 +218,12 @@ export const codes = {
     text: "The application's token provider failed, or gave nothing in time.",
     remedy: "See the error's cause, and the service that the token comes from.",
   },
+  certificate_refused: {
+    number: 3011,
+    retryable: true,
+    text: "Nobody who is trusted here vouches for the server's certificate, or it is for another name or another time.",
+    remedy: "Name the authority that signed it (--ca, ClientBuilder::authorities), or dial the name that it is for.",
+  },
   invalid_option: {
     number: 3100,
     retryable: false,

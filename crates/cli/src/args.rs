@@ -85,6 +85,11 @@ pub(crate) struct Remote {
     #[arg(long, value_name = "KEY", help_heading = "Server")]
     pub(crate) server_key: Option<String>,
 
+    /// A PEM file with the certificates of those who vouch for the server under wss://, or with its own [default:
+    /// $MOORLINE_CA, otherwise whom the system trusts]
+    #[arg(long, value_name = "FILE", help_heading = "Server")]
+    pub(crate) ca: Option<PathBuf>,
+
     /// The token to show [default: $MOORLINE_TOKEN, which other users of the machine do not see, as they do this]
     #[arg(long, value_name = "TOKEN", help_heading = "Server")]
     pub(crate) token: Option<String>,

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -34,7 +33,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use crate::{Provider, View, discovery, handlers::Handlers, socket::Socket};
+use crate::{Provider, View, discovery, handlers::Handlers, socket::Socket, way::Way};
 
 /// Stands for a deadline that is not there.
 const NEVER: Duration = Duration::from_secs(31_536_000);
@@ -167,7 +166,7 @@ pub(crate) struct Parts {
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) provider: Option<Provider>,
     /// Where to connect to, whatever the URL says.
-    pub(crate) address: Option<SocketAddr>,
+    pub(crate) way: Way,
 }
 
 /// How long the end waits for listeners that still run, and for the socket. What is left then is dropped.
@@ -372,9 +371,8 @@ impl Driver {
         loop {
             match self.endpoint.poll_output() {
                 ClientOutput::OpenSocket { socket, url, subprotocol } => {
-                    let address = self.parts.address;
-                    let opening =
-                        async move { Socket::open(socket, url, address, subprotocol).await.ok().map(Box::new) };
+                    let way = self.parts.way.clone();
+                    let opening = async move { Socket::open(socket, url, way, subprotocol).await.ok().map(Box::new) };
                     self.opening = Some((socket, opening.boxed()));
                 }
                 ClientOutput::Transmit(_, record) => {
@@ -390,10 +388,10 @@ impl Driver {
                     }
                 }
                 ClientOutput::Discover(ticket, url) => {
-                    let address = self.parts.address;
+                    let way = self.parts.way.clone();
                     let asked = async move {
                         let found = match DialUrl::parse(&url) {
-                            Ok(url) => discovery::discover(&url, address).await,
+                            Ok(url) => discovery::discover(&url, &way).await,
                             Err(_) => Discovery::Unreachable,
                         };
                         ClientInput::Discovered(ticket, found)
@@ -514,8 +512,13 @@ mod tests {
         let config = ClientConfig::new(DialUrl::parse("ws://127.0.0.1/moorline").expect("a URL"));
         let (commands, commands_in) = mpsc::channel(1);
         let view = watch::channel(View::default()).0;
-        let parts =
-            Parts { view, resets: broadcast::channel(1).0, handlers: Arc::default(), provider: None, address: None };
+        let parts = Parts {
+            view,
+            resets: broadcast::channel(1).0,
+            handlers: Arc::default(),
+            provider: None,
+            way: Way::default(),
+        };
         (Driver::new(config, [7; 32], parts), commands, commands_in)
     }
 

@@ -167,6 +167,9 @@ registry! {
     3010 CREDENTIALS_UNAVAILABLE "credentials_unavailable" retry
         "The application's token provider failed, or gave nothing in time."
         "See the error's cause, and the service that the token comes from."
+    3011 CERTIFICATE_REFUSED "certificate_refused" retry
+        "Nobody who is trusted here vouches for the server's certificate, or it is for another name or another time."
+        "Name the authority that signed it (--ca, ClientBuilder::authorities), or dial the name that it is for."
     3100 INVALID_OPTION "invalid_option" final
         "An option is unknown or has a wrong value."
         "Compare the option with the documentation; the message names it."
