@@ -326,10 +326,17 @@ impl Engine for SqliteEngine {
         let (tenant, namespace, prefix) = (tenant.clone(), namespace.to_owned(), prefix.to_owned());
         let after = after.map(str::to_owned);
         Box::pin(self.workers.read(move |connection| {
-            let sql = "SELECT name, version, value FROM application_values
-                       WHERE tenant = ?1 AND namespace = ?2 AND name >= ?3 AND (?4 IS NULL OR name > ?4) ORDER BY name";
-            let mut statement = connection.prepare_cached(sql)?;
-            let mut rows = statement.query((tenant.as_str(), &namespace, &prefix, &after))?;
+            // Where it begins is said by one of them alone, so that a page does not read those before it.
+            let (begins, from) = match &after {
+                Some(after) if *after >= prefix => ("name > ?3", after),
+                _ => ("name >= ?3", &prefix),
+            };
+            let sql = format!(
+                "SELECT name, version, value FROM application_values
+                 WHERE tenant = ?1 AND namespace = ?2 AND {begins} ORDER BY name"
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut rows = statement.query((tenant.as_str(), &namespace, from))?;
             let mut found = Vec::new();
             while found.len() < most
                 && let Some(row) = rows.next()?
