@@ -284,7 +284,7 @@ async fn regression_a_counter_that_is_wrong_drops_nothing_that_is_kept() {
         engine.append(&log, Append::new(Bytes::from("x"), at, Retention::ALL)).await.unwrap();
     }
     drop(engine);
-    tamper(&path, "UPDATE logs SET entries = 1, bytes = 0");
+    tamper(&path, "UPDATE logs SET entries = 0, bytes = 0");
     let engine = SqliteEngine::open(&path, [2; 32]).unwrap();
     let retention = Retention { entries: 1_000, bytes: 1_000, age: Duration::from_millis(1_500) };
     engine.append(&log, Append::new(Bytes::from("new"), UnixMillis(NOW.0 + 3_000), retention)).await.unwrap();
