@@ -146,6 +146,12 @@ export const codes = {
     text: "The server has no room left to keep this.",
     remedy: "Try again later; the server's operator has to make room.",
   },
+  too_many_names: {
+    number: 2009,
+    retryable: false,
+    text: "As many channels of this kind are kept as may be, and this would be one more.",
+    remedy: "Write to one that is there. The server's operator can remove some, or raise [limits] channels_per_tenant.",
+  },
   server_unreachable: {
     number: 3000,
     retryable: true,
@@ -211,6 +217,12 @@ export const codes = {
     retryable: true,
     text: "The application's token provider failed, or gave nothing in time.",
     remedy: "See the error's cause, and the service that the token comes from.",
+  },
+  certificate_refused: {
+    number: 3011,
+    retryable: true,
+    text: "Nobody who is trusted here vouches for the server's certificate, or it is for another name or another time.",
+    remedy: "Name the authority that signed it (--ca, ClientBuilder::authorities), or dial the name that it is for.",
   },
   invalid_option: {
     number: 3100,

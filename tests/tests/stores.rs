@@ -1,7 +1,7 @@
 //! Stores between native clients and a real server: what a store must not lose, and who may do what in it. The names of
 //! several tests are faults of a system that was looked at before this one was made.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use bytes::Bytes;
 use moorline_client::{Client, Error, Store, StoreEvent, StoreOptions, StorePatch};
@@ -379,6 +379,46 @@ async fn what_is_sent_to_a_member_of_a_store_reaches_it_alone() -> TestResult {
             other => panic!("{other:?}"),
         }
     }
+    Ok(())
+}
+
+/// Whoever may write to `notes/{id}` could make names without end, and fill the disk with them.
+#[tokio::test]
+async fn a_tenant_makes_no_more_stores_and_topics_with_history_than_it_may() -> TestResult {
+    let directory = tempfile::tempdir()?;
+    let app = Server::builder()
+        .auth(judge)
+        .store("notes/{id}", StorePolicy::new().writers_keep_snapshots())
+        .topic("room:{id}", TopicPolicy::new().history(10, Duration::from_secs(60)))
+        .topic("news:{id}", TopicPolicy::new());
+    let server = TestServer::start_with(app, |config| {
+        config.server.data_dir = directory.path().to_owned();
+        config.limits.channels_per_tenant = 2;
+    })
+    .await?;
+    let client = client(&server, "ann", &format!("{ALL} topic.publish:** topic.subscribe:**"))?;
+    let mut stores = Vec::new();
+    for number in 0..3 {
+        let mut store = client.store(&format!("notes/{number}"), StoreOptions::default())?;
+        assert_eq!(opened(&mut store).await?, Start::New, "reading makes none");
+        stores.push(store);
+    }
+    stores[0].append("a").await?;
+    let (hash, stored) = value(b"v");
+    stores[1].keep_value(hash, stored.clone()).await?;
+    let start = stores[2].append("a").await;
+    assert_eq!(code(start), Some(Code::TOO_MANY_NAMES));
+    assert_eq!(code(stores[2].keep_value(hash, stored).await), Some(Code::TOO_MANY_NAMES));
+    // Those that are there go on, and what is not kept is not counted.
+    stores[0].append("b").await?;
+    for number in 0..5 {
+        client.publish(&format!("news:{number}"), &1).await?;
+    }
+    for number in 0..2 {
+        client.publish(&format!("room:{number}"), &1).await?;
+    }
+    assert_eq!(code(client.publish("room:2", &1).await), Some(Code::TOO_MANY_NAMES));
+    client.publish("room:1", &2).await?;
     Ok(())
 }
 

@@ -3,6 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
+use moorline_client::{
+    Client, Error,
+    protocol::{client::Status, code::Code},
+};
 use moorline_server::{
     prelude::*,
     rustls::{
@@ -28,6 +32,53 @@ fn tls() -> Result<(Arc<ServerConfig>, CertificateDer<'static>), Box<dyn std::er
     let certificate = made.cert.der().clone();
     let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate.clone()], key)?;
     Ok((Arc::new(config), certificate))
+}
+
+fn pem(certificate: &CertificateDer<'_>) -> Vec<u8> {
+    let mut text = "-----BEGIN CERTIFICATE-----\n".to_owned();
+    for line in base64(certificate).as_bytes().chunks(64) {
+        text.extend(line.iter().map(|byte| char::from(*byte)).chain(['\n']));
+    }
+    (text + "-----END CERTIFICATE-----\n").into_bytes()
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64ct::{Base64, Encoding as _};
+
+    Base64::encode_string(bytes)
+}
+
+/// A client of before knew `ws://` alone.
+#[tokio::test]
+async fn a_client_believes_over_tls_whom_its_authorities_vouch_for_and_nobody_else() -> TestResult {
+    let (config, certificate) = tls()?;
+    let app = Server::builder()
+        .tls(config)
+        .handler("greet", |Json(name): Json<String>| async move { Json(format!("hi {name}")) });
+    let server = TestServer::start(app).await?;
+    let url = |host: &str| format!("wss://{host}:{}/moorline", server.address().port());
+    let trusting = |url: &str| Client::builder(url)?.authorities(&pem(&certificate));
+    // Its key is asked for over TLS, and believed.
+    let client = trusting(&url("localhost"))?.connect()?;
+    assert_eq!(client.call::<String>("greet", &"Ann").await?, "hi Ann");
+    client.close().await;
+    let (_, other) = tls()?;
+    for refused in [
+        // Another's certificate, for another name, and nobody's that the system trusts.
+        Client::builder(&url("localhost"))?.authorities(&pem(&other))?,
+        trusting(&url("127.0.0.1"))?,
+        // A pinned key is no reason to believe a certificate.
+        Client::builder(&url("localhost"))?.authorities(&pem(&other))?.server_key(server.key())?,
+    ] {
+        let client = refused.connect()?;
+        let says_so = |status: &Status| matches!(status, Status::Connecting { error: Some(failure), .. } if failure.code == Code::CERTIFICATE_REFUSED);
+        timeout(PATIENCE, client.wait_for(says_so)).await??;
+        client.close().await;
+    }
+    for none in [&b""[..], b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+        assert!(matches!(Client::builder(&url("localhost"))?.authorities(none), Err(Error::Authorities)));
+    }
+    Ok(())
 }
 
 #[tokio::test]

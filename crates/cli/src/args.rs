@@ -58,8 +58,9 @@ pub(crate) enum Command {
 
     /// Look into what is kept of stores and topics, carry it elsewhere, make it smaller
     ///
-    /// They go by the data directory, not by the server's port. `ls`, `stat`, `export` and `verify` read what is there at
-    /// one moment, also while a server runs on the directory; `import` and `compact` want it stopped.
+    /// They go by the data directory, not by the server's port. `ls`, `stat`, `export`, `backup` and `verify` read what is
+    /// there at one moment, also while a server runs on the directory; `import`, `restore`, `rm` and `compact` want it
+    /// stopped.
     #[command(subcommand)]
     Store(StoreCommand),
 
@@ -83,6 +84,11 @@ pub(crate) struct Remote {
     /// asked, where its answer can be trusted]
     #[arg(long, value_name = "KEY", help_heading = "Server")]
     pub(crate) server_key: Option<String>,
+
+    /// A PEM file with the certificates of those who vouch for the server under wss://, or with its own [default:
+    /// $MOORLINE_CA, otherwise whom the system trusts]
+    #[arg(long, value_name = "FILE", help_heading = "Server")]
+    pub(crate) ca: Option<PathBuf>,
 
     /// The token to show [default: $MOORLINE_TOKEN, which other users of the machine do not see, as they do this]
     #[arg(long, value_name = "TOKEN", help_heading = "Server")]
@@ -122,7 +128,8 @@ pub(crate) struct WatchFlags {
     #[arg(long, value_name = "POSITION", value_parser = position, allow_hyphen_values = true)]
     pub(crate) since: Option<Position>,
 
-    /// Print each message as a line of JSON: { data, from: { member, subject }, position, at, recovered }
+    /// Print each message as a line of JSON: { data, from: { member, subject }, position, at, recovered }; the position of
+    /// a volatile one, which is kept nowhere, is null
     #[arg(long)]
     pub(crate) json: bool,
 
@@ -227,6 +234,49 @@ pub(crate) enum StoreCommand {
         place: Place,
     },
 
+    /// Copy everything that is kept to a file, as it is at this moment: all stores and topics, and what handlers keep
+    ///
+    /// The server may go on meanwhile.
+    Backup {
+        /// The file, which only its owner can read
+        file: PathBuf,
+
+        /// Replace the file if it is there
+        #[arg(long)]
+        force: bool,
+
+        #[command(flatten)]
+        place: Place,
+    },
+
+    /// Put a backup in the place of everything that is kept, all of it or nothing
+    ///
+    /// The server must be stopped. The backup is looked through first, as `verify` does. Clients that have seen more than it
+    /// has are told a gap (diverged) and begin anew.
+    Restore {
+        /// The backup
+        file: PathBuf,
+
+        /// Replace what is kept now, which is then gone
+        #[arg(long)]
+        replace: bool,
+
+        #[command(flatten)]
+        place: Place,
+    },
+
+    /// Remove some, with everything in them
+    ///
+    /// The server must be stopped. What is removed is gone: export it first. The file gets smaller by `compact`.
+    Rm {
+        /// Their names
+        #[arg(value_parser = name, required = true)]
+        names: Vec<Name>,
+
+        #[command(flatten)]
+        of: Of,
+    },
+
     /// Drop what is of no use any more, and give the room back to the system
     ///
     /// The server must be stopped. What the newest snapshot of a store covers goes, and the snapshot before it: if it may be
@@ -254,7 +304,7 @@ pub(crate) enum StoreCommand {
 }
 
 /// Which of those of a name is meant, and where.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Of {
     /// Of which kind it is
     #[arg(long, default_value = "store")]

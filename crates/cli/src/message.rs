@@ -8,7 +8,7 @@ use std::{
 
 use base64ct::{Base64, Base64UrlUnpadded, Encoding as _};
 use moorline_client::{
-    TopicMessage,
+    Aside, TopicMessage,
     protocol::{
         channel::{MemberId, Position},
         payload::{Encoding, Payload},
@@ -28,29 +28,57 @@ pub(crate) fn position_text(position: Position) -> String {
     Base64UrlUnpadded::encode_string(&position.to_bytes())
 }
 
+/// What somebody said in a topic.
+#[derive(Clone, Debug)]
+pub(crate) struct Said {
+    /// `None` for what is volatile, which is kept nowhere.
+    position: Option<Position>,
+    /// The rest of it.
+    aside: Aside,
+    /// It had been said before the topic was opened on this connection.
+    before: bool,
+}
+
+impl From<TopicMessage> for Said {
+    fn from(message: TopicMessage) -> Self {
+        let TopicMessage { position, at, member, subject, before, payload } = message;
+        Self { position: Some(position), aside: Aside { at, member, subject, payload }, before }
+    }
+}
+
+impl From<Aside> for Said {
+    fn from(aside: Aside) -> Self {
+        Self { position: None, aside, before: false }
+    }
+}
+
 /// For people: when, who, what.
-pub(crate) fn pretty(message: &TopicMessage) -> String {
-    let data = match shown(&message.payload) {
+pub(crate) fn pretty(said: &Said) -> String {
+    let Aside { at, subject, payload, .. } = &said.aside;
+    let data = match shown(payload) {
         Shown::Json(json) => json,
         Shown::Bytes(base64) => format!("bytes {base64}"),
     };
-    format!("{} {} {data}", date(message.at), word(&message.subject))
+    let mark = if said.position.is_none() { "volatile " } else { "" };
+    format!("{} {} {mark}{data}", date(*at), word(subject))
 }
 
 /// For programs: JSON in the shape that pages have it in. Bytes stand in base64 under `bytes`, in the place of `data`.
-pub(crate) fn json(message: &TopicMessage) -> String {
-    let TopicMessage { position, at, member, subject, before, payload } = message;
+pub(crate) fn json(said: &Said) -> String {
+    let Aside { at, member, subject, payload } = &said.aside;
     let (name, data) = match shown(payload) {
         Shown::Json(json) => ("data", json),
         Shown::Bytes(base64) => ("bytes", format!("\"{base64}\"")),
     };
+    let position =
+        said.position.map_or_else(|| "null".to_owned(), |position| format!("\"{}\"", position_text(position)));
     format!(
-        "{{\"{name}\":{data},\"from\":{{\"member\":\"{}\",\"subject\":{}}},\"position\":\"{}\",\"at\":{},\
-         \"recovered\":{before}}}",
+        "{{\"{name}\":{data},\"from\":{{\"member\":\"{}\",\"subject\":{}}},\"position\":{position},\"at\":{},\
+         \"recovered\":{}}}",
         hex(*member),
         compact(&Value::from(&**subject).to_string()),
-        position_text(*position),
-        at.0
+        at.0,
+        said.before
     )
 }
 
@@ -134,16 +162,11 @@ mod tests {
 
     use super::*;
 
-    fn message(subject: &str, payload: Payload) -> TopicMessage {
-        let mark = Mark { offset: Offset(7), tag: Tag([2; 8]) };
-        TopicMessage {
-            position: Position { epoch: LogEpoch([1; 8]), mark },
-            at: UnixMillis(1_801_396_800_123),
-            member: MemberId([0xab; 8]),
-            subject: subject.to_owned(),
-            before: true,
-            payload,
-        }
+    const POSITION: Position = Position { epoch: LogEpoch([1; 8]), mark: Mark { offset: Offset(7), tag: Tag([2; 8]) } };
+
+    fn message(subject: &str, payload: Payload) -> Said {
+        let (at, member, subject) = (UnixMillis(1_801_396_800_123), MemberId([0xab; 8]), subject.to_owned());
+        Said { position: Some(POSITION), aside: Aside { at, member, subject, payload }, before: true }
     }
 
     #[test]
@@ -166,10 +189,19 @@ mod tests {
         let line = json(&message("ann", Payload::json("[1]")));
         let expected = serde_json::json!({
             "data": [1], "from": { "member": "abababababababab", "subject": "ann" },
-            "position": position_text(message("", Payload::json("1")).position),
+            "position": position_text(POSITION),
             "at": 1_801_396_800_123_u64, "recovered": true,
         });
         assert_eq!(serde_json::from_str::<Value>(&line).ok(), Some(expected));
+    }
+
+    #[test]
+    fn what_is_volatile_is_marked() {
+        let volatile = Said::from(message("ann", Payload::json("[1]")).aside);
+        assert_eq!(pretty(&volatile), "2027-01-31T12:00:00.123Z ann volatile [1]");
+        let line = serde_json::from_str::<Value>(&json(&volatile)).unwrap_or_default();
+        assert_eq!((&line["data"], &line["recovered"]), (&serde_json::json!([1]), &false.into()));
+        assert!(line.as_object().is_some_and(|line| line["position"].is_null()), "{line}");
     }
 
     #[test]
@@ -183,9 +215,8 @@ mod tests {
 
     #[test]
     fn a_position_reads_back_and_nothing_else_is_one() {
-        let at = message("", Payload::json("1")).position;
-        assert_eq!(position(&position_text(at)), Some(at));
-        for text in ["", "x", &format!("{}A", position_text(at)), &format!("{}=", position_text(at))] {
+        assert_eq!(position(&position_text(POSITION)), Some(POSITION));
+        for text in ["", "x", &format!("{}A", position_text(POSITION)), &format!("{}=", position_text(POSITION))] {
             assert_eq!(position(text), None, "{text}");
         }
     }

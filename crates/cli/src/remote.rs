@@ -1,7 +1,7 @@
 //! What `watch` and `publish` have in common: which server, as whom, and what a person reads when it does not work.
 
 use std::{
-    env,
+    env, fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
     time::Duration,
@@ -48,6 +48,10 @@ impl Remote {
         for key in keys.iter().flat_map(|keys| keys.split(',')) {
             builder = builder.server_key(key.trim()).context("the server key does not do")?;
         }
+        if let Some(file) = self.ca.clone().or(variable("MOORLINE_CA")?.map(Into::into)) {
+            let pem = fs::read(&file).with_context(|| format!("{} cannot be read", file.display()))?;
+            builder = builder.authorities(&pem).with_context(|| format!("{} does not do", file.display()))?;
+        }
         if let Some(key) = given(self.shared_key.as_ref(), "MOORLINE_SHARED_KEY")? {
             builder = builder.shared_key(&key).context("the shared key does not do")?;
         }
@@ -79,8 +83,14 @@ impl Remote {
 }
 
 /// What stays as it is, however long somebody waits who gave a URL, a key and a token once.
-const HOPELESS: [Code; 5] =
-    [Code::TOKEN_EXPIRED, Code::SERVER_KEY_CHANGED, Code::ENCRYPTION_MISMATCH, Code::NOT_MOORLINE, Code::HOST_REFUSED];
+const HOPELESS: [Code; 6] = [
+    Code::TOKEN_EXPIRED,
+    Code::SERVER_KEY_CHANGED,
+    Code::ENCRYPTION_MISMATCH,
+    Code::NOT_MOORLINE,
+    Code::HOST_REFUSED,
+    Code::CERTIFICATE_REFUSED,
+];
 
 pub(crate) fn within(time: Duration) -> String {
     format!("within {time:?}")
@@ -99,8 +109,8 @@ fn here(config: &Config, has_key: bool) -> anyhow::Result<ClientBuilder> {
     let ends_tls = running.as_ref().is_some_and(|status| status.certificate.is_some());
     if ends_tls || config.tls.cert_file.is_some() || config.tls.self_signed {
         bail!(
-            "the configured server ends TLS itself, and this command has no TLS yet; let a proxy end it, which leaves the \
-             server's own port to this machine"
+            "the configured server ends TLS itself: dial the name that its certificate is for, with --url wss://…, and with \
+             --ca FILE where only you trust it"
         );
     }
     if server.proxy_protocol {

@@ -1,6 +1,7 @@
 //! `moorline store`.
 
 use std::{
+    fs,
     io::{self, IsTerminal as _, Write as _},
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -51,6 +52,21 @@ pub(crate) fn run(config: Option<&Path>, command: StoreCommand) -> anyhow::Resul
                 ChannelId::new(tenant, was.kind, name.unwrap_or_else(|| was.name.clone()))
             };
             import(&data_dir(place)?, Import { file: &file, channel, replace })
+        }
+        StoreCommand::Backup { file, force, place } => back_up(&data_dir(place)?, &file, force),
+        StoreCommand::Restore { file, replace, place } => {
+            storage::restore(&data_dir(place)?, &file, replace)?;
+            eprintln!("put back; clients that have seen more than it has are told a gap (diverged) and begin anew");
+            Ok(())
+        }
+        StoreCommand::Rm { names, of } => {
+            let data_dir = data_dir(of.place.clone())?;
+            for name in names {
+                let (channel, _) = of.clone().channel(name);
+                storage::remove(&data_dir, &channel)?;
+                eprintln!("removed {} {}", channel.kind.name(), titled(&channel));
+            }
+            Ok(())
         }
         StoreCommand::Compact { name, of } => {
             let (channel, place) = of.any(name);
@@ -314,6 +330,13 @@ fn export(data_dir: &Path, channel: &ChannelId, output: &Path, force: bool) -> a
     let header = done?;
     let (kind, contents) = (channel.kind.name(), contents(&header));
     eprintln!("exported {kind} {}: {contents}, up to entry {}", titled(channel), header.bounds.head.offset.0);
+    Ok(())
+}
+
+fn back_up(data_dir: &Path, file: &Path, force: bool) -> anyhow::Result<()> {
+    storage::back_up(data_dir, file, force)?;
+    let bytes = fs::metadata(file).map(|metadata| metadata.len())?;
+    eprintln!("copied everything: {}", many(bytes, "byte", "bytes"));
     Ok(())
 }
 

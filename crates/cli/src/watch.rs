@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::{
     args::WatchFlags,
-    message,
+    message::{self, Said},
     remote::{self, explain},
     signals::Signals,
 };
@@ -81,24 +81,25 @@ async fn follow(client: &Client, flags: &WatchFlags, lines: &mpsc::Sender<String
                 continue;
             }
         };
-        match event {
-            Some(Ok(TopicEvent::Message(message))) => {
-                let line = if flags.json { message::json(&message) } else { message::pretty(&message) };
-                if lines.send(line).await.is_err() {
-                    // Nobody reads.
-                    return Ok(());
-                }
-            }
+        let said = match event {
+            Some(Ok(TopicEvent::Message(message))) => Said::from(message),
+            Some(Ok(TopicEvent::Volatile(aside))) => Said::from(aside),
             Some(Ok(TopicEvent::Opened(start))) => {
                 if let Some(words) = words(start, was_open) {
                     tell(words);
                 }
                 was_open = true;
+                continue;
             }
-            // What is kept nowhere is not a message of the topic's.
-            Some(Ok(_)) => {}
+            // For this client alone, or about who is there: neither was said in the topic.
+            Some(Ok(_)) => continue,
             Some(Err(error)) => return Err(explain(&error)),
             None => bail!(explain(&Error::Closed(None))),
+        };
+        let line = if flags.json { message::json(&said) } else { message::pretty(&said) };
+        if lines.send(line).await.is_err() {
+            // Nobody reads.
+            return Ok(());
         }
     }
 }

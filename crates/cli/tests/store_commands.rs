@@ -215,6 +215,80 @@ async fn an_export_while_four_write_is_one_moment_and_is_the_same_elsewhere() ->
     Ok(())
 }
 
+/// On threads of their own, so that they write while the command runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_while_four_write_is_one_moment_of_everything_and_is_put_back() -> TestResult {
+    let dir = directory()?;
+    let server = start(&dir)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let (client, stop) = (client(&server)?, stop.clone());
+            Ok(tokio::spawn(async move {
+                let name = format!("notes/{writer}");
+                while !stop.load(Ordering::Relaxed) {
+                    client.append(&name, vec![writer; 2_000], None).await.map_err(|error| error.to_string())?;
+                }
+                Ok::<_, String>(())
+            }))
+        })
+        .collect::<TestResult<_>>()?;
+    let ann = client(&server)?;
+    ann.publish("room:1", &"hello").await?;
+    for number in 0..5 {
+        let before = ann.append("notes/0", "before", None).await?.mark.offset.0;
+        let (shown, said) = done(dir.path(), &["backup", "everything", "--force"])?;
+        assert!(shown.is_empty() && said.starts_with("copied everything: "), "{number}: {said}");
+        // What was acknowledged before is in it, and it is sound.
+        done(dir.path(), &["restore", "everything", "--data-dir", "elsewhere", "--replace"])?;
+        let found = json(&done(dir.path(), &["stat", "notes/0", "--json", "--data-dir", "elsewhere"])?.0)?;
+        assert!(found["offset"].as_u64() >= Some(before), "{found}");
+        assert_eq!(done(dir.path(), &["verify", "--data-dir", "elsewhere"])?.1, "5 channels, and nothing is wrong\n");
+    }
+    stop.store(true, Ordering::Relaxed);
+    for writer in writers {
+        writer.await??;
+    }
+    let since = ann.append("notes/0", "since", None).await?;
+    assert!(refused(dir.path(), &["backup", "everything"])?.contains("--force"));
+    let said = refused(dir.path(), &["restore", "everything", "--replace"])?;
+    assert!(said.contains(&format!("process {}", server.child.id())) && said.contains("stop it"), "{said}");
+    drop(server);
+    assert!(refused(dir.path(), &["restore", "everything"])?.contains("--replace"));
+    for (file, expected) in [("moorline.toml", "is no backup"), ("none", "none cannot be read")] {
+        let said = refused(dir.path(), &["restore", file, "--replace"])?;
+        assert!(said.contains(expected), "{said}");
+    }
+    done(dir.path(), &["restore", "everything", "--replace"])?;
+    // Who has seen more than there is now is told.
+    let server = start(&dir)?;
+    let mut notes = client(&server)?.store("notes/0", StoreOptions::since(since))?;
+    assert_eq!(next(&mut notes).await?, StoreEvent::Opened(Start::Gap(Gap::Diverged)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_removed_is_gone_and_makes_room_for_others() -> TestResult {
+    let dir = TempDir::new()?;
+    fs::write(dir.path().join("moorline.toml"), format!("{EVERYTHING}[limits]\nchannels_per_tenant = 2\n"))?;
+    let server = start(&dir)?;
+    let ann = client(&server)?;
+    for number in 0..2 {
+        ann.append(&format!("notes/{number}"), "a", None).await?;
+    }
+    let Err(refusal) = ann.append("notes/2", "a", None).await else { return Err("it was taken".into()) };
+    assert!(refusal.to_string().contains("too_many_names"), "{refusal}");
+    let said = refused(dir.path(), &["rm", "notes/0"])?;
+    assert!(said.contains("stop it"), "{said}");
+    drop(server);
+    assert_eq!(done(dir.path(), &["rm", "notes/0", "notes/1"])?.1, "removed store notes/0\nremoved store notes/1\n");
+    assert!(refused(dir.path(), &["rm", "notes/0"])?.contains("there is no store \"notes/0\""));
+    let server = start(&dir)?;
+    client(&server)?.append("notes/2", "a", None).await?;
+    assert_eq!(json(&done(dir.path(), &["ls", "--json"])?.0)?["name"], "notes/2");
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_writes_names_the_server_that_has_the_directory_and_changes_nothing() -> TestResult {
     let dir = directory()?;

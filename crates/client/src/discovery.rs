@@ -1,13 +1,14 @@
 //! The plain GET that asks a server for its identity document.
 
-use std::{net::SocketAddr, pin::pin};
+use std::pin::pin;
 
-use crate::socket;
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::{Request, body::Bytes, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use moorline_protocol::{discovery::Discovery, url::DialUrl};
 use serde::Deserialize;
+
+use crate::way::{self, Way};
 
 /// Larger answers are no identity documents.
 const MOST: usize = 64 * 1024;
@@ -25,8 +26,12 @@ struct Refusal {
 }
 
 /// Asks the server at `url`. It does not fail: whatever happens says something.
-pub(crate) async fn discover(url: &DialUrl, address: Option<SocketAddr>) -> Discovery {
-    match get(url, address).await {
+pub(crate) async fn discover(url: &DialUrl, way: &Way) -> Discovery {
+    let socket = match way.connect(url).await {
+        Ok(socket) => socket,
+        Err(error) => return way::failure(&error),
+    };
+    match get(url, socket).await {
         None => Discovery::Unreachable,
         Some((status, body)) => match serde_json::from_slice(&body) {
             Ok(Answer::Document { keys, suites, encryption }) => {
@@ -40,8 +45,7 @@ pub(crate) async fn discover(url: &DialUrl, address: Option<SocketAddr>) -> Disc
 }
 
 /// The status and the body of whatever answers; empty where there is too much of it. What breaks off is no answer.
-async fn get(url: &DialUrl, address: Option<SocketAddr>) -> Option<(u16, Bytes)> {
-    let socket = socket::connect(url, address).await.ok()?;
+async fn get(url: &DialUrl, socket: Box<dyn way::Stream>) -> Option<(u16, Bytes)> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.ok()?;
     let after_scheme = url.as_str().split_once("://")?.1;
     let path = after_scheme.find('/').map_or("/", |slash| &after_scheme[slash..]);
@@ -86,7 +90,8 @@ mod tests {
             socket.write_all(answer.as_bytes()).await.unwrap();
         });
         let url = DialUrl::parse("ws://localhost/moorline").unwrap();
-        let discovery = discover(&url, Some(address)).await;
+        let way = Way { address: Some(address), ..Way::default() };
+        let discovery = discover(&url, &way).await;
         answering.await.unwrap();
         discovery
     }

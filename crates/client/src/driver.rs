@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
     pin::{Pin, pin},
     sync::{Arc, Weak},
     task::{Context, Poll},
@@ -34,7 +33,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use crate::{Provider, View, discovery, handlers::Handlers, mailbox::Mailbox, socket::Socket};
+use crate::{Provider, View, discovery, handlers::Handlers, mailbox::Mailbox, socket::Socket, way::Way};
 
 /// Stands for a deadline that is not there.
 const NEVER: Duration = Duration::from_secs(31_536_000);
@@ -164,7 +163,7 @@ pub(crate) struct Parts {
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) provider: Option<Provider>,
     /// Where to connect to, whatever the URL says.
-    pub(crate) address: Option<SocketAddr>,
+    pub(crate) way: Way,
 }
 
 /// How long the end waits for listeners that still run, and for the socket. What is left then is dropped.
@@ -381,9 +380,8 @@ impl Driver {
         loop {
             match self.endpoint.poll_output() {
                 ClientOutput::OpenSocket { socket, url, subprotocol } => {
-                    let address = self.parts.address;
-                    let opening =
-                        async move { Socket::open(socket, url, address, subprotocol).await.ok().map(Box::new) };
+                    let way = self.parts.way.clone();
+                    let opening = async move { Socket::open(socket, url, way, subprotocol).await.ok().map(Box::new) };
                     self.opening = Some((socket, opening.boxed()));
                 }
                 ClientOutput::Transmit(_, record) => {
@@ -399,10 +397,10 @@ impl Driver {
                     }
                 }
                 ClientOutput::Discover(ticket, url) => {
-                    let address = self.parts.address;
+                    let way = self.parts.way.clone();
                     let asked = async move {
                         let found = match DialUrl::parse(&url) {
-                            Ok(url) => discovery::discover(&url, address).await,
+                            Ok(url) => discovery::discover(&url, &way).await,
                             Err(_) => Discovery::Unreachable,
                         };
                         ClientInput::Discovered(ticket, found)

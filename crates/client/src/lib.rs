@@ -5,7 +5,8 @@
 //!        ◀──────── results, status ────┘   └─▶ your handlers and listeners
 //! ```
 //!
-//! It connects over `ws://`; it has no TLS of its own yet, so `wss://` is refused.
+//! It connects over `ws://`, and with the feature `tls` over `wss://`, by rustls and the authorities that the system trusts, or
+//! others: [`ClientBuilder::authorities`].
 //!
 //! # Example
 //!
@@ -28,7 +29,10 @@ mod mailbox;
 mod socket;
 mod store;
 mod stream;
+#[cfg(feature = "tls")]
+mod tls;
 mod topic;
+mod way;
 
 use std::{fmt, marker::PhantomData, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -53,7 +57,7 @@ pub use stream::Items;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 pub use topic::{Topic, TopicEvent, TopicHistory, TopicMessage, TopicOptions};
 
-use crate::{driver::Command, handlers::Handlers};
+use crate::{driver::Command, handlers::Handlers, way::Way};
 
 /// How long a call waits for its answer, unless [`Client::call_within`] says otherwise.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -70,8 +74,12 @@ const RESETS: usize = 16;
 pub enum Error {
     /// The URL is none of an endpoint.
     Url(InvalidUrl),
-    /// `wss://`, for which this version has no TLS.
+    /// `wss://`, and this was built without TLS.
     TlsUnsupported,
+    /// What is to hold the certificates of authorities holds none, or one that does not read.
+    Authorities,
+    /// There is nobody who could vouch for a server: the system trusts no authority.
+    NoAuthorities,
     /// The server key is none.
     Key(InvalidKey),
     /// The shared key is none.
@@ -100,7 +108,15 @@ impl fmt::Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Url(error) => error.fmt(formatter),
-            Self::TlsUnsupported => formatter.write_str("wss:// is not supported by this client yet: use ws://"),
+            Self::TlsUnsupported => formatter.write_str(
+                "wss:// is not supported by this program: build moorline-client with its feature tls, or use ws://",
+            ),
+            Self::Authorities => {
+                formatter.write_str("this holds no certificates, or one that does not read: give authorities as PEM")
+            }
+            Self::NoAuthorities => formatter.write_str(
+                "the system trusts no authority that could vouch for a server: install its CA certificates, or name some",
+            ),
             Self::Key(error) => error.fmt(formatter),
             Self::SharedKey(error) => error.fmt(formatter),
             Self::Denied(code, message) => write!(formatter, "{code}: {message}"),
@@ -154,10 +170,23 @@ pub(crate) type Provider = Arc<dyn Fn(AuthorizeReason) -> BoxFuture<'static, Opt
 pub struct ClientBuilder {
     config: ClientConfig,
     provider: Option<Provider>,
-    address: Option<SocketAddr>,
+    way: Way,
+    #[cfg(feature = "tls")]
+    authorities: Vec<tokio_rustls::rustls::pki_types::CertificateDer<'static>>,
 }
 
 impl ClientBuilder {
+    /// Believes servers under `wss://` that these vouch for, and no others: certificates of authorities, or of servers
+    /// themselves, as PEM. Without it those count that the system trusts. What is added adds up.
+    ///
+    /// # Errors
+    /// [`Error::Authorities`].
+    #[cfg(feature = "tls")]
+    pub fn authorities(mut self, pem: &[u8]) -> Result<Self, Error> {
+        self.authorities.extend(tls::certificates(pem).ok_or(Error::Authorities)?);
+        Ok(self)
+    }
+
     /// Accepts this server key, and others that are added; without one the server is asked for its key.
     ///
     /// # Errors
@@ -172,7 +201,7 @@ impl ClientBuilder {
     /// for over `wss://` as if TLS were there.
     #[must_use]
     pub fn address(mut self, address: SocketAddr) -> Self {
-        self.address = Some(address);
+        self.way.address = Some(address);
         self
     }
 
@@ -230,15 +259,13 @@ impl ClientBuilder {
     /// Starts a client, which connects by itself.
     ///
     /// # Errors
-    /// [`Error::NoEntropy`], [`Error::TlsUnsupported`]. The network is no error here: see [`Client::ready`].
+    /// [`Error::NoEntropy`], [`Error::TlsUnsupported`], [`Error::NoAuthorities`]. The network is no error here: see [`Client::ready`].
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn connect(self) -> Result<Client, Error> {
-        // A key that is asked for over `wss://` would be believed for the sake of a TLS that is not there.
-        let asks_for_key = self.config.server_keys.is_empty() && self.config.suite.is_some();
-        if self.config.url.is_secure() && (self.address.is_none() || asks_for_key) {
-            return Err(Error::TlsUnsupported);
+    pub fn connect(mut self) -> Result<Client, Error> {
+        if self.config.url.is_secure() {
+            self.secure()?;
         }
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|_| Error::NoEntropy)?;
@@ -246,10 +273,26 @@ impl ClientBuilder {
         let (view, view_out) = watch::channel(View::default());
         let (resets, _) = broadcast::channel(RESETS);
         let handlers = Arc::new(Handlers::default());
-        let (provider, address) = (self.provider, self.address);
-        let parts = driver::Parts { view, resets: resets.clone(), handlers: handlers.clone(), provider, address };
+        let (provider, way) = (self.provider, self.way);
+        let parts = driver::Parts { view, resets: resets.clone(), handlers: handlers.clone(), provider, way };
         tokio::spawn(driver::run(self.config, seed, commands_in, parts));
         Ok(Client { commands, view: view_out, resets, handlers })
+    }
+
+    /// Sees to what `wss://` asks for.
+    fn secure(&mut self) -> Result<(), Error> {
+        if self.way.address.is_some() {
+            // A key that is asked for over `wss://` would be believed for the sake of a TLS that is not there.
+            let asks_for_key = self.config.server_keys.is_empty() && self.config.suite.is_some();
+            return if asks_for_key { Err(Error::TlsUnsupported) } else { Ok(()) };
+        }
+        #[cfg(feature = "tls")]
+        {
+            self.way.tls = Some(tls::Tls::new(&self.authorities)?);
+            Ok(())
+        }
+        #[cfg(not(feature = "tls"))]
+        Err(Error::TlsUnsupported)
     }
 }
 
@@ -295,7 +338,9 @@ impl Client {
         Ok(ClientBuilder {
             config: ClientConfig::new(DialUrl::parse(url).map_err(Error::Url)?),
             provider: None,
-            address: None,
+            way: Way::default(),
+            #[cfg(feature = "tls")]
+            authorities: Vec::new(),
         })
     }
 
@@ -508,12 +553,13 @@ mod tests {
     async fn past_the_proxy_a_key_is_pinned_or_nothing_is_connected() -> Result<(), Error> {
         let wss = || Client::builder("wss://app.example.com/moorline");
         let there = SocketAddr::from(([127, 0, 0, 1], 9));
-        assert!(matches!(wss()?.connect(), Err(Error::TlsUnsupported)));
         assert!(matches!(wss()?.address(there).connect(), Err(Error::TlsUnsupported)));
-        assert!(matches!(wss()?.encryption(None).connect(), Err(Error::TlsUnsupported)));
         assert!(wss()?.address(there).encryption(None).connect().is_ok());
         let key = protocol::key::StaticKey::from_private([7; 32]).public().to_string();
-        assert!(matches!(wss()?.server_key(&key)?.connect(), Err(Error::TlsUnsupported)));
+        #[cfg(not(feature = "tls"))]
+        for builder in [wss()?, wss()?.encryption(None), wss()?.server_key(&key)?] {
+            assert!(matches!(builder.connect(), Err(Error::TlsUnsupported)));
+        }
         assert!(wss()?.server_key(&key)?.address(there).connect().is_ok());
         Ok(())
     }

@@ -1,8 +1,6 @@
 //! One WebSocket as the driver sees it: inputs for the endpoint come out, records go in.
 
 use std::{
-    io,
-    net::SocketAddr,
     task::{Context, Poll},
     time::Duration,
 };
@@ -15,7 +13,7 @@ use moorline_protocol::{
     limits::MAX_RECORD,
     url::DialUrl,
 };
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
     tungstenite::{
@@ -26,6 +24,8 @@ use tokio_tungstenite::{
     },
 };
 
+use crate::way::{Stream, Way};
+
 /// How long the server has to answer a close.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
@@ -34,21 +34,15 @@ const ABNORMAL: u16 = 1006;
 
 pub(crate) struct Socket {
     pub(crate) id: SocketId,
-    websocket: WebSocketStream<TcpStream>,
+    websocket: WebSocketStream<Box<dyn Stream>>,
     /// Whether everything written has reached the system.
     flushed: bool,
 }
 
 impl Socket {
-    /// Connects to where `address` says, and upgrades.
-    pub(crate) async fn open(
-        id: SocketId,
-        url: DialUrl,
-        address: Option<SocketAddr>,
-        subprotocol: &'static str,
-    ) -> Result<Self, WsError> {
-        let stream = connect(&url, address).await?;
-        stream.set_nodelay(true)?;
+    /// Connects this way, and upgrades.
+    pub(crate) async fn open(id: SocketId, url: DialUrl, way: Way, subprotocol: &'static str) -> Result<Self, WsError> {
+        let stream = way.connect(&url).await?;
         let mut request = url.as_str().into_client_request()?;
         request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
         // The library's own buffer of 128 KiB costs more than everything else of an idle connection together.
@@ -107,14 +101,5 @@ impl Socket {
             Ok::<(), WsError>(())
         };
         let _ = timeout(CLOSE_WAIT, farewell).await;
-    }
-}
-
-/// A connection to this address, otherwise to the host and port of the URL.
-pub(crate) async fn connect(url: &DialUrl, address: Option<SocketAddr>) -> io::Result<TcpStream> {
-    match (address, url.authority()) {
-        (Some(address), _) => TcpStream::connect(address).await,
-        (None, host) if host == url.host() => TcpStream::connect(format!("{host}:80")).await,
-        (None, authority) => TcpStream::connect(authority).await,
     }
 }

@@ -18,6 +18,8 @@ pub enum EngineError {
     Superseded,
     /// With it, the channel would need more than it may.
     TooMuch,
+    /// With it, its tenant would have more channels of its kind than it may.
+    TooManyChannels,
     /// There is no room left where the engine keeps things. What is there can still be read.
     Full,
     /// What the engine keeps things on failed: the system's own word for it.
@@ -44,6 +46,7 @@ impl fmt::Display for EngineError {
             Self::UnknownPosition => formatter.write_str("the log has no such entry"),
             Self::Superseded => formatter.write_str("there is a snapshot that covers as much"),
             Self::TooMuch => formatter.write_str("the channel would need more than it may"),
+            Self::TooManyChannels => formatter.write_str("the tenant has as many channels of this kind as it may"),
             Self::Full => formatter.write_str("there is no room left on the disk"),
             Self::Storage(fault) => write!(formatter, "the storage failed: {fault}"),
             Self::Closed => formatter.write_str("the engine is closed"),

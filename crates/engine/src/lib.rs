@@ -79,6 +79,9 @@ pub use sqlite::{
 /// What an engine answers, in its time.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, EngineError>> + Send + 'a>>;
 
+/// Whether somebody has a channel open. It is asked from within the engine, as a [`Watcher`] is told.
+pub type IsOpen = Arc<dyn Fn(&ChannelId) -> bool + Send + Sync>;
+
 /// Who wants to know of new entries, on this node and others.
 pub trait Watcher: Send + Sync {
     /// There is a new entry. Called in the order of the entries of a channel, before [`Engine::append`] resolves, from
@@ -101,8 +104,8 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`EngineError::Conflict`] when the log does not end where [`Append::expected`] says; [`EngineError::TooMuch`] when
-    /// the channel would need more than [`Append::most`]; [`EngineError::Full`] and
-    /// [`EngineError::Storage`] when the entry could not be kept.
+    /// the channel would need more bytes than [`Append::most`], [`EngineError::TooManyChannels`] when there would be more of
+    /// them; [`EngineError::Full`] and [`EngineError::Storage`] when the entry could not be kept.
     fn append<'a>(&'a self, channel: &'a ChannelId, append: Append) -> Answer<'a, Appended>;
 
     /// What there is of the log.
@@ -119,21 +122,15 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`EngineError::UnknownPosition`] when the log does not have, or never had, what the snapshot covers;
-    /// [`EngineError::Superseded`] when there is one that covers as much or more.
-    fn keep_snapshot<'a>(&'a self, channel: &'a ChannelId, snapshot: Snapshot) -> Answer<'a, ()>;
+    /// [`EngineError::Superseded`] when there is one that covers as much or more; otherwise as [`Self::append`].
+    fn keep_snapshot<'a>(&'a self, channel: &'a ChannelId, snapshot: Snapshot, most: Most) -> Answer<'a, ()>;
 
     /// Keeps a value beside the log, under its hash. That the hash is its own is the caller's to check. One that is
-    /// there already stays. With it, more bytes than `most` must not be needed of the channel.
+    /// there already stays.
     ///
     /// # Errors
-    /// [`EngineError::TooMuch`]; [`EngineError::Full`] and [`EngineError::Storage`].
-    fn keep_value<'a>(
-        &'a self,
-        channel: &'a ChannelId,
-        hash: ValueHash,
-        value: Bytes,
-        most: Option<u64>,
-    ) -> Answer<'a, ()>;
+    /// As [`Self::append`].
+    fn keep_value<'a>(&'a self, channel: &'a ChannelId, hash: ValueHash, value: Bytes, most: Most) -> Answer<'a, ()>;
 
     /// A value.
     fn value<'a>(&'a self, channel: &'a ChannelId, hash: ValueHash) -> Answer<'a, Option<Bytes>>;
@@ -151,11 +148,13 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
         most: usize,
     ) -> Answer<'a, Vec<ChannelId>>;
 
-    /// Removes a channel and everything in it. Gives whether it did.
-    fn remove<'a>(&'a self, channel: &'a ChannelId, removal: Removal) -> Answer<'a, bool>;
+    /// Removes a channel and everything in it. Gives whether there was one.
+    fn remove<'a>(&'a self, channel: &'a ChannelId) -> Answer<'a, bool>;
 
-    /// Drops what is older than its log keeps it, and operations that are too old to come again.
-    fn sweep(&self, now: UnixMillis) -> Answer<'_, ()>;
+    /// Drops what is older than its log keeps it, operations that are too old to come again, and channels that nobody has
+    /// open and that were asked for and no more: whoever asks for names must not fill what an engine keeps them on. An
+    /// engine that does not outlive the process drops those that have nothing left, too.
+    fn sweep(&self, now: UnixMillis, is_open: IsOpen) -> Answer<'_, ()>;
 
     /// A value of the application's.
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Versioned>>;

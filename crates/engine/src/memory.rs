@@ -18,8 +18,8 @@ use moorline_protocol::{
 };
 
 use crate::{
-    Answer, Append, Appended, Engine, EngineError, Expected, Key, Limit, OPERATIONS_KEPT, OpId, Removal, Retention,
-    Room, Usage, ValueHash, Version, Versioned, Watcher,
+    Answer, Append, Appended, Engine, EngineError, Expected, IsOpen, Key, Limit, Most, OPERATIONS_KEPT, OpId,
+    Retention, Room, Usage, ValueHash, Version, Versioned, Watcher,
 };
 
 /// Operations of one channel that are known again. The oldest are forgotten first.
@@ -42,6 +42,8 @@ struct State {
 #[derive(Clone)]
 struct Log {
     bounds: Bounds,
+    /// Whether anything was ever kept of it.
+    written: bool,
     entries: VecDeque<Arc<Entry>>,
     bytes: u64,
     /// Bytes of the newest snapshot, the entries that are not in it, and the values.
@@ -105,8 +107,27 @@ impl State {
         self.logs.get_mut(channel).expect("it was there, or was made just now")
     }
 
+    /// Whether one more channel of this kind and tenant may be written to. They are counted anew each time, which does for
+    /// what need not outlive the process.
+    fn takes_another(&self, channel: &ChannelId, most: Most) -> Result<(), EngineError> {
+        let is_of = |id: &ChannelId| id.kind == channel.kind && id.tenant == channel.tenant;
+        let is_new = self.logs.get(channel).is_none_or(|log| !log.written);
+        let Some(most) = most.channels.filter(|_| is_new) else { return Ok(()) };
+        let written = self.logs.iter().filter(|(id, log)| log.written && is_of(id)).count() as u64;
+        if written < most { Ok(()) } else { Err(EngineError::TooManyChannels) }
+    }
+
+    fn remove(&mut self, channel: &ChannelId) -> bool {
+        let removed = self.logs.remove(channel).is_some();
+        if removed {
+            self.watchers.iter().for_each(|watcher| watcher.removed(channel));
+        }
+        removed
+    }
+
     fn append(&mut self, channel: &ChannelId, append: Append) -> Result<Appended, EngineError> {
         let tag = Tag(self.entropy.array());
+        let takes_another = self.takes_another(channel, append.most);
         let log = self.log(channel);
         let epoch = log.bounds.epoch;
         let known = append.op.and_then(|op| log.operations.get(&op));
@@ -118,6 +139,8 @@ impl State {
             return Err(EngineError::Conflict(log.bounds.head));
         }
         log.has_room(append.content.len(), append.most)?;
+        takes_another?;
+        log.written = true;
         let mark = Mark { offset: Offset(prev.0 + 1), tag };
         let entry = Arc::new(Entry { prev, mark, at: append.at, content: append.content });
         log.bounds.head = mark;
@@ -134,7 +157,8 @@ impl State {
         Ok(Appended { position: Position { epoch, mark }, repeated: false })
     }
 
-    fn keep_snapshot(&mut self, channel: &ChannelId, snapshot: Snapshot) -> Result<(), EngineError> {
+    fn keep_snapshot(&mut self, channel: &ChannelId, snapshot: Snapshot, most: Most) -> Result<(), EngineError> {
+        let takes_another = self.takes_another(channel, most);
         let log = self.log(channel);
         let covers = snapshot.covers;
         if covers.mark.offset > log.bounds.head.offset || log.judge(covers).is_err() {
@@ -144,6 +168,8 @@ impl State {
         if newest.is_some_and(|newest| newest.covers.mark.offset >= covers.mark.offset) {
             return Err(EngineError::Superseded);
         }
+        takes_another?;
+        log.written = true;
         let superfluous = newest.map(|before| before.covers.mark);
         log.snapshots.push(Arc::new(snapshot));
         let spare = log.snapshots.len().saturating_sub(SNAPSHOTS);
@@ -161,6 +187,7 @@ impl Log {
     fn new(epoch: LogEpoch) -> Self {
         Self {
             bounds: Bounds::new(epoch),
+            written: false,
             entries: VecDeque::new(),
             bytes: 0,
             needed: 0,
@@ -187,8 +214,8 @@ impl Log {
         }
     }
 
-    fn has_room(&self, bytes: usize, most: Option<u64>) -> Result<(), EngineError> {
-        let fits = most.is_none_or(|most| self.needed.saturating_add(bytes as u64) <= most);
+    fn has_room(&self, bytes: usize, most: Most) -> Result<(), EngineError> {
+        let fits = most.bytes.is_none_or(|most| self.needed.saturating_add(bytes as u64) <= most);
         if fits { Ok(()) } else { Err(EngineError::TooMuch) }
     }
 
@@ -198,6 +225,10 @@ impl Log {
         let entries = self.entries.iter().filter(|entry| entry.mark.offset > covered).map(|entry| entry.content.len());
         let values = self.values.values().map(Bytes::len);
         entries.chain(values).chain(newest.map(|newest| newest.content.len())).map(|size| size as u64).sum()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.snapshots.is_empty() && self.values.is_empty()
     }
 
     fn drop_oldest(&mut self, count: usize) {
@@ -281,21 +312,18 @@ impl Engine for MemoryEngine {
         })
     }
 
-    fn keep_snapshot<'a>(&'a self, channel: &'a ChannelId, snapshot: Snapshot) -> Answer<'a, ()> {
-        self.answer(|state| state.keep_snapshot(channel, snapshot))
+    fn keep_snapshot<'a>(&'a self, channel: &'a ChannelId, snapshot: Snapshot, most: Most) -> Answer<'a, ()> {
+        self.answer(|state| state.keep_snapshot(channel, snapshot, most))
     }
 
-    fn keep_value<'a>(
-        &'a self,
-        channel: &'a ChannelId,
-        hash: ValueHash,
-        value: Bytes,
-        most: Option<u64>,
-    ) -> Answer<'a, ()> {
+    fn keep_value<'a>(&'a self, channel: &'a ChannelId, hash: ValueHash, value: Bytes, most: Most) -> Answer<'a, ()> {
         self.answer(|state| {
+            let takes_another = state.takes_another(channel, most);
             let log = state.log(channel);
             if !log.values.contains_key(&hash) {
                 log.has_room(value.len(), most)?;
+                takes_another?;
+                log.written = true;
                 log.needed += value.len() as u64;
                 log.values.insert(hash, value);
             }
@@ -326,25 +354,16 @@ impl Engine for MemoryEngine {
         })
     }
 
-    fn remove<'a>(&'a self, channel: &'a ChannelId, removal: Removal) -> Answer<'a, bool> {
-        self.answer(|state| {
-            let goes = |log: &Log| match removal {
-                Removal::Always => true,
-                Removal::IfUnwritten if log.bounds.head != Mark::START => false,
-                Removal::IfEmpty | Removal::IfUnwritten => log.usage() == Usage::default(),
-            };
-            if !state.logs.get(channel).is_some_and(goes) {
-                return Ok(false);
-            }
-            state.logs.remove(channel);
-            state.watchers.iter().for_each(|watcher| watcher.removed(channel));
-            Ok(true)
-        })
+    fn remove<'a>(&'a self, channel: &'a ChannelId) -> Answer<'a, bool> {
+        self.answer(|state| Ok(state.remove(channel)))
     }
 
-    fn sweep(&self, now: UnixMillis) -> Answer<'_, ()> {
+    fn sweep(&self, now: UnixMillis, is_open: IsOpen) -> Answer<'_, ()> {
         self.answer(|state| {
             state.logs.values_mut().for_each(|log| log.trim(now));
+            let is_of_no_use = |(id, log): &(&ChannelId, &Log)| log.is_empty() && !is_open(id);
+            let of_no_use: Vec<_> = state.logs.iter().filter(is_of_no_use).map(|(id, _)| id.clone()).collect();
+            of_no_use.iter().for_each(|channel| _ = state.remove(channel));
             Ok(())
         })
     }

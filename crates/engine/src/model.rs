@@ -9,7 +9,8 @@ use moorline_protocol::{
     time::UnixMillis,
 };
 
-/// How long an operation is known again when it comes a second time.
+/// How long an operation is known again when it comes a second time: of the newest entries of a channel, of which an
+/// engine looks at a number of its own.
 pub const OPERATIONS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Which operation of a client's: random, so that one that comes again is known.
@@ -54,8 +55,9 @@ impl Retention {
             if !too_many && now.0.saturating_sub(at.0) <= age {
                 break;
             }
-            entries -= 1;
-            bytes -= size;
+            // What is counted is what was written; a file that somebody has changed may say otherwise.
+            entries = entries.saturating_sub(1);
+            bytes = bytes.saturating_sub(size);
             dropped = Some(Dropped { upto: mark, entries, bytes });
         }
         dropped
@@ -93,15 +95,26 @@ pub struct Append {
     pub expected: Option<Offset>,
     /// How much of the log is kept from now on.
     pub retention: Retention,
-    /// With it, more bytes than this must not be needed of the channel: see [`Usage::needed_bytes`].
-    pub most: Option<u64>,
+    /// How much there may be with it.
+    pub most: Most,
 }
 
 impl Append {
     /// An entry at the end, wherever that is.
     pub fn new(content: Bytes, at: UnixMillis, retention: Retention) -> Self {
-        Self { content, at, op: None, expected: None, retention, most: None }
+        Self { content, at, op: None, expected: None, retention, most: Most::default() }
     }
+}
+
+/// How much there may be with what is written; `None` for any number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Most {
+    /// Bytes that are needed of the channel: see [`Usage::needed_bytes`]. A snapshot, which makes room, is not measured
+    /// by it.
+    pub bytes: Option<u64>,
+    /// Channels of its kind and tenant of which something was ever written. Those that are there are written to in any
+    /// case.
+    pub channels: Option<u64>,
 }
 
 /// What became of an [`Append`].
@@ -164,17 +177,6 @@ pub struct Usage {
     /// Of these the newest snapshot, the entries that are not in it, and the values: what is needed. The rest is kept to go
     /// back to.
     pub needed_bytes: u64,
-}
-
-/// When to remove a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Removal {
-    /// In any case.
-    Always,
-    /// When it keeps nothing but where its log ends.
-    IfEmpty,
-    /// When it keeps nothing, and never did: it was asked for, and that is all.
-    IfUnwritten,
 }
 
 /// Where a value of the application's is.

@@ -5,11 +5,14 @@
 //! what is in memory may not be what is on the disk; while the disk is full it is still read.
 
 mod archive;
+mod connect;
 mod export;
 mod file;
 mod judge;
 mod log;
+mod names;
 mod schema;
+mod sum;
 mod verify;
 mod view;
 mod worker;
@@ -22,16 +25,17 @@ use std::{
 
 use bytes::Bytes;
 use moorline_protocol::{
-    channel::{Bounds, ChannelId, Kind, Mark, Page, Range, Snapshot},
+    channel::{Bounds, ChannelId, Kind, Page, Range, Snapshot},
+    entropy::Entropy,
     subject::Tenant,
     time::UnixMillis,
 };
 use rusqlite::{Connection, OptionalExtension};
 
 #[cfg(feature = "testing")]
-pub use self::worker::Tuning;
+pub use self::connect::Tuning;
 #[cfg(not(feature = "testing"))]
-use self::worker::Tuning;
+use self::connect::Tuning;
 pub use self::{
     archive::{Archive, ArchiveError, ArchiveHeader},
     export::ExportError,
@@ -45,9 +49,12 @@ use self::{
     worker::{News, Workers},
 };
 use crate::{
-    Answer, Append, Appended, Engine, EngineError, Expected, Key, Limit, OPERATIONS_KEPT, Removal, Usage, ValueHash,
-    Version, Versioned, Watcher,
+    Answer, Append, Appended, Engine, EngineError, Expected, IsOpen, Key, Limit, Most, Usage, ValueHash, Version,
+    Versioned, Watcher,
 };
+
+/// Channels without anything in them that are removed in one commit.
+const FORGOTTEN_AT_ONCE: usize = 1_024;
 
 /// An [`Engine`] in a file. Dropping it ends what was begun and closes the file.
 ///
@@ -87,7 +94,7 @@ pub enum OpenError {
     NoWal(Box<str>),
     /// SQLite's own.
     Sqlite(rusqlite::Error),
-    /// The system's: its directory could not be synced, or there is no thread to be had.
+    /// The system's: it could not be made, its directory not be synced, or there is no thread to be had.
     System(io::Error),
 }
 
@@ -144,20 +151,6 @@ impl SqliteEngine {
         Ok(Self { path: path.to_owned(), workers: Workers::start(path, seed, tuning)? })
     }
 
-    /// Reads the whole file and looks whether it is sound; gives what is wrong, a line each.
-    ///
-    /// # Errors
-    /// [`EngineError::Storage`] when it could not be read.
-    pub async fn verify(&self) -> Result<Vec<String>, EngineError> {
-        self.workers
-            .read(|connection| {
-                let mut statement = connection.prepare("PRAGMA integrity_check")?;
-                let lines = statement.query_map((), |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
-                Ok(lines.into_iter().filter(|line| line != "ok").collect())
-            })
-            .await
-    }
-
     /// Reads of a channel's log, which is made if there is none.
     async fn read_log<T: Send + 'static>(
         &self,
@@ -189,9 +182,11 @@ impl Engine for SqliteEngine {
 
     fn append<'a>(&'a self, channel: &'a ChannelId, append: Append) -> Answer<'a, Appended> {
         let channel = channel.clone();
+        // Here and not in the one thread that writes.
+        let sum = sum::of_content(append.at, &append.content);
         Box::pin(self.workers.write(move |connection, entropy| {
             let mut log = Log::find_or_make(connection, &channel, entropy)?;
-            let (appended, entry) = log.append(connection, append, entropy)?;
+            let (appended, entry) = log.append(connection, &channel, append, sum, entropy)?;
             Ok((appended, entry.map(|entry| News::Appended(channel, log.bounds.epoch, entry))))
         }))
     }
@@ -208,25 +203,19 @@ impl Engine for SqliteEngine {
         Box::pin(self.read_log(channel, |connection, log| Ok((log.bounds, log.snapshot(connection)?.map(Arc::new)))))
     }
 
-    fn keep_snapshot<'a>(&'a self, channel: &'a ChannelId, snapshot: Snapshot) -> Answer<'a, ()> {
+    fn keep_snapshot<'a>(&'a self, channel: &'a ChannelId, snapshot: Snapshot, most: Most) -> Answer<'a, ()> {
         let channel = channel.clone();
         Box::pin(self.workers.write(move |connection, entropy| {
             let mut log = Log::find_or_make(connection, &channel, entropy)?;
-            Ok((log.keep_snapshot(connection, &snapshot)?, None))
+            Ok((log.keep_snapshot(connection, &channel, &snapshot, most)?, None))
         }))
     }
 
-    fn keep_value<'a>(
-        &'a self,
-        channel: &'a ChannelId,
-        hash: ValueHash,
-        value: Bytes,
-        most: Option<u64>,
-    ) -> Answer<'a, ()> {
+    fn keep_value<'a>(&'a self, channel: &'a ChannelId, hash: ValueHash, value: Bytes, most: Most) -> Answer<'a, ()> {
         let channel = channel.clone();
         Box::pin(self.workers.write(move |connection, entropy| {
             let mut log = Log::find_or_make(connection, &channel, entropy)?;
-            log.keep_value(connection, hash, &value, most).map(|()| ((), None))
+            log.keep_value(connection, &channel, hash, &value, most).map(|()| ((), None))
         }))
     }
 
@@ -257,35 +246,35 @@ impl Engine for SqliteEngine {
         most: usize,
     ) -> Answer<'a, Vec<ChannelId>> {
         Box::pin(
-            self.workers.read(move |connection| log::channels(connection, kind, tenant.as_ref(), after.as_ref(), most)),
+            self.workers
+                .read(move |connection| names::channels(connection, kind, tenant.as_ref(), after.as_ref(), most)),
         )
     }
 
-    fn remove<'a>(&'a self, channel: &'a ChannelId, removal: Removal) -> Answer<'a, bool> {
+    fn remove<'a>(&'a self, channel: &'a ChannelId) -> Answer<'a, bool> {
         let channel = channel.clone();
         Box::pin(self.workers.write(move |connection, _| {
             let Some(log) = Log::find(connection, &channel)? else { return Ok((false, None)) };
-            let unwritten = log.bounds.head == Mark::START;
-            let goes = match removal {
-                Removal::Always => true,
-                Removal::IfUnwritten if !unwritten => false,
-                Removal::IfEmpty | Removal::IfUnwritten => log.usage(connection)? == Usage::default(),
-            };
-            if !goes {
-                return Ok((false, None));
-            }
             log.remove(connection)?;
-            Ok((true, Some(News::Removed(channel))))
+            Ok((true, Some(News::Removed(vec![channel]))))
         }))
     }
 
-    fn sweep(&self, now: UnixMillis) -> Answer<'_, ()> {
-        Box::pin(self.workers.write(move |connection, _| {
-            Log::sweep(connection, now)?;
-            let oldest = now.0.saturating_sub(OPERATIONS_KEPT.as_millis() as u64);
-            connection.prepare_cached("DELETE FROM operations WHERE at < ?")?.execute((oldest,))?;
-            Ok(((), None))
-        }))
+    fn sweep(&self, now: UnixMillis, is_open: IsOpen) -> Answer<'_, ()> {
+        Box::pin(async move {
+            self.workers.write(move |connection, _| Ok((Log::sweep(connection, now)?, None))).await?;
+            // Of what was only asked for there may be much: others write in between.
+            let mut after = Some(i64::MIN);
+            while let Some(from) = after {
+                let is_open = is_open.clone();
+                let forget = move |connection: &Connection, _: &mut Entropy| {
+                    let (gone, more) = names::forget_unwritten(connection, from, FORGOTTEN_AT_ONCE, &*is_open)?;
+                    Ok((more, Some(News::Removed(gone))))
+                };
+                after = self.workers.write(forget).await?;
+            }
+            Ok(())
+        })
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Versioned>> {
@@ -307,9 +296,10 @@ impl Engine for SqliteEngine {
             // One count for all of them, so that none comes twice.
             let next = "UPDATE counters SET value = value + 1 WHERE name = 'version' RETURNING value";
             let version = connection.prepare_cached(next)?.query_row((), |row| row.get(0))?;
-            let sql = "INSERT OR REPLACE INTO application_values (tenant, namespace, name, version, value)
-                       VALUES (?, ?, ?, ?, ?)";
-            let row = (key.tenant.as_str(), &key.namespace, &key.name, version, &value[..]);
+            let sql = "INSERT OR REPLACE INTO application_values (tenant, namespace, name, version, value, sum)
+                       VALUES (?, ?, ?, ?, ?, ?)";
+            let sum = sum::of_value(version, &value);
+            let row = (key.tenant.as_str(), &key.namespace, &key.name, version, &value[..], sum);
             connection.prepare_cached(sql)?.execute(row)?;
             Ok((Version(version), None))
         }))
@@ -336,10 +326,17 @@ impl Engine for SqliteEngine {
         let (tenant, namespace, prefix) = (tenant.clone(), namespace.to_owned(), prefix.to_owned());
         let after = after.map(str::to_owned);
         Box::pin(self.workers.read(move |connection| {
-            let sql = "SELECT name, version, value FROM application_values
-                       WHERE tenant = ?1 AND namespace = ?2 AND name >= ?3 AND (?4 IS NULL OR name > ?4) ORDER BY name";
-            let mut statement = connection.prepare_cached(sql)?;
-            let mut rows = statement.query((tenant.as_str(), &namespace, &prefix, &after))?;
+            // Where it begins is said by one of them alone, so that a page does not read those before it.
+            let (begins, from) = match &after {
+                Some(after) if *after >= prefix => ("name > ?3", after),
+                _ => ("name >= ?3", &prefix),
+            };
+            let sql = format!(
+                "SELECT name, version, value FROM application_values
+                 WHERE tenant = ?1 AND namespace = ?2 AND {begins} ORDER BY name"
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut rows = statement.query((tenant.as_str(), &namespace, from))?;
             let mut found = Vec::new();
             while found.len() < most
                 && let Some(row) = rows.next()?

@@ -380,7 +380,7 @@ fn who_cannot_go_on_is_told_why_and_begins_anew() {
     scene.words.0.lock().unwrap().clear();
     scene.reconnect();
     assert_eq!(scene.heard(), ["trimmed", "d before", "e before", "all"]);
-    now(scene.engine.remove(&id("room"), moorline_engine::Removal::Always));
+    now(scene.engine.remove(&id("room")));
     scene.reconnect();
     assert_eq!(scene.heard(), ["recreated", "all"]);
 }
@@ -535,7 +535,7 @@ fn who_holds_a_channel_is_told_of_its_members_only_and_goes_on_from_where_it_say
 fn a_channel_that_is_followed_in_another_way_takes_no_more_room_than_before() {
     let mut scene = Scene::connected(Beginning::Newest(10));
     let first = scene.follow("1");
-    ["2", "3"].map(|name| scene.follow(name));
+    let _ = ["2", "3"].map(|name| scene.follow(name));
     scene.append("1", "a");
     scene.run();
     assert_eq!(scene.heard(), ["new", "new", "new", "a"]);

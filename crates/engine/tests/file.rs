@@ -10,12 +10,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
 use moorline_engine::{
-    Append, Archive, ArchiveHeader, Engine, ImportError, Limit, OPERATIONS_KEPT, OpId, OpenError, Retention,
-    SqliteEngine, SqliteFile, SqliteView, ValueHash,
+    Append, Archive, ArchiveHeader, Engine, Expected, ImportError, Key, Limit, Most, OPERATIONS_KEPT, OpId, OpenError,
+    Retention, SqliteEngine, SqliteFile, SqliteView, ValueHash,
 };
 use moorline_protocol::{
     channel::{ChannelId, Gap, Kind, Offset, Page, Position, Range, Snapshot},
@@ -50,12 +51,18 @@ async fn filled(engine: &SqliteEngine, channel: &ChannelId) {
     engine.append(channel, operation).await.unwrap();
     for (covers, content) in [(3, "to 4"), (6, "to 7")] {
         let snapshot = Snapshot { covers: at[covers], at: NOW, content: Bytes::from(content) };
-        engine.keep_snapshot(channel, snapshot).await.unwrap();
+        engine.keep_snapshot(channel, snapshot, Most::default()).await.unwrap();
     }
     for value in [&b"\0one"[..], b"\0two"] {
         let hash = ValueHash(Sha256::digest(value).into());
-        engine.keep_value(channel, hash, Bytes::from(value), None).await.unwrap();
+        engine.keep_value(channel, hash, Bytes::from(value), Most::default()).await.unwrap();
     }
+}
+
+/// A value of the application's.
+async fn put(engine: &SqliteEngine) {
+    let key = Key { tenant: Tenant::new("a").unwrap(), namespace: "scores".into(), name: "ann \n".into() };
+    engine.put(&key, Bytes::from("7"), Expected::Anything).await.unwrap();
 }
 
 async fn everything(engine: &SqliteEngine, channel: &ChannelId) -> Page {
@@ -196,6 +203,19 @@ async fn whatever_is_missing_or_changed_is_found() {
         ),
         ("UPDATE entries SET tag = x'0000000000000009' WHERE offset = 10", &["entry 10 is not one of this log"]),
         (
+            "UPDATE entries SET content = CAST(x'09' || substr(content, 2) AS BLOB) WHERE offset = 6",
+            &["entry 6 is not what was written"],
+        ),
+        ("UPDATE entries SET at = at + 1 WHERE offset = 6", &["entry 6 is not what was written"]),
+        (
+            "UPDATE snapshots SET content = CAST('to 8' AS BLOB) WHERE covers = 7",
+            &["the snapshot of everything up to entry 7 is not what was written"],
+        ),
+        (
+            "UPDATE application_values SET value = x'38'",
+            &["the value of \"ann \\n\" in \"scores\" of tenant \"a\" is not what was written"],
+        ),
+        (
             "UPDATE entries SET tag = x'0000000000000009' WHERE offset = 7",
             &["a snapshot covers everything up to entry 7"],
         ),
@@ -205,7 +225,10 @@ async fn whatever_is_missing_or_changed_is_found() {
             &["a snapshot covers everything up to entry 70", "needed"],
         ),
         (value, &[" is not what it was: it has another hash"]),
-        ("UPDATE entries SET content = CAST(content || x'00' AS BLOB) WHERE offset = 5", &["bytes in them"]),
+        (
+            "UPDATE entries SET content = CAST(content || x'00' AS BLOB) WHERE offset = 5",
+            &["entry 5 is not what was written", "bytes in them"],
+        ),
         ("UPDATE operations SET offset = 11", &["an operation made entry 11"]),
         (
             "UPDATE entries SET log = 9 WHERE offset > 4",
@@ -218,6 +241,7 @@ async fn whatever_is_missing_or_changed_is_found() {
         let (path, log) = (file(&directory), store("log"));
         let engine = SqliteEngine::open(&path, [1; 32]).unwrap();
         filled(&engine, &log).await;
+        put(&engine).await;
         drop(engine);
         assert_eq!(findings(&path, None), Vec::<String>::new());
         tamper(&path, sql);
@@ -227,6 +251,44 @@ async fn whatever_is_missing_or_changed_is_found() {
             assert!(found.contains(expected) && !found.contains('\n'), "{sql}: {found}");
         }
     }
+}
+
+#[tokio::test]
+async fn what_says_something_else_than_was_written_is_not_exported() {
+    for sql in [
+        "UPDATE entries SET content = CAST(x'09' || substr(content, 2) AS BLOB) WHERE offset = 6",
+        "UPDATE snapshots SET content = CAST('to 8' AS BLOB) WHERE covers = 7",
+    ] {
+        let directory = TempDir::new().unwrap();
+        let (path, log) = (file(&directory), store("log"));
+        let engine = SqliteEngine::open(&path, [1; 32]).unwrap();
+        filled(&engine, &log).await;
+        drop(engine);
+        tamper(&path, sql);
+        let exported = SqliteView::open(&path).unwrap().export(&log, NOW, Vec::new(), &mut |_, _| {});
+        assert!(exported.unwrap_err().to_string().contains("is not what was written"), "{sql}");
+        // What an earlier version wrote has no sum, and is believed.
+        tamper(&path, "UPDATE entries SET sum = NULL; UPDATE snapshots SET sum = NULL");
+        assert_eq!(findings(&path, None), Vec::<String>::new());
+    }
+}
+
+/// A counter that says less than there is went below nothing, and everything was dropped.
+#[tokio::test]
+async fn regression_a_counter_that_is_wrong_drops_nothing_that_is_kept() {
+    let directory = TempDir::new().unwrap();
+    let (path, log) = (file(&directory), store("log"));
+    let engine = SqliteEngine::open(&path, [1; 32]).unwrap();
+    for number in 0..4 {
+        let at = UnixMillis(NOW.0 + 1_000 * number);
+        engine.append(&log, Append::new(Bytes::from("x"), at, Retention::ALL)).await.unwrap();
+    }
+    drop(engine);
+    tamper(&path, "UPDATE logs SET entries = 0, bytes = 0");
+    let engine = SqliteEngine::open(&path, [2; 32]).unwrap();
+    let retention = Retention { entries: 1_000, bytes: 1_000, age: Duration::from_millis(1_500) };
+    engine.append(&log, Append::new(Bytes::from("new"), UnixMillis(NOW.0 + 3_000), retention)).await.unwrap();
+    assert_eq!(everything(&engine, &log).await.entries.len(), 3);
 }
 
 #[tokio::test]
@@ -240,8 +302,9 @@ async fn a_page_that_cannot_be_read_is_a_finding_and_no_end() {
     append(&engine, &store("other"), "sound").await;
     drop(engine);
     let mut bytes = fs::read(&path).unwrap();
+    // Where entries are, and not how the file is made.
     let quarter = bytes.len() / 4;
-    bytes[quarter..2 * quarter].fill(0xa5);
+    bytes[2 * quarter..3 * quarter].fill(0xa5);
     fs::write(&path, bytes).unwrap();
     let found = findings(&path, None);
     assert!(

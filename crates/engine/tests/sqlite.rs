@@ -3,11 +3,21 @@
 #![cfg(feature = "sqlite")]
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use std::{future::poll_fn, path::Path, sync::Arc, task::Poll};
+use std::{
+    fs,
+    future::poll_fn,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+};
 
 use bytes::Bytes;
 use moorline_engine::{
-    Append, Engine, EngineError, Expected, Key, Limit, OpId, OpenError, Retention, SqliteEngine, ValueHash,
+    Append, Engine, EngineError, Expected, Key, Limit, Most, OpId, OpenError, Retention, SqliteEngine, SqliteView,
+    Tuning, ValueHash,
 };
 use moorline_protocol::{
     channel::{ChannelId, Kind, Offset, Range, Snapshot},
@@ -15,6 +25,7 @@ use moorline_protocol::{
     subject::Tenant,
     time::UnixMillis,
 };
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
@@ -40,8 +51,9 @@ async fn everything_is_there_when_the_file_is_opened_again() {
     let first = engine.append(&log(), operation.clone()).await.unwrap();
     let second = engine.append(&log(), entry("b")).await.unwrap().position;
     let snapshot = Snapshot { covers: first.position, at: NOW, content: Bytes::from("a") };
-    engine.keep_snapshot(&log(), snapshot.clone()).await.unwrap();
-    engine.keep_value(&log(), ValueHash([2; 32]), Bytes::from("value"), None).await.unwrap();
+    engine.keep_snapshot(&log(), snapshot.clone(), Most::default()).await.unwrap();
+    let hash = ValueHash(Sha256::digest("value").into());
+    engine.keep_value(&log(), hash, Bytes::from("value"), Most::default()).await.unwrap();
     let version = engine.put(&key, Bytes::from("1"), Expected::Anything).await.unwrap();
     let page = engine.read(&log(), Range::Oldest, Limit::default()).await.unwrap();
     drop(engine);
@@ -50,7 +62,7 @@ async fn everything_is_there_when_the_file_is_opened_again() {
     assert_eq!(engine.read(&log(), Range::Oldest, Limit::default()).await.unwrap(), page);
     assert_eq!(engine.bounds(&log()).await.unwrap().end(), second);
     assert_eq!(engine.snapshot(&log()).await.unwrap().1.as_deref(), Some(&snapshot));
-    assert_eq!(engine.value(&log(), ValueHash([2; 32])).await.unwrap(), Some(Bytes::from("value")));
+    assert_eq!(engine.value(&log(), hash).await.unwrap(), Some(Bytes::from("value")));
     let again = engine.append(&log(), operation).await.unwrap();
     assert_eq!((again.position, again.repeated), (first.position, true));
     assert_eq!(engine.get(&key).await.unwrap().unwrap().version, version);
@@ -58,7 +70,8 @@ async fn everything_is_there_when_the_file_is_opened_again() {
     drop(engine);
     let engine = open(&directory);
     assert!(engine.put(&key, Bytes::from("2"), Expected::Nothing).await.unwrap() > version, "not the same one twice");
-    assert_eq!(engine.verify().await.unwrap(), Vec::<String>::new());
+    let view = SqliteView::open(&directory.path().join("channels.sqlite")).unwrap();
+    assert_eq!(view.verify(None, &mut |finding| panic!("{finding}")).unwrap(), 1);
 }
 
 #[tokio::test]
@@ -123,7 +136,7 @@ fn what_is_no_database_is_refused() {
     let path = directory.path().join("channels.sqlite");
     std::fs::write(&path, "something else altogether, and long enough to have a header".repeat(10)).unwrap();
     assert!(matches!(SqliteEngine::open(&path, [1; 32]), Err(OpenError::Sqlite(_))));
-    assert!(matches!(SqliteEngine::open(&directory.path().join("no/such"), [1; 32]), Err(OpenError::Sqlite(_))));
+    assert!(matches!(SqliteEngine::open(&directory.path().join("no/such"), [1; 32]), Err(OpenError::System(_))));
 }
 
 /// tokio lets a task do so much in one go: of many appends in one task it put off those beyond that, and woke the last of
@@ -164,4 +177,58 @@ async fn regression_nothing_stands_beside_the_file_of_an_engine_that_was_closed(
             std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(beside, ["channels.sqlite"], "round {round}");
     }
+}
+
+/// Of the log that SQLite writes to first. While somebody read at every moment it never began anew, and took the disk.
+#[tokio::test]
+async fn regression_the_log_beside_the_file_is_bounded_while_somebody_always_reads() {
+    const BOUND: u64 = 1 << 20;
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("channels.sqlite");
+    let tuning = Tuning { checkpoint_pages: 100, log_bytes: BOUND, ..Tuning::default() };
+    let engine = Arc::new(SqliteEngine::open_tuned(&path, [1; 32], tuning).unwrap());
+    let kept = Retention { entries: 100, ..Retention::ALL };
+    let write = async |_| {
+        let append = Append { retention: kept, ..entry(&"x".repeat(64 * 1024)) };
+        engine.append(&log(), append).await.unwrap();
+    };
+    for number in 0..20 {
+        write(number).await;
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    // More than there are threads that read, so that none of these ever rests.
+    let readers: Vec<_> = (0..8)
+        .map(|_| {
+            let (engine, stop) = (Arc::clone(&engine), Arc::clone(&stop));
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    engine.read(&log(), Range::Oldest, Limit { entries: 20, bytes: usize::MAX }).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    let mut largest = 0;
+    for number in 0..300 {
+        write(number).await;
+        largest = largest.max(fs::metadata(directory.path().join("channels.sqlite-wal")).unwrap().len());
+    }
+    stop.store(true, Ordering::Relaxed);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    assert!(largest < 4 * BOUND, "{largest} bytes of 20 MB that were written");
+}
+
+/// SQLite makes its files for everybody to read, where the process does not say otherwise.
+#[cfg(unix)]
+#[tokio::test]
+async fn regression_the_file_and_what_stands_beside_it_are_their_owners_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let directory = TempDir::new().unwrap();
+    let engine = open(&directory);
+    engine.append(&log(), entry("a")).await.unwrap();
+    let files = fs::read_dir(directory.path()).unwrap().map(Result::unwrap);
+    let modes: Vec<_> = files.map(|file| file.metadata().unwrap().permissions().mode() & 0o777).collect();
+    assert_eq!(modes, [0o600; 3]);
 }

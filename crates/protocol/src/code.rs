@@ -130,6 +130,10 @@ registry! {
         "The server has no room left to keep this."
         "Try again later; the server's operator has to make room."
 
+    2009 TOO_MANY_NAMES "too_many_names" final
+        "As many channels of this kind are kept as may be, and this would be one more."
+        "Write to one that is there. The server's operator can remove some, or raise [limits] channels_per_tenant."
+
     3000 SERVER_UNREACHABLE "server_unreachable" retry
         "Nothing answers at the server's address."
         "Check that the server runs and that the URL's host and port are right."
@@ -163,6 +167,9 @@ registry! {
     3010 CREDENTIALS_UNAVAILABLE "credentials_unavailable" retry
         "The application's token provider failed, or gave nothing in time."
         "See the error's cause, and the service that the token comes from."
+    3011 CERTIFICATE_REFUSED "certificate_refused" retry
+        "Nobody who is trusted here vouches for the server's certificate, or it is for another name or another time."
+        "Name the authority that signed it (--ca, ClientBuilder::authorities), or dial the name that it is for."
     3100 INVALID_OPTION "invalid_option" final
         "An option is unknown or has a wrong value."
         "Compare the option with the documentation; the message names it."

@@ -12,10 +12,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{future::join_all, task::AtomicWaker};
-use moorline_engine::{Engine, EngineError, Removal, Watcher};
+use futures_util::task::AtomicWaker;
+use moorline_engine::{Engine, EngineError, Watcher};
 use moorline_protocol::{
-    channel::{Changes, ChannelId, Entry, Kind, LogEpoch, Member, MemberId, Presence, Roster, RosterFull},
+    channel::{Changes, ChannelId, Entry, LogEpoch, Member, MemberId, Presence, Roster, RosterFull},
     code::Code,
     frame::{Failure, Handle},
     payload::Payload,
@@ -28,12 +28,6 @@ use crate::{clock::now, limits::Lines, peer::Peer};
 /// Words of entries that wait in the inbox of one session.
 const WORDS: usize = 256;
 
-/// Channels that were left since the last look. Of those beyond an empty one stays.
-const LEFT: usize = 100_000;
-
-/// Channels that are looked at in one go.
-const SWEPT: usize = 256;
-
 /// Lines of the log about engines that fail, a second.
 const FAILURES: usize = 20;
 
@@ -43,22 +37,32 @@ pub(crate) struct Channels {
     memory: Arc<dyn Engine>,
     /// For what is kept.
     durable: Option<Arc<dyn Engine>>,
+    /// Most channels of one kind that a tenant has of those; `None` for any number.
+    most_kept: Option<u64>,
     followers: Arc<Followers>,
-    /// Channels that are kept, that somebody has asked for and nobody follows: there may be nothing of them but the name.
-    left: Mutex<BTreeSet<ChannelId>>,
     /// Largest message that clients take, in bytes.
     max_message: usize,
     failures: Lines,
 }
 
 impl Channels {
-    pub(crate) fn new(memory: Arc<dyn Engine>, durable: Option<Arc<dyn Engine>>, max_message: usize) -> Self {
+    pub(crate) fn new(
+        memory: Arc<dyn Engine>,
+        durable: Option<Arc<dyn Engine>>,
+        max_message: usize,
+        most_kept: Option<u64>,
+    ) -> Self {
         let followers = Arc::<Followers>::default();
         for engine in [Some(&memory), durable.as_ref()].into_iter().flatten() {
             engine.watch(followers.clone());
         }
         let failures = Lines::new(FAILURES, Duration::from_secs(1), Instant::now());
-        Self { memory, durable, followers, left: Mutex::default(), max_message, failures }
+        Self { memory, durable, most_kept, followers, max_message, failures }
+    }
+
+    /// How many channels of a kind a tenant may have, of those that are kept. Others are gone when they are two minutes old.
+    pub(crate) fn most(&self, durable: bool) -> Option<u64> {
+        self.most_kept.filter(|_| durable)
     }
 
     /// The engine that has channels which are kept, or which are not. Without one of its own what is to be kept is kept
@@ -79,6 +83,9 @@ impl Channels {
     /// What a client is told when an engine fails. The log has the rest, a few times a second: who asks again and again
     /// must not fill what is left of a disk.
     pub(crate) fn failure(&self, channel: &ChannelId, error: &EngineError) -> Failure {
+        if matches!(error, EngineError::TooManyChannels) {
+            return Failure::of(Code::TOO_MANY_NAMES);
+        }
         if let Some(left_out) = self.failures.next(Instant::now()) {
             let (kind, channel) = (channel.kind.name(), channel.name.as_str());
             tracing::error!(channel, kind, %error, left_out, "the engine failed");
@@ -86,46 +93,22 @@ impl Channels {
         Failure::of(if matches!(error, EngineError::Full) { Code::STORAGE_FULL } else { Code::INTERNAL })
     }
 
-    /// Tells a session of a channel from now on, which is `kept` or lives in memory.
-    pub(crate) fn enter(&self, channel: &ChannelId, kept: bool, follower: Follower) {
-        let mut by_channel = self.followers.by_channel();
-        by_channel.entry(channel.clone()).or_insert_with(|| Following::new(kept)).followers.push(follower);
+    /// Tells a session of a channel from now on.
+    pub(crate) fn enter(&self, channel: &ChannelId, follower: Follower) {
+        self.followers.by_channel().entry(channel.clone()).or_default().followers.push(follower);
     }
 
     /// Tells this inbox no longer.
     pub(crate) fn leave(&self, channel: &ChannelId, handle: Handle, inbox: &Arc<Inbox>) {
-        self.change_following(channel, |following| {
+        self.followers.change(channel, |following| {
             following.followers.retain(|follower| follower.handle != handle || !Arc::ptr_eq(&follower.inbox, inbox));
         });
     }
 
-    /// Somebody asks for a channel that is kept, and does not follow it: if there is nothing of it, that is forgotten.
-    pub(crate) fn was_asked_for(&self, channel: &ChannelId) {
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        if left.len() < LEFT {
-            left.insert(channel.clone());
-        }
-    }
-
-    /// Changes what there is of a channel, and forgets it when nobody is left, be he a follower or a member.
-    fn change_following(&self, channel: &ChannelId, change: impl FnOnce(&mut Following)) {
-        let mut by_channel = self.followers.by_channel();
-        let Some(following) = by_channel.get_mut(channel) else { return };
-        change(following);
-        if following.is_idle() {
-            let kept = following.kept;
-            by_channel.remove(channel);
-            drop(by_channel);
-            if kept {
-                self.was_asked_for(channel);
-            }
-        }
-    }
-
     /// Makes a session a member, or changes what it says for itself. Whoever watches the members is told.
-    pub(crate) fn join(&self, channel: &ChannelId, kept: bool, member: Member, peer: &Peer) -> Result<(), RosterFull> {
+    pub(crate) fn join(&self, channel: &ChannelId, member: Member, peer: &Peer) -> Result<(), RosterFull> {
         let mut by_channel = self.followers.by_channel();
-        let following = by_channel.entry(channel.clone()).or_insert_with(|| Following::new(kept));
+        let following = by_channel.entry(channel.clone()).or_default();
         let id = member.id;
         following.roster.enter(member)?;
         following.members.insert(id, peer.clone());
@@ -156,7 +139,7 @@ impl Channels {
 
     /// Takes a member out.
     pub(crate) fn part(&self, channel: &ChannelId, id: MemberId) {
-        self.change_following(channel, |following| {
+        self.followers.change(channel, |following| {
             following.members.remove(&id);
             if following.roster.leave(id) {
                 following.tell_members();
@@ -194,41 +177,19 @@ impl Channels {
         }
     }
 
-    /// Drops what is too old, and channels of this process that have nothing left and that nobody follows.
+    /// Drops what is too old, and channels that are of no use to anybody.
     pub(crate) async fn sweep(&self) {
         for engine in [Some(&self.memory), self.durable.as_ref()].into_iter().flatten() {
-            if let Err(error) = engine.sweep(now()).await {
+            let followers = self.followers.clone();
+            let is_open = Arc::new(move |channel: &ChannelId| followers.by_channel().contains_key(channel));
+            if let Err(error) = engine.sweep(now(), is_open).await {
                 tracing::error!(%error, "what is too old could not be dropped");
             }
         }
-        self.forget_unwritten().await;
-        for kind in [Kind::Topic, Kind::Store] {
-            let mut after = None;
-            while let Ok(channels) = self.memory.channels(kind, None, after.take(), SWEPT).await {
-                for channel in channels.iter().filter(|channel| !self.is_followed(channel)) {
-                    let _ = self.memory.remove(channel, Removal::IfEmpty).await;
-                }
-                after = channels.into_iter().nth(SWEPT - 1);
-                if after.is_none() {
-                    break;
-                }
-            }
-        }
     }
 
-    /// Whoever asks for names that nobody has heard of must not fill the disk with them.
-    async fn forget_unwritten(&self) {
-        let left = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
-        let Some(durable) = &self.durable else { return };
-        let left: Vec<_> = left.into_iter().filter(|channel| !self.is_followed(channel)).collect();
-        for some in left.chunks(SWEPT) {
-            // Together, so that they are one commit.
-            join_all(some.iter().map(|channel| durable.remove(channel, Removal::IfUnwritten))).await;
-        }
-    }
-
-    /// Whether anybody on this node follows it, or is in it.
-    pub(crate) fn is_followed(&self, channel: &ChannelId) -> bool {
+    #[cfg(test)]
+    fn is_followed(&self, channel: &ChannelId) -> bool {
         self.followers.by_channel().contains_key(channel)
     }
 }
@@ -238,9 +199,8 @@ struct Followers(Mutex<HashMap<ChannelId, Following>>);
 
 /// Who follows a channel, and who is in it. It stays while there is anybody of either, so that revisions of the members
 /// ascend for whoever was told of one.
+#[derive(Default)]
 struct Following {
-    /// Whether the channel is kept over restarts.
-    kept: bool,
     followers: Vec<Follower>,
     roster: Roster,
     /// The sessions of those in the roster.
@@ -258,10 +218,6 @@ pub(crate) struct Follower {
 }
 
 impl Following {
-    fn new(kept: bool) -> Self {
-        Self { kept, followers: Vec::new(), roster: Roster::default(), members: HashMap::new() }
-    }
-
     fn is_idle(&self) -> bool {
         self.followers.is_empty() && self.roster.is_empty()
     }
@@ -276,6 +232,16 @@ impl Following {
 impl Followers {
     fn by_channel(&self) -> MutexGuard<'_, HashMap<ChannelId, Following>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what there is of a channel, and forgets it when nobody is left, be he a follower or a member.
+    fn change(&self, channel: &ChannelId, change: impl FnOnce(&mut Following)) {
+        let mut by_channel = self.by_channel();
+        let Some(following) = by_channel.get_mut(channel) else { return };
+        change(following);
+        if following.is_idle() {
+            by_channel.remove(channel);
+        }
     }
 }
 
@@ -382,13 +348,13 @@ pub(crate) mod tests {
     use std::task::Waker;
 
     use moorline_engine::{Append, MemoryEngine, Retention};
-    use moorline_protocol::{payload::Name, subject::Tenant};
+    use moorline_protocol::{channel::Kind, payload::Name, subject::Tenant};
 
     use super::*;
 
     /// Channels of a server that keeps nothing.
     pub(crate) fn in_memory() -> Channels {
-        Channels::new(Arc::new(MemoryEngine::new([1; 32])), None, 1024)
+        Channels::new(Arc::new(MemoryEngine::new([1; 32])), None, 1024, None)
     }
 
     fn poll(inbox: &Inbox) -> Option<Word> {
@@ -409,7 +375,7 @@ pub(crate) mod tests {
         let channels = in_memory();
         let channel = ChannelId::new(Tenant::default(), Kind::Topic, Name::new("room").expect("a name"));
         let inbox = Arc::default();
-        channels.enter(&channel, false, follower(&inbox));
+        channels.enter(&channel, follower(&inbox));
         let append = async || {
             let entry = Append::new(Bytes::from("x"), UnixMillis(1), Retention::default());
             channels.engine(false).append(&channel, entry).await.expect("there is room");
@@ -427,13 +393,14 @@ pub(crate) mod tests {
         assert!(poll(&inbox).is_none() && !channels.is_followed(&channel));
     }
 
-    /// So it was on the disk, where nobody swept.
+    /// So it was on the disk, where nobody swept; and when somebody did, of more than a hundred thousand names the others
+    /// stayed, and all of them over a restart.
     #[tokio::test]
     async fn regression_a_hundred_thousand_names_leave_nothing_on_the_disk() {
         let directory = tempfile::tempdir().expect("a directory");
         let engine =
             moorline_engine::SqliteEngine::open(&directory.path().join("c.sqlite"), [1; 32]).expect("it opens");
-        let channels = Channels::new(Arc::new(MemoryEngine::new([1; 32])), Some(Arc::new(engine)), 1024);
+        let channels = Channels::new(Arc::new(MemoryEngine::new([1; 32])), Some(Arc::new(engine)), 1024, None);
         let inbox = Arc::default();
         let named = |number: usize| {
             let name = Name::new(&format!("notes/{number}")).expect("a name");
@@ -442,47 +409,14 @@ pub(crate) mod tests {
         let durable = channels.engine(true).clone();
         let names: Vec<_> = (0..100_000).map(named).collect();
         for some in names.chunks(500) {
-            join_all(some.iter().map(|channel| durable.bounds(channel))).await;
-            for channel in some {
-                channels.enter(channel, true, follower(&inbox));
-                channels.leave(channel, Handle(1), &inbox);
-            }
+            futures_util::future::join_all(some.iter().map(|channel| durable.bounds(channel))).await;
         }
         let entry = Append::new(Bytes::from("x"), now(), Retention::ALL);
         durable.append(&named(7), entry).await.expect("there is room");
-        channels.enter(&named(8), true, follower(&inbox));
+        channels.enter(&named(8), follower(&inbox));
         channels.sweep().await;
         let stay = durable.channels(Kind::Store, None, None, 10).await.expect("it lists");
         assert_eq!(stay, [named(7), named(8)]);
-        assert!(channels.left.lock().expect("nobody panicked").is_empty());
-    }
-
-    /// What nobody followed, but somebody was in, when it was looked whether there is anything of it, was never looked at
-    /// again: its name stayed on the disk. And names that are not kept took the places of those that are.
-    #[tokio::test]
-    async fn regression_a_name_that_a_member_left_behind_is_forgotten_however_many_others_there_were() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let engine =
-            moorline_engine::SqliteEngine::open(&directory.path().join("c.sqlite"), [1; 32]).expect("it opens");
-        let channels = Channels::new(Arc::new(MemoryEngine::new([1; 32])), Some(Arc::new(engine)), 1024);
-        let named = |kind, name: &str| ChannelId::new(Tenant::default(), kind, Name::new(name).expect("a name"));
-        let (notes, room) = (named(Kind::Store, "notes"), named(Kind::Topic, "room"));
-        let (inbox, peer, id) = (Arc::default(), crate::peers::tests::peer(), MemberId([1; 8]));
-        channels.engine(true).bounds(&notes).await.expect("it is made by being asked for");
-        for (channel, kept) in [(&notes, true), (&room, false)] {
-            channels.join(channel, kept, member(1, "1"), &peer).expect("there is room");
-            channels.enter(channel, kept, follower(&inbox));
-            channels.leave(channel, Handle(1), &inbox);
-        }
-        // It is away.
-        channels.sweep().await;
-        let on_disk = async || channels.engine(true).channels(Kind::Store, None, None, 10).await.expect("it lists");
-        assert_eq!(on_disk().await, std::slice::from_ref(&notes));
-        channels.part(&notes, id);
-        channels.part(&room, id);
-        assert_eq!(*channels.left.lock().expect("nobody panicked"), BTreeSet::from([notes]));
-        channels.sweep().await;
-        assert_eq!(on_disk().await, []);
     }
 
     #[tokio::test]
@@ -516,7 +450,7 @@ pub(crate) mod tests {
         let room = ChannelId::new(Tenant::default(), Kind::Topic, Name::new("room").expect("a name"));
         let inbox = Arc::default();
         let peer = crate::peers::tests::peer();
-        channels.enter(&room, false, follower(&inbox));
+        channels.enter(&room, follower(&inbox));
         for number in 0..100 {
             channels.join(&room, false, member(1, &number.to_string()), &peer).expect("there is room");
         }
@@ -552,7 +486,7 @@ pub(crate) mod tests {
         let channels = in_memory();
         let room = ChannelId::new(Tenant::default(), Kind::Topic, Name::new("room").expect("a name"));
         let inbox = Arc::default();
-        channels.enter(&room, false, follower(&inbox));
+        channels.enter(&room, follower(&inbox));
         for _ in 0..10 * WORDS {
             channels.tell_volatile(&room, &Bytes::from("x"));
         }
@@ -572,7 +506,7 @@ pub(crate) mod tests {
             ChannelId::new(Tenant::default(), Kind::Topic, name)
         };
         let inbox = Arc::default();
-        channels.enter(&named(700), false, follower(&inbox));
+        channels.enter(&named(700), follower(&inbox));
         for number in 0..1_000 {
             channels.engine(false).bounds(&named(number)).await.expect("it is made by being asked for");
         }

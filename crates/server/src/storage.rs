@@ -1,168 +1,34 @@
 //! The file with everything of channels that is kept, for who looks after a server: to look into it beside a server that
-//! runs ([`look`]), to carry channels out of it ([`export`], [`export_file`]) and into it ([`import`]), to make it smaller ([`compact`]).
+//! runs ([`look`]), to carry channels out of it ([`export`], [`export_file`]) and into it ([`import`]), all of it elsewhere
+//! ([`back_up`]) and back ([`restore`]), to make it smaller ([`compact`], [`remove`]).
 //!
 //! What only reads may go on beside a server. What writes takes the data directory, as a server does. Nothing here makes a
 //! path of a channel's name.
 
+mod error;
+mod unfinished;
+
 use std::{
-    error, fmt,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, BufReader, BufWriter},
-    path::{Path, PathBuf},
-    process,
+    path::Path,
 };
 
-use moorline_engine::{Archive, ArchiveError, EngineError, ExportError, ImportError, OpenError, SqliteFile};
+use moorline_engine::{Archive, ExportError, ImportError, OpenError, SqliteFile};
 pub use moorline_engine::{
     ArchiveHeader, Compacted, Fault, Finding, Imported, Outline, OutlinedSnapshot, Retention, SqliteView as View, Usage,
 };
 use moorline_protocol::channel::ChannelId;
 
+pub use self::error::StorageError;
+use self::unfinished::Unfinished;
 use crate::{
     clock::now,
-    data_dir::{DataDir, DataDirError, private},
+    data_dir::{DataDir, DataDirError},
 };
 
 /// The file's name in the data directory.
 pub(crate) const FILE: &str = "channels.sqlite";
-
-/// Why something was not done with the file.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum StorageError {
-    /// There is none.
-    Nothing(PathBuf),
-    /// It cannot be opened.
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: OpenError,
-    },
-    /// A server has the data directory, and what was asked for would write to what it has open.
-    Taken {
-        /// The directory.
-        path: PathBuf,
-        /// The process, where it can be read.
-        pid: Option<u32>,
-    },
-    /// The data directory cannot be had.
-    DataDir(DataDirError),
-    /// The channel is not there.
-    NoSuchChannel(ChannelId),
-    /// The channel is not sound, and an export of it would be refused wherever it is imported.
-    Damaged(ChannelId, Fault),
-    /// There is a channel of the name that is to be imported.
-    Exists(ChannelId),
-    /// There is a file where the export is to be.
-    FileExists(PathBuf),
-    /// The export cannot be written.
-    Write(io::Error),
-    /// What is to be imported cannot be read.
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// It is no file, and what is imported is read twice.
-    NotAFile(PathBuf),
-    /// It is no export, or no whole one.
-    Archive {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: ArchiveError,
-    },
-    /// The file of channels failed.
-    Engine(EngineError),
-    /// The system gives no random bytes.
-    NoEntropy,
-}
-
-/// A channel as people are told of it.
-struct Named<'a>(&'a ChannelId);
-
-impl fmt::Display for Named<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ChannelId { tenant, kind, name } = self.0;
-        write!(formatter, "{} {:?}", kind.name(), name.as_str())?;
-        if *tenant == moorline_protocol::subject::Tenant::default() {
-            return Ok(());
-        }
-        write!(formatter, " of tenant {:?}", tenant.as_str())
-    }
-}
-
-impl fmt::Display for StorageError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Nothing(path) => write!(
-                formatter,
-                "no channel has ever been kept here, there is no {}; name another data directory with --data-dir",
-                path.display()
-            ),
-            Self::Open { path, error: error @ (OpenError::Sqlite(_) | OpenError::System(_)) } => write!(
-                formatter,
-                "{} cannot be opened: {error}; do this as the user that the server runs as, who can write in its directory",
-                path.display()
-            ),
-            Self::Open { path, error } => write!(formatter, "{} cannot be opened: {error}", path.display()),
-            Self::Taken { path, pid } => {
-                write!(formatter, "a server has the data directory {}, ", path.display())?;
-                match pid {
-                    Some(pid) => write!(formatter, "process {pid}")?,
-                    None => formatter.write_str("another process")?,
-                }
-                formatter.write_str("; this changes what it has open: stop it, do this, and start it again")
-            }
-            Self::DataDir(error) => error.fmt(formatter),
-            Self::NoSuchChannel(channel) => {
-                write!(formatter, "there is no {}; `moorline store ls` has those that there are", Named(channel))
-            }
-            Self::Damaged(channel, fault) => write!(
-                formatter,
-                "the {} is damaged: {fault}; `moorline store verify` says all that is wrong, and an earlier export puts it \
-                 right: moorline store import FILE --replace",
-                Named(channel)
-            ),
-            Self::Exists(channel) => write!(
-                formatter,
-                "there is a {} already; replace it with --replace, or give the imported one another name with --name",
-                Named(channel)
-            ),
-            Self::FileExists(path) => {
-                write!(formatter, "{} is there already; write elsewhere, or replace it with --force", path.display())
-            }
-            Self::Write(_) => formatter.write_str("the export cannot be written"),
-            Self::Read { path, .. } => write!(formatter, "{} cannot be read", path.display()),
-            Self::NotAFile(path) => write!(
-                formatter,
-                "{} is no file: what is imported is read twice, so that nothing changes before all of it is known to do",
-                path.display()
-            ),
-            Self::Archive { path, error } => write!(formatter, "{}: {error}", path.display()),
-            Self::Engine(error) => error.fmt(formatter),
-            Self::NoEntropy => formatter.write_str("the system gives no random bytes"),
-        }
-    }
-}
-
-impl error::Error for StorageError {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        match self {
-            Self::Write(error) | Self::Read { error, .. } => Some(error),
-            Self::DataDir(error) => error.source(),
-            _ => None,
-        }
-    }
-}
-
-impl From<EngineError> for StorageError {
-    fn from(error: EngineError) -> Self {
-        Self::Engine(error)
-    }
-}
 
 /// Looks into the file of a data directory, at what is there at this moment. A server may go on writing; what it writes
 /// waits beside the file until the view is dropped.
@@ -222,61 +88,25 @@ pub fn export_file(
 /// So much is read or written at once.
 const BUFFER: usize = 256 * 1024;
 
-/// A file beside the one that it is going to be; it goes with this unless it is finished.
-struct Unfinished {
-    file: File,
-    path: PathBuf,
-}
-
-impl Unfinished {
-    fn new(target: &Path) -> Result<Self, StorageError> {
-        let none = || StorageError::Write(io::ErrorKind::InvalidFilename.into());
-        let name = target.file_name().ok_or_else(none)?;
-        let mut beside = std::ffi::OsString::from(".");
-        beside.push(name);
-        beside.push(format!(".{}.part", process::id()));
-        let path = target.with_file_name(beside);
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        private(&mut options);
-        Ok(Self { file: options.open(&path).map_err(StorageError::Write)?, path })
-    }
-
-    fn finish(self, target: &Path, replace: bool) -> Result<(), StorageError> {
-        self.file.sync_all().map_err(StorageError::Write)?;
-        if replace {
-            return fs::rename(&self.path, target).map_err(StorageError::Write);
-        }
-        // Unlike renaming, this does not replace one that has come meanwhile.
-        match fs::hard_link(&self.path, target) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                Err(StorageError::FileExists(target.to_owned()))
-            }
-            // Some file systems have no links.
-            Err(_) => fs::rename(&self.path, target).map_err(StorageError::Write),
-        }
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        // Where it was renamed there is none.
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
 /// The data directory and the file in it, which nobody else changes meanwhile.
 fn take(data_dir: &Path) -> Result<(DataDir, SqliteFile), StorageError> {
-    let directory = DataDir::open(data_dir).map_err(|error| match error {
+    let directory = hold(data_dir)?;
+    let path = data_dir.join(FILE);
+    let file = SqliteFile::open(&path, seed()?).map_err(|error| StorageError::Open { path, error })?;
+    Ok((directory, file))
+}
+
+fn hold(data_dir: &Path) -> Result<DataDir, StorageError> {
+    DataDir::open(data_dir).map_err(|error| match error {
         DataDirError::Taken { path, pid } => StorageError::Taken { path, pid },
         error => StorageError::DataDir(error),
-    })?;
+    })
+}
+
+fn seed() -> Result<[u8; 32], StorageError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|_| StorageError::NoEntropy)?;
-    let path = data_dir.join(FILE);
-    let file = SqliteFile::open(&path, seed).map_err(|error| StorageError::Open { path, error })?;
-    Ok((directory, file))
+    Ok(seed)
 }
 
 /// What is to become of an import.
@@ -341,14 +171,83 @@ pub fn compact(data_dir: &Path, only: Option<&ChannelId>) -> Result<Compacted, S
     file.compact(only, now())?.ok_or_else(missing)
 }
 
+/// Removes a channel and everything in it. Whoever has followed it is told a gap, `recreated`, when it is asked for again.
+///
+/// # Errors
+/// When there is no such channel or no file, a server has the data directory, or it cannot be written.
+pub fn remove(data_dir: &Path, channel: &ChannelId) -> Result<(), StorageError> {
+    let path = data_dir.join(FILE);
+    if !path.try_exists().unwrap_or(true) {
+        return Err(StorageError::Nothing(path));
+    }
+    let (_alone, mut file) = take(data_dir)?;
+    match file.remove(channel)? {
+        true => Ok(()),
+        false => Err(StorageError::NoSuchChannel(channel.clone())),
+    }
+}
+
+/// Copies the whole file as it is at one moment, while a server may go on writing: all channels, and what handlers keep.
+/// The copy is its owner's alone, and there whole or not at all; one that is there is replaced only if that is meant.
+///
+/// # Errors
+/// When there is no file, it is damaged so that it cannot be read to its end, or the copy cannot be written.
+pub fn back_up(data_dir: &Path, to: &Path, replace: bool) -> Result<(), StorageError> {
+    if !replace && to.try_exists().map_err(StorageError::Write)? {
+        return Err(StorageError::FileExists(to.to_owned()));
+    }
+    let view = look(data_dir)?;
+    let unfinished = Unfinished::new(to)?;
+    view.back_up(&unfinished.path)?;
+    unfinished.finish(to, replace)
+}
+
+/// Puts a backup in the place of everything that is kept, all of it or nothing, after it was looked through. Clients that
+/// have seen more than it has are told a gap, `diverged`.
+///
+/// # Errors
+/// When it is no sound backup, channels are kept here and not to be replaced, a server has the data directory, or it cannot
+/// be written. Nothing has changed then.
+pub fn restore(data_dir: &Path, from: &Path, replace: bool) -> Result<(), StorageError> {
+    let unreadable = |error| StorageError::Read { path: from.to_owned(), error };
+    let no_backup = |error| StorageError::Backup { path: from.to_owned(), error };
+    let mut source = File::open(from).map_err(unreadable)?;
+    let _alone = hold(data_dir)?;
+    let path = data_dir.join(FILE);
+    if !replace && path.try_exists().map_err(StorageError::Write)? {
+        return Err(StorageError::Kept(path));
+    }
+    let mut unfinished = Unfinished::new(&path)?;
+    io::copy(&mut source, &mut unfinished.file).map_err(StorageError::Write)?;
+    match View::open(&unfinished.path) {
+        // One of an earlier version becomes one of this, as it would when the server starts.
+        Ok(_) | Err(OpenError::Older { found: 1.., .. }) => {}
+        Err(error) => return Err(no_backup(error)),
+    }
+    drop(SqliteFile::open(&unfinished.path, seed()?).map_err(no_backup)?);
+    let (mut findings, mut first) = (0, None);
+    View::open(&unfinished.path).map_err(no_backup)?.verify(None, &mut |finding| {
+        findings += 1;
+        first.get_or_insert(finding);
+    })?;
+    SqliteFile::settle(&unfinished.path).map_err(StorageError::Write)?;
+    if let Some(first) = first {
+        return Err(StorageError::Unsound { path: from.to_owned(), findings, first });
+    }
+    // What stands beside the present file is no part of the one that takes its place. It goes first: with it a power cut in
+    // between would leave the one with what belongs to the other.
+    SqliteFile::settle(&path).map_err(StorageError::Write)?;
+    unfinished.finish(&path, true)
+}
+
 #[cfg(test)]
 mod tests {
-    use moorline_engine::{Append, Engine as _, SqliteEngine};
+    use moorline_engine::{Append, Engine as _, Expected, Key, SqliteEngine};
     use moorline_protocol::{channel::Kind, payload::Name, subject::Tenant};
 
     use super::*;
 
-    type TestResult = Result<(), Box<dyn error::Error>>;
+    type TestResult = Result<(), Box<dyn std::error::Error>>;
 
     fn store(name: &str) -> ChannelId {
         ChannelId::new(Tenant::default(), Kind::Store, Name::new(name).expect("a name"))
@@ -377,6 +276,98 @@ mod tests {
         let left: Vec<_> =
             fs::read_dir(dir.path())?.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<_, _>>()?;
         assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".part")), "{left:?}");
+        Ok(())
+    }
+
+    async fn append(data: &Path, name: &str, content: &'static str) -> TestResult {
+        let engine = SqliteEngine::open(&data.join(FILE), [1; 32])?;
+        engine.append(&store(name), Append::new(content.into(), now(), Retention::ALL)).await?;
+        Ok(())
+    }
+
+    fn entries(data: &Path, name: &str) -> Result<Option<u64>, Box<dyn std::error::Error>> {
+        Ok(look(data)?.outline(&store(name))?.map(|found| found.usage.entries))
+    }
+
+    #[tokio::test]
+    async fn a_backup_is_put_back_whole_or_nothing_changes() -> TestResult {
+        let dir = tempfile::tempdir()?;
+        let [data, other] = ["data", "other"].map(|name| dir.path().join(name));
+        fs::create_dir(&data)?;
+        let backup = dir.path().join("backup");
+        assert!(matches!(back_up(&data, &backup, false), Err(StorageError::Nothing(_))));
+        append(&data, "log", "what one says").await?;
+        let key = Key { tenant: Tenant::default(), namespace: "scores".into(), name: "ann".into() };
+        SqliteEngine::open(&data.join(FILE), [1; 32])?.put(&key, "7".into(), Expected::Anything).await?;
+        back_up(&data, &backup, false)?;
+        #[cfg(unix)]
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&backup)?.permissions()) & 0o777, 0o600);
+        assert!(matches!(back_up(&data, &backup, false), Err(StorageError::FileExists(_))));
+        append(&data, "log", "two").await?;
+
+        restore(&other, &backup, false)?;
+        assert_eq!((entries(&other, "log")?, entries(&data, "log")?), (Some(1), Some(2)));
+        let kept = SqliteEngine::open(&other.join(FILE), [1; 32])?.get(&key).await?;
+        assert_eq!(kept.map(|kept| kept.value), Some("7".into()), "what handlers keep is in it, too");
+        assert!(matches!(restore(&data, &backup, false), Err(StorageError::Kept(_))));
+        // What is none, or is damaged, changes nothing, and nothing is left of it.
+        let wrong = dir.path().join("wrong");
+        for content in ["", "moorline export\n"] {
+            fs::write(&wrong, content)?;
+            assert!(matches!(restore(&data, &wrong, true), Err(StorageError::Backup { .. })), "{content}");
+        }
+        // A bit of what was written has flipped.
+        let mut bytes = fs::read(&backup)?;
+        let place = bytes.windows(8).rposition(|bytes| bytes == b"what one").ok_or("it is not there")?;
+        bytes[place] ^= 1;
+        fs::write(&wrong, bytes)?;
+        let unsound = restore(&data, &wrong, true);
+        assert!(matches!(unsound, Err(StorageError::Unsound { findings: 1, .. })), "{unsound:?}");
+        assert_eq!(entries(&data, "log")?, Some(2));
+        let _alone = DataDir::open(&data)?;
+        assert!(matches!(restore(&data, &backup, true), Err(StorageError::Taken { .. })));
+        drop(_alone);
+        restore(&data, &backup, true)?;
+        assert_eq!(entries(&data, "log")?, Some(1));
+        append(&data, "log", "another two").await?;
+        let hidden: Vec<_> =
+            fs::read_dir(&data)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+        assert!(!hidden.iter().any(|name| name.contains(".part")), "{hidden:?}");
+        Ok(())
+    }
+
+    /// Beside the file of a killed server stands what it wrote last; it must not come into the one that takes its place.
+    #[tokio::test]
+    async fn what_stands_beside_a_file_goes_with_it_when_a_backup_takes_its_place() -> TestResult {
+        let dir = tempfile::tempdir()?;
+        let [data, killed] = ["data", "killed"].map(|name| dir.path().join(name));
+        fs::create_dir(&data)?;
+        fs::create_dir(&killed)?;
+        let backup = dir.path().join("backup");
+        append(&data, "log", "one").await?;
+        back_up(&data, &backup, false)?;
+        let engine = SqliteEngine::open(&data.join(FILE), [1; 32])?;
+        engine.append(&store("late"), Append::new("x".into(), now(), Retention::ALL)).await?;
+        for end in ["", "-wal"] {
+            fs::copy(data.join(format!("{FILE}{end}")), killed.join(format!("{FILE}{end}")))?;
+        }
+        assert_eq!(entries(&killed, "late")?, Some(1));
+        restore(&killed, &backup, true)?;
+        assert_eq!((entries(&killed, "log")?, entries(&killed, "late")?), (Some(1), None));
+        let mut found = Vec::new();
+        look(&killed)?.verify(None, &mut |finding| found.push(finding))?;
+        assert!(found.is_empty(), "{found:?}");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn what_is_removed_is_gone_and_the_rest_is_there() -> TestResult {
+        let dir = tempfile::tempdir()?;
+        append(dir.path(), "one", "x").await?;
+        append(dir.path(), "two", "x").await?;
+        remove(dir.path(), &store("one"))?;
+        assert!(matches!(remove(dir.path(), &store("one")), Err(StorageError::NoSuchChannel(_))));
+        assert_eq!((entries(dir.path(), "one")?, entries(dir.path(), "two")?), (None, Some(1)));
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use moorline_engine::{Append, Engine, EngineError, Limit, OpId, Retention};
+use moorline_engine::{Append, Engine, EngineError, Limit, Most, OpId, Retention};
 use moorline_protocol::{
     channel::{Authored, ChannelId, Entry, Kind, Position, Range, Snapshot, ValueHash},
     code::Code,
@@ -120,7 +120,8 @@ impl Stores {
     ///
     /// # Errors
     /// `no_such_channel` when no store of this name is declared; `too_large` when the patch is above `[limits] max_message`;
-    /// `store_full`; `storage_full` or `internal` when it could not be kept.
+    /// `store_full`; `too_many_names` when its tenant has as many stores as it may; `storage_full` or `internal` when it
+    /// could not be kept.
     pub async fn append(&self, name: &str, patch: impl Into<Bytes>) -> Result<Position, Fail> {
         let store = self.find(name)?;
         let patch = Payload::bytes(patch);
@@ -159,13 +160,13 @@ impl FromCall for Stores {
 pub(crate) struct Store {
     channels: Arc<Channels>,
     channel: ChannelId,
-    /// Most bytes of it.
-    most: Option<u64>,
+    most: Most,
 }
 
 impl Store {
     pub(crate) fn new(channels: Arc<Channels>, channel: ChannelId, declared: &Declared) -> Self {
-        Self { channels, channel, most: declared.policy.most }
+        let most = Most { bytes: declared.policy.most, channels: channels.most(true) };
+        Self { channels, channel, most }
     }
 
     fn engine(&self) -> &Arc<dyn Engine> {
@@ -188,8 +189,9 @@ impl Store {
     }
 
     pub(crate) async fn keep_snapshot(&self, covers: Position, content: Bytes) -> Result<(), Failure> {
+        let snapshot = Snapshot { covers, at: now(), content };
         // It may go beyond what there is room for, since it is what makes room.
-        let kept = self.engine().keep_snapshot(&self.channel, Snapshot { covers, at: now(), content }).await;
+        let kept = self.engine().keep_snapshot(&self.channel, snapshot, self.most).await;
         kept.map_err(|error| self.fail(&error))
     }
 
@@ -204,7 +206,6 @@ impl Store {
     }
 
     async fn contents(&self) -> Result<StoreContents, Failure> {
-        self.channels.was_asked_for(&self.channel);
         // Once more when a newer snapshot has taken the place of what was to be read.
         for _ in 0..3 {
             if let Some(contents) = self.read_all().await.map_err(|error| self.fail(&error))? {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use moorline_engine::{Append, OpId, Retention};
+use moorline_engine::{Append, Most, OpId, Retention};
 use moorline_protocol::{
     channel::{ChannelId, Kind, MemberId, Position, Presence},
     code::Code,
@@ -110,7 +110,8 @@ pub(crate) async fn publish(
     op: Option<OpId>,
 ) -> Result<Position, Failure> {
     let kept = declared.policy.kept;
-    let append = Append { op, ..Append::new(author.says(payload), now(), kept.unwrap_or_default()) };
+    let most = Most { channels: channels.most(kept.is_some()), ..Most::default() };
+    let append = Append { op, most, ..Append::new(author.says(payload), now(), kept.unwrap_or_default()) };
     let appended = channels.engine(kept.is_some()).append(&channel, append).await;
     appended.map(|appended| appended.position).map_err(|error| channels.failure(&channel, &error))
 }
@@ -121,7 +122,8 @@ impl Topics {
     ///
     /// # Errors
     /// `no_such_channel` when no topic of this name is declared; `invalid_params` when the message does not fit its
-    /// schema; `too_large` when it is above `[limits] max_message`; `storage_full` or `internal` when it could not be kept.
+    /// schema; `too_large` when it is above `[limits] max_message`; `too_many_names` when its tenant has as many topics with a
+    /// history as it may; `storage_full` or `internal` when it could not be kept.
     pub async fn publish(&self, name: &str, data: &impl Serialize) -> Result<Position, Fail> {
         self.publish_by(Author::server(), name, data).await
     }

@@ -9,8 +9,8 @@ fn driver() -> (Driver, mpsc::Sender<Command>, mpsc::Receiver<Command>) {
     let config = ClientConfig::new(DialUrl::parse("ws://127.0.0.1/moorline").expect("a URL"));
     let (commands, commands_in) = mpsc::channel(1);
     let view = watch::channel(View::default()).0;
-    let parts =
-        Parts { view, resets: broadcast::channel(1).0, handlers: Arc::default(), provider: None, address: None };
+    let (resets, handlers) = (broadcast::channel(1).0, Arc::default());
+    let parts = Parts { view, resets, handlers, provider: None, way: Way::default() };
     (Driver::new(config, [7; 32], parts), commands, commands_in)
 }
 

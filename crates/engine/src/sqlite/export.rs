@@ -15,6 +15,7 @@ use super::{
     archive::{ArchiveHeader, ArchiveWriter},
     judge::{Fault, Judge, first_fault, judge_value},
     log::{Log, mark},
+    sum,
 };
 use crate::{EngineError, OpId};
 
@@ -93,24 +94,32 @@ impl SqliteView {
         };
         let blob = |error| ExportError::from(rusqlite::Error::from(error));
 
-        let sql = "SELECT covers, tag, at, content FROM snapshots WHERE log = ? ORDER BY covers";
+        let sql = "SELECT covers, tag, at, content, sum FROM snapshots WHERE log = ? ORDER BY covers";
         let mut statement = self.connection.prepare(sql)?;
         let mut rows = statement.query((log.id,))?;
         while let Some(row) = rows.next()? {
             let (covers, content) = (mark(row, 0, 1)?, row.get_ref(3)?.as_blob().map_err(blob)?);
             first_fault(|tell| judge.snapshot(covers, tell))?;
-            writer.snapshot(covers, UnixMillis(row.get(2)?), content)?;
+            let at = UnixMillis(row.get(2)?);
+            if !sum::fits(row, 4, sum::of_content(at, content))? {
+                return Err(Fault::ChangedSnapshot(covers.offset).into());
+            }
+            writer.snapshot(covers, at, content)?;
             wrote(content);
         }
 
-        let sql = "SELECT prev, offset, tag, at, content FROM entries WHERE log = ? ORDER BY offset";
+        let sql = "SELECT prev, offset, tag, at, content, sum FROM entries WHERE log = ? ORDER BY offset";
         let mut statement = self.connection.prepare(sql)?;
         let mut rows = statement.query((log.id,))?;
         while let Some(row) = rows.next()? {
             let content = row.get_ref(4)?.as_blob().map_err(blob)?;
             let (prev, mark) = (Offset(row.get(0)?), mark(row, 1, 2)?);
             first_fault(|tell| judge.entry(prev, mark, content.len() as u64, tell))?;
-            writer.entry(prev, mark, UnixMillis(row.get(3)?), content)?;
+            let at = UnixMillis(row.get(3)?);
+            if !sum::fits(row, 5, sum::of_content(at, content))? {
+                return Err(Fault::Changed(mark.offset).into());
+            }
+            writer.entry(prev, mark, at, content)?;
             wrote(content);
         }
         first_fault(|tell| {

@@ -1,13 +1,13 @@
 //! The file in the hands of who looks after it, while no engine has it.
 
 use std::{
-    fmt, fs, io,
-    io::Read,
+    fmt, fs,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
 use moorline_protocol::{
-    channel::{ChannelId, LogEpoch, Mark, Position},
+    channel::{ChannelId, LogEpoch, Position},
     entropy::Entropy,
     time::UnixMillis,
 };
@@ -16,10 +16,11 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::{
     OpenError,
     archive::{Archive, ArchiveError, ArchiveHeader, Piece},
+    connect::{self, Tuning},
     log::{COLUMNS, Log, kept},
-    worker::{self, Tuning},
+    sum,
 };
-use crate::{EngineError, OPERATIONS_KEPT, Usage};
+use crate::{EngineError, OPERATIONS_KEPT, error::StorageFault};
 
 /// An engine's file without the engine. Nobody else may have it meanwhile, but for those who only look
 /// ([`SqliteView`](super::SqliteView)).
@@ -111,8 +112,41 @@ impl SqliteFile {
     /// # Errors
     /// As [`SqliteEngine::open`](super::SqliteEngine::open).
     pub fn open(path: &Path, seed: [u8; 32]) -> Result<Self, OpenError> {
-        let connection = worker::open_writer(path, Tuning::default())?;
+        let connection = connect::open_writer(path, Tuning::default())?;
         Ok(Self { path: path.to_owned(), connection, entropy: Entropy::new(seed) })
+    }
+
+    /// Takes what stands beside a file into it, as far as it can be read, and removes it, so that another file may take the
+    /// place of this one, or this one that of another.
+    ///
+    /// # Errors
+    /// When somebody reads it at this moment, or what stands beside it cannot be removed.
+    pub fn settle(path: &Path) -> io::Result<()> {
+        if path.try_exists()?
+            && let Ok(connection) = connect::open_writer(path, Tuning::default())
+            && let Ok(true) = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get(0))
+        {
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "somebody reads it at this moment: try again"));
+        }
+        for beside in [connect::log_of(path), connect::shared_memory_of(path)] {
+            match fs::remove_file(beside) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a channel and everything in it. Gives whether there was one.
+    ///
+    /// # Errors
+    /// [`EngineError::Full`] and [`EngineError::Storage`]; it is there then.
+    pub fn remove(&mut self, channel: &ChannelId) -> Result<bool, EngineError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let Some(log) = Log::find(&transaction, channel)? else { return Ok(false) };
+        log.remove(&transaction)?;
+        transaction.commit()?;
+        Ok(true)
     }
 
     /// Puts in a channel from an export, under this name, all of it or nothing. It has another epoch than where it comes
@@ -133,7 +167,7 @@ impl SqliteFile {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut replaced = false;
         if let Some(log) = Log::find(&transaction, channel)? {
-            replaced = log.bounds.head != Mark::START || log.usage(&transaction)? != Usage::default();
+            replaced = log.written;
             if replaced && !replace {
                 return Err(ImportError::Exists);
             }
@@ -151,7 +185,7 @@ impl SqliteFile {
             progress(archive.bytes());
         }
         // Here everything is known to be as it was written.
-        transaction.execute("UPDATE logs SET bytes = ? WHERE id = ?", (bytes, log))?;
+        transaction.execute("UPDATE logs SET bytes = ?, written = 1 WHERE id = ?", (bytes, log))?;
         if let Some(mut log) = Log::find(&transaction, channel)? {
             log.needed = log.count_needed(&transaction)?;
             log.save(&transaction)?;
@@ -200,15 +234,9 @@ impl SqliteFile {
 
     /// Bytes of the file, and of what waits beside it.
     fn size(&self) -> Result<u64, EngineError> {
-        let mut beside = self.path.clone().into_os_string();
-        beside.push("-wal");
-        let failed = |error: io::Error| EngineError::Storage(crate::error::StorageFault(error.to_string().into()));
-        let beside = match fs::metadata(beside) {
-            Ok(metadata) => metadata.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-            Err(error) => return Err(failed(error)),
-        };
-        Ok(fs::metadata(&self.path).map_err(failed)?.len() + beside)
+        let failed = |error: io::Error| EngineError::Storage(StorageFault(error.to_string().into()));
+        let size = |path: &Path| connect::size(path).map_err(failed);
+        Ok(size(&self.path)? + size(&connect::log_of(&self.path))?)
     }
 }
 
@@ -262,13 +290,14 @@ fn make(
 fn put(connection: &Connection, log: i64, piece: &Piece) -> Result<(), EngineError> {
     match piece {
         Piece::Snapshot { covers, at, content } => {
-            let sql = "INSERT INTO snapshots (log, covers, tag, at, content) VALUES (?, ?, ?, ?, ?)";
-            let row = (log, covers.offset.0, covers.tag.0, at.0, &content[..]);
+            let sql = "INSERT INTO snapshots (log, covers, tag, at, content, sum) VALUES (?, ?, ?, ?, ?, ?)";
+            let row = (log, covers.offset.0, covers.tag.0, at.0, &content[..], sum::of_content(*at, content));
             connection.prepare_cached(sql)?.execute(row)?;
         }
         Piece::Entry { prev, mark, at, content } => {
-            let sql = "INSERT INTO entries (log, offset, prev, tag, at, content) VALUES (?, ?, ?, ?, ?, ?)";
-            let row = (log, mark.offset.0, prev.0, mark.tag.0, at.0, &content[..]);
+            let sql = "INSERT INTO entries (log, offset, prev, tag, at, content, sum) VALUES (?, ?, ?, ?, ?, ?, ?)";
+            let sum = sum::of_content(*at, content);
+            let row = (log, mark.offset.0, prev.0, mark.tag.0, at.0, &content[..], sum);
             connection.prepare_cached(sql)?.execute(row)?;
         }
         Piece::Operation { op, mark, at } => {

@@ -42,6 +42,12 @@ pub enum Fault {
     Snapshot(Offset),
     /// Entries of a store were dropped, and no snapshot has them.
     Uncovered(Offset),
+    /// An entry says something else than when it was written.
+    Changed(Offset),
+    /// A snapshot does.
+    ChangedSnapshot(Offset),
+    /// A value of the application's does: its namespace and key, escaped, and its tenant.
+    ChangedValue(Box<str>),
     /// A value is not that of its hash.
     Value(ValueHash),
     /// An operation speaks of an entry that the log has not had.
@@ -78,6 +84,15 @@ impl fmt::Display for Fault {
             Self::Uncovered(trimmed) => {
                 write!(formatter, "the entries up to {} were dropped, and no snapshot has what they said", trimmed.0)
             }
+            Self::Changed(offset) => {
+                write!(formatter, "entry {} is not what was written: it has another sum", offset.0)
+            }
+            Self::ChangedSnapshot(covers) => write!(
+                formatter,
+                "the snapshot of everything up to entry {} is not what was written: it has another sum",
+                covers.0
+            ),
+            Self::ChangedValue(key) => write!(formatter, "{key} is not what was written: it has another sum"),
             Self::Value(hash) => {
                 formatter.write_str("the value ")?;
                 hash.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))?;
@@ -157,7 +172,8 @@ impl Judge {
 
     pub(super) fn end(&mut self, tell: &mut dyn FnMut(Fault)) {
         let Bounds { trimmed, head, .. } = self.bounds;
-        if self.newest != head.offset {
+        let is_another = trimmed.offset == head.offset && trimmed.tag != head.tag;
+        if self.newest != head.offset || is_another {
             tell(Fault::Head { head: head.offset, newest: self.newest });
         }
         self.covered.drain(..).for_each(|covered| tell(Fault::Snapshot(covered.offset)));

@@ -1,17 +1,23 @@
 //! One channel's rows.
 
+mod snapshots;
+
 use std::{sync::Arc, time::Duration};
 
 use moorline_protocol::{
-    channel::{Bounds, ChannelId, Entry, Gap, Kind, LogEpoch, Mark, Offset, Page, Position, Range, Snapshot, Tag},
+    channel::{Bounds, ChannelId, Entry, Gap, LogEpoch, Mark, Offset, Page, Position, Range, Tag},
     entropy::Entropy,
-    payload::Name,
-    subject::Tenant,
     time::UnixMillis,
 };
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use crate::{Append, Appended, EngineError, Limit, OpId, Retention, Room, Usage, ValueHash, error::StorageFault};
+use crate::{Append, Appended, EngineError, Limit, Most, OPERATIONS_KEPT, OpId, Retention, Room, Usage, ValueHash};
+
+/// The newest entries of a log of which operations are known again.
+const OPERATIONS: u64 = 65_536;
+
+/// After so many entries those are forgotten that are beyond [`OPERATIONS`]: for that all of them are looked at.
+const FORGOTTEN_AFTER: u64 = 4_096;
 
 /// A channel's log as its row says.
 pub(super) struct Log {
@@ -22,10 +28,11 @@ pub(super) struct Log {
     /// Bytes of the newest snapshot, the entries that are not in it, and the values.
     pub(super) needed: u64,
     pub(super) retention: Retention,
+    /// Whether anything was ever kept of it.
+    pub(super) written: bool,
 }
 
-pub(super) const COLUMNS: &str =
-    "id, epoch, head, head_tag, trimmed, trimmed_tag, entries, bytes, keep_entries, keep_bytes, keep_ms, needed";
+pub(super) const COLUMNS: &str = "id, epoch, head, head_tag, trimmed, trimmed_tag, entries, bytes, keep_entries, keep_bytes, keep_ms, needed, written";
 
 /// SQLite's integers have a sign; more than they hold is as good as no limit.
 pub(super) fn signed(number: u64) -> i64 {
@@ -62,6 +69,7 @@ impl Log {
             bytes: row.get(7)?,
             needed: row.get(11)?,
             retention: Retention { entries: unlimited(row.get(8)?), bytes: unlimited(row.get(9)?), age },
+            written: row.get(12)?,
         })
     }
 
@@ -95,13 +103,35 @@ impl Log {
             keep_ms,
         ))?;
         let id = connection.last_insert_rowid();
-        Ok(Self { id, bounds: Bounds::new(epoch), entries: 0, bytes: 0, needed: 0, retention })
+        Ok(Self { id, bounds: Bounds::new(epoch), entries: 0, bytes: 0, needed: 0, retention, written: false })
     }
 
+    /// Something is kept of it from now on, unless its tenant has as many of its kind as it may.
+    fn begin(&mut self, connection: &Connection, channel: &ChannelId, most: Most) -> Result<(), EngineError> {
+        if self.written {
+            return Ok(());
+        }
+        if let Some(most) = most.channels {
+            let sql = "SELECT count FROM written_logs WHERE kind = ? AND tenant = ?";
+            let asked = (channel.kind as i64, channel.tenant.as_str());
+            let found = connection.prepare_cached(sql)?.query_row(asked, |row| row.get::<_, u64>(0)).optional()?;
+            if found.unwrap_or_default() >= most {
+                return Err(EngineError::TooManyChannels);
+            }
+        }
+        // Who counts them is a trigger of the table.
+        connection.prepare_cached("UPDATE logs SET written = 1 WHERE id = ?")?.execute((self.id,))?;
+        self.written = true;
+        Ok(())
+    }
+
+    /// `sum` is that of what is to be appended.
     pub(super) fn append(
         &mut self,
         connection: &Connection,
+        channel: &ChannelId,
         append: Append,
+        sum: i64,
         entropy: &mut Entropy,
     ) -> Result<(Appended, Option<Arc<Entry>>), EngineError> {
         let epoch = self.bounds.epoch;
@@ -115,10 +145,11 @@ impl Log {
             return Err(EngineError::Conflict(self.bounds.head));
         }
         self.has_room(append.content.len(), append.most)?;
+        self.begin(connection, channel, append.most)?;
         let mark = Mark { offset: Offset(prev.0 + 1), tag: Tag(entropy.array()) };
         let entry = Entry { prev, mark, at: append.at, content: append.content };
-        let sql = "INSERT INTO entries (log, offset, prev, tag, at, content) VALUES (?, ?, ?, ?, ?, ?)";
-        let row = (self.id, mark.offset.0, prev.0, mark.tag.0, entry.at.0, &entry.content[..]);
+        let sql = "INSERT INTO entries (log, offset, prev, tag, at, content, sum) VALUES (?, ?, ?, ?, ?, ?, ?)";
+        let row = (self.id, mark.offset.0, prev.0, mark.tag.0, entry.at.0, &entry.content[..], sum);
         connection.prepare_cached(sql)?.execute(row)?;
         if let Some(op) = append.op {
             let sql = "INSERT INTO operations (log, op, offset, tag, at) VALUES (?, ?, ?, ?, ?)";
@@ -132,11 +163,22 @@ impl Log {
         self.retention = append.retention;
         self.trim(connection, entry.at)?;
         self.save(connection)?;
+        if mark.offset.0.is_multiple_of(FORGOTTEN_AFTER) {
+            self.forget_operations(connection, OPERATIONS)?;
+        }
         Ok((Appended { position: Position { epoch, mark }, repeated: false }, Some(Arc::new(entry))))
     }
 
-    fn has_room(&self, bytes: usize, most: Option<u64>) -> Result<(), EngineError> {
-        let fits = most.is_none_or(|most| self.needed.saturating_add(bytes as u64) <= most);
+    /// So that what is remembered of a busy channel is bounded by more than a day.
+    fn forget_operations(&self, connection: &Connection, newest: u64) -> Result<(), EngineError> {
+        let upto = self.bounds.head.offset.0.saturating_sub(newest);
+        let sql = "DELETE FROM operations WHERE log = ? AND offset <= ?";
+        connection.prepare_cached(sql)?.execute((self.id, signed(upto)))?;
+        Ok(())
+    }
+
+    fn has_room(&self, bytes: usize, most: Most) -> Result<(), EngineError> {
+        let fits = most.bytes.is_none_or(|most| self.needed.saturating_add(bytes as u64) <= most);
         if fits { Ok(()) } else { Err(EngineError::TooMuch) }
     }
 
@@ -243,97 +285,20 @@ impl Log {
         Ok(Page { bounds, entries, gap: None })
     }
 
-    pub(super) fn snapshot(&self, connection: &Connection) -> Result<Option<Snapshot>, EngineError> {
-        let sql = "SELECT covers, tag, at, content FROM snapshots WHERE log = ? ORDER BY covers DESC LIMIT 1";
-        let mut statement = connection.prepare_cached(sql)?;
-        let found = statement.query_row((self.id,), |row| {
-            Ok(Snapshot {
-                covers: Position { epoch: self.bounds.epoch, mark: mark(row, 0, 1)? },
-                at: UnixMillis(row.get(2)?),
-                content: row.get::<_, Vec<u8>>(3)?.into(),
-            })
-        });
-        Ok(found.optional()?)
-    }
-
-    pub(super) fn keep_snapshot(&mut self, connection: &Connection, snapshot: &Snapshot) -> Result<(), EngineError> {
-        let covers = snapshot.covers.mark;
-        if self.judge(connection, snapshot.covers)?.is_err() {
-            return Err(EngineError::UnknownPosition);
-        }
-        let newest = self.newest_snapshot(connection)?;
-        if newest.is_some_and(|newest| newest.offset >= covers.offset) {
-            return Err(EngineError::Superseded);
-        }
-        let sql = "INSERT INTO snapshots (log, covers, tag, at, content) VALUES (?, ?, ?, ?, ?)";
-        let row = (self.id, covers.offset.0, covers.tag.0, snapshot.at.0, &snapshot.content[..]);
-        connection.prepare_cached(sql)?.execute(row)?;
-        // What the one before covers is in it, and it stays.
-        self.needed = self.count_needed(connection)?;
-        let Some(before) = newest else { return self.save(connection) };
-        connection
-            .prepare_cached("DELETE FROM snapshots WHERE log = ? AND covers < ?")?
-            .execute((self.id, before.offset.0))?;
-        self.drop_entries(connection, before).map(drop)
-    }
-
-    /// Drops what the newest snapshot covers: entries and snapshots, whose numbers it gives.
-    pub(super) fn supersede(&mut self, connection: &Connection) -> Result<(u64, u64), EngineError> {
-        let Some(newest) = self.newest_snapshot(connection)? else { return Ok((0, 0)) };
-        let snapshots = connection
-            .prepare_cached("DELETE FROM snapshots WHERE log = ? AND covers < ?")?
-            .execute((self.id, newest.offset.0))?;
-        let entries = self.drop_entries(connection, newest)?;
-        Ok((entries, snapshots as u64))
-    }
-
-    fn newest_snapshot(&self, connection: &Connection) -> Result<Option<Mark>, EngineError> {
-        let sql = "SELECT covers, tag FROM snapshots WHERE log = ? ORDER BY covers DESC LIMIT 1";
-        Ok(connection.prepare_cached(sql)?.query_row((self.id,), |row| mark(row, 0, 1)).optional()?)
-    }
-
-    /// Drops the entries up to this one, and gives how many there were.
-    fn drop_entries(&mut self, connection: &Connection, upto: Mark) -> Result<u64, EngineError> {
-        let sql = "SELECT count(*), coalesce(sum(length(content)), 0) FROM entries WHERE log = ? AND offset <= ?";
-        let (entries, bytes): (u64, u64) = connection
-            .prepare_cached(sql)?
-            .query_row((self.id, upto.offset.0), |row| Ok((row.get(0)?, row.get(1)?)))?;
-        if entries > 0 {
-            connection
-                .prepare_cached("DELETE FROM entries WHERE log = ? AND offset <= ?")?
-                .execute((self.id, upto.offset.0))?;
-            self.bounds.trimmed = upto;
-            // What is counted is what was written; a file that somebody has changed may say otherwise.
-            self.entries = self.entries.saturating_sub(entries);
-            self.bytes = self.bytes.saturating_sub(bytes);
-            self.save(connection)?;
-        }
-        Ok(entries)
-    }
-
-    /// What is needed, counted anew.
-    pub(super) fn count_needed(&self, connection: &Connection) -> Result<u64, EngineError> {
-        let covered = self.newest_snapshot(connection)?.map_or(Offset(0), |newest| newest.offset);
-        let count = |table: &str, condition: &str| {
-            let sql = format!("SELECT coalesce(sum(length(content)), 0) FROM {table} WHERE log = ? AND {condition}");
-            connection.prepare_cached(&sql)?.query_row((self.id, covered.0), |row| row.get::<_, u64>(0))
-        };
-        let snapshot = count("snapshots", "covers = ?")?;
-        Ok(snapshot + count("entries", "offset > ?")? + count("channel_values", "? IS NOT NULL")?)
-    }
-
     pub(super) fn keep_value(
         &mut self,
         connection: &Connection,
+        channel: &ChannelId,
         hash: ValueHash,
         value: &[u8],
-        most: Option<u64>,
+        most: Most,
     ) -> Result<(), EngineError> {
         let sql = "SELECT 1 FROM channel_values WHERE log = ? AND hash = ?";
         if connection.prepare_cached(sql)?.exists((self.id, hash.0))? {
             return Ok(());
         }
         self.has_room(value.len(), most)?;
+        self.begin(connection, channel, most)?;
         let sql = "INSERT INTO channel_values (log, hash, content) VALUES (?, ?, ?)";
         connection.prepare_cached(sql)?.execute((self.id, hash.0, value))?;
         self.needed += value.len() as u64;
@@ -359,10 +324,11 @@ impl Log {
         Ok(())
     }
 
-    /// Drops what is too old, in every log that has anything of that age.
+    /// Drops what is too old, in every log that has anything of that age, and operations of a day ago.
     pub(super) fn sweep(connection: &Connection, now: UnixMillis) -> Result<(), EngineError> {
+        // Those that keep everything for ever are not looked at, however many there are.
         let sql = format!(
-            "SELECT {COLUMNS} FROM logs WHERE entries > 0 AND
+            "SELECT {COLUMNS} FROM logs WHERE keep_ms < 9223372036854775807 AND
              (SELECT at FROM entries WHERE log = logs.id ORDER BY offset LIMIT 1) < ?1 - keep_ms"
         );
         let mut statement = connection.prepare_cached(&sql)?;
@@ -371,37 +337,43 @@ impl Log {
             log.trim(connection, now)?;
             log.save(connection)?;
         }
+        let oldest = now.0.saturating_sub(OPERATIONS_KEPT.as_millis() as u64);
+        connection.prepare_cached("DELETE FROM operations WHERE at < ?")?.execute((signed(oldest),))?;
         Ok(())
     }
-}
-
-/// Channels of a kind in the order of their names; see [`Engine::channels`](crate::Engine::channels).
-pub(super) fn channels(
-    connection: &Connection,
-    kind: Kind,
-    tenant: Option<&Tenant>,
-    after: Option<&ChannelId>,
-    most: usize,
-) -> Result<Vec<ChannelId>, EngineError> {
-    let tenant = tenant.map(Tenant::as_str);
-    let after = after.map(|id| (id.tenant.as_str(), id.name.as_str()));
-    let sql = "SELECT tenant, name FROM logs WHERE kind = ?1 AND (?2 IS NULL OR tenant = ?2)
-               AND (?3 IS NULL OR (tenant, name) > (?3, ?4)) ORDER BY tenant, name LIMIT ?5";
-    let most = i64::try_from(most).unwrap_or(i64::MAX);
-    let mut statement = connection.prepare_cached(sql)?;
-    let asked = (kind as i64, tenant, after.map(|(tenant, _)| tenant), after.map(|(_, name)| name), most);
-    let rows = statement.query_map(asked, |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
-    rows.map(|row| {
-        let (tenant, name) = row?;
-        let strange = || EngineError::Storage(StorageFault("a channel has a name that none can have".into()));
-        let tenant = Tenant::new(&tenant).map_err(|_| strange())?;
-        Ok(ChannelId::new(tenant, kind, Name::new(&name).map_err(|_| strange())?))
-    })
-    .collect()
 }
 
 /// A retention as its columns.
 pub(super) fn kept(retention: Retention) -> [i64; 3] {
     let age = u64::try_from(retention.age.as_millis()).unwrap_or(u64::MAX);
     [signed(retention.entries), signed(retention.bytes), signed(age)]
+}
+
+#[cfg(test)]
+mod tests {
+    use moorline_protocol::{channel::Kind, payload::Name, subject::Tenant};
+
+    use super::{super::schema, *};
+
+    /// A day of a busy channel's was remembered, however much that was.
+    #[test]
+    fn regression_operations_are_known_of_so_many_of_the_newest_entries() {
+        let mut connection = Connection::open_in_memory().unwrap_or_else(|error| panic!("{error}"));
+        schema::migrate(&mut connection).unwrap_or_else(|error| panic!("{error}"));
+        let mut entropy = Entropy::new([1; 32]);
+        let channel = ChannelId::new(Tenant::default(), Kind::Topic, Name::new("room").expect("a name"));
+        let mut log = Log::find_or_make(&connection, &channel, &mut entropy).unwrap_or_else(|error| panic!("{error}"));
+        let mut append = |log: &mut Log, number: u8| {
+            let retention = Retention { entries: 1, ..Retention::ALL };
+            let append = Append { op: Some(OpId([number; 16])), ..Append::new("x".into(), UnixMillis(1), retention) };
+            let appended = log.append(&connection, &channel, append, 0, &mut entropy);
+            appended.unwrap_or_else(|error| panic!("{error}")).0.repeated
+        };
+        for number in 1..=10 {
+            assert!(!append(&mut log, number));
+        }
+        log.forget_operations(&connection, 4).unwrap_or_else(|error| panic!("{error}"));
+        assert!(append(&mut log, 7) && append(&mut log, 10), "of the newest four");
+        assert!(!append(&mut log, 6));
+    }
 }

@@ -91,6 +91,32 @@ const MIGRATIONS: &[&str] = &[
            AND offset > (SELECT coalesce(max(covers), 0) FROM snapshots WHERE log = id))
         + coalesce((SELECT length(content) FROM snapshots WHERE log = id ORDER BY covers DESC LIMIT 1), 0);
     ",
+    // 3: what rows say, in short; which logs were ever written to, and how many each tenant has of each kind; what a sweep
+    // looks for, so that it does not read every log.
+    "
+    ALTER TABLE entries ADD COLUMN sum INTEGER;
+    ALTER TABLE snapshots ADD COLUMN sum INTEGER;
+    ALTER TABLE application_values ADD COLUMN sum INTEGER;
+    ALTER TABLE logs ADD COLUMN written INTEGER NOT NULL DEFAULT 0;
+    UPDATE logs SET written = 1 WHERE head > 0
+        OR id IN (SELECT log FROM snapshots) OR id IN (SELECT log FROM channel_values);
+    CREATE INDEX logs_unwritten ON logs (id) WHERE written = 0;
+    CREATE INDEX logs_that_age ON logs (id) WHERE keep_ms < 9223372036854775807;
+    CREATE TABLE written_logs (
+        kind INTEGER NOT NULL,
+        tenant TEXT NOT NULL,
+        count INTEGER NOT NULL,
+        PRIMARY KEY (kind, tenant)
+    ) WITHOUT ROWID;
+    INSERT INTO written_logs SELECT kind, tenant, count(*) FROM logs WHERE written = 1 GROUP BY kind, tenant;
+    CREATE TRIGGER log_written AFTER UPDATE OF written ON logs WHEN old.written = 0 AND new.written = 1 BEGIN
+        INSERT INTO written_logs VALUES (new.kind, new.tenant, 1) ON CONFLICT DO UPDATE SET count = count + 1;
+    END;
+    CREATE TRIGGER written_log_removed AFTER DELETE ON logs WHEN old.written = 1 BEGIN
+        UPDATE written_logs SET count = count - 1 WHERE kind = old.kind AND tenant = old.tenant;
+        DELETE FROM written_logs WHERE kind = old.kind AND tenant = old.tenant AND count <= 0;
+    END;
+    ",
 ];
 
 /// That the file is of the present version, for who does not change it.
@@ -129,7 +155,8 @@ mod tests {
         run(MIGRATIONS[0]);
         run("PRAGMA user_version = 1;
              INSERT INTO logs (id, tenant, kind, name, epoch, head, entries, bytes, keep_entries, keep_bytes, keep_ms)
-                 VALUES (1, '', 4, 'a', x'01', 3, 3, 6, 9, 9, 9), (2, '', 4, 'b', x'02', 1, 1, 5, 9, 9, 9);
+                 VALUES (1, '', 4, 'a', x'01', 3, 3, 6, 9, 9, 9), (2, '', 4, 'b', x'02', 1, 1, 5, 9, 9, 9),
+                        (3, '', 4, 'c', x'03', 0, 0, 0, 9, 9, 9);
              INSERT INTO entries VALUES (1, 1, 0, x'01', 5, x'aa'), (1, 2, 1, x'02', 5, x'aabb'), (1, 3, 2, x'03', 5, x'aabbcc'),
                  (2, 1, 0, x'04', 5, x'aabbccddee');
              INSERT INTO snapshots VALUES (1, 1, x'01', 5, x'aa'), (1, 2, x'02', 5, x'aabbccdd');
@@ -141,9 +168,15 @@ mod tests {
             rows.and_then(Iterator::collect).unwrap_or_else(|error| panic!("{error}"))
         };
         // The newest snapshot, the entry after it, and the value; or the only entry.
-        assert_eq!(read("SELECT id, needed FROM logs ORDER BY id"), [(1, 4 + 3 + 2), (2, 5)]);
+        assert_eq!(read("SELECT id, needed FROM logs ORDER BY id"), [(1, 4 + 3 + 2), (2, 5), (3, 0)]);
         let entries = "SELECT offset, length(content) FROM entries WHERE log = 1 ORDER BY offset";
         assert_eq!(read(entries), [(1, 1), (2, 2), (3, 3)]);
+        assert_eq!(
+            read("SELECT kind, count FROM written_logs"),
+            [(4, 2)],
+            "those that were only asked for do not count"
+        );
+        assert_eq!(read("SELECT id, written FROM logs"), [(1, 1), (2, 1), (3, 0)]);
         migrate(&mut connection).unwrap_or_else(|error| panic!("{error}"));
     }
 }

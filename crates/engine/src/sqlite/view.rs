@@ -10,11 +10,11 @@ use moorline_protocol::{
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::{
-    OpenError,
-    log::{self, Log, mark},
-    schema, worker,
+    OpenError, connect,
+    log::{Log, mark},
+    names, schema,
 };
-use crate::{EngineError, Retention, Usage};
+use crate::{EngineError, Retention, Usage, error::StorageFault};
 
 /// What is in an engine's file at the moment when this was opened, whatever an engine, of this process or another, writes
 /// to it meanwhile. What that writes waits beside the file until this is dropped.
@@ -73,11 +73,24 @@ impl SqliteView {
         if !path.try_exists()? {
             return Err(OpenError::Missing);
         }
-        let connection = worker::open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let connection = connect::open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         // The first thing that is read fixes the moment: here the version.
         connection.execute_batch("BEGIN")?;
         schema::check(&connection)?;
         Ok(Self { connection })
+    }
+
+    /// Copies everything, as it is now, into a file that is not there yet or has nothing in it; an engine may go on writing
+    /// meanwhile. It is not synced.
+    ///
+    /// # Errors
+    /// [`EngineError::Full`] and [`EngineError::Storage`]; what was written until then is to be thrown away.
+    pub fn back_up(self, to: &Path) -> Result<(), EngineError> {
+        let to = to.to_str().ok_or_else(|| EngineError::Storage(StorageFault("its name is not Unicode".into())))?;
+        // SQLite begins a transaction of its own for it.
+        self.connection.execute_batch("COMMIT")?;
+        self.connection.execute("VACUUM INTO ?", (to,))?;
+        Ok(())
     }
 
     /// Channels of a kind in the order of their names, those after `after`; at most `most`. Without a tenant they are
@@ -92,7 +105,7 @@ impl SqliteView {
         after: Option<&ChannelId>,
         most: usize,
     ) -> Result<Vec<ChannelId>, EngineError> {
-        log::channels(&self.connection, kind, tenant, after, most)
+        names::channels(&self.connection, kind, tenant, after, most)
     }
 
     /// What there is of a channel; `None` when it is not there.

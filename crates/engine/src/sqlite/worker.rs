@@ -4,7 +4,6 @@
 //! and many share theirs.
 
 use std::{
-    fs::File,
     io, mem,
     path::Path,
     sync::{
@@ -12,13 +11,14 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use moorline_protocol::{
     channel::{ChannelId, Entry, LogEpoch},
     entropy::Entropy,
 };
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use tokio::{
     sync::{
         mpsc::{self, error::TrySendError},
@@ -27,7 +27,10 @@ use tokio::{
     task::unconstrained,
 };
 
-use super::{OpenError, schema};
+use super::{
+    OpenError,
+    connect::{LOCKED, Tuning, log_of, open, open_writer, size},
+};
 use crate::{EngineError, Watcher, error::StorageFault};
 
 /// Operations that share a commit, at most; and that wait for the next.
@@ -36,32 +39,15 @@ const BATCH: usize = 512;
 /// Threads that read. Reading waits for the disk more than for the processor.
 const READERS: usize = 2;
 
-/// Statements that a connection keeps prepared.
-const STATEMENTS: usize = 64;
-
-/// How SQLite is to do its work. Tests of the disk have reasons for another way; nobody else has.
-#[derive(Clone, Copy, Debug)]
-#[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "only those tests see it"))]
-pub struct Tuning {
-    /// Its pragma. With FULL the log is synced with every commit; with NORMAL it would not be, and a commit could be lost
-    /// with the power.
-    pub synchronous: &'static str,
-    /// Pages in the log after which they are moved into the database.
-    pub checkpoint_pages: u32,
-}
-
-impl Default for Tuning {
-    fn default() -> Self {
-        Self { synchronous: "FULL", checkpoint_pages: 1_000 }
-    }
-}
+/// How long a write may wait for those who read, so that the log can begin anew.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// What there is to tell of a write that was committed.
 pub(super) enum News {
     /// An entry was appended.
     Appended(ChannelId, LogEpoch, Arc<Entry>),
-    /// A channel was removed.
-    Removed(ChannelId),
+    /// Channels were removed.
+    Removed(Vec<ChannelId>),
 }
 
 /// A write on its way: done, then committed with others, then told.
@@ -116,7 +102,7 @@ impl News {
     fn tell(&self, watcher: &dyn Watcher) {
         match self {
             Self::Appended(channel, epoch, entry) => watcher.appended(channel, *epoch, entry),
-            Self::Removed(channel) => watcher.removed(channel),
+            Self::Removed(channels) => channels.iter().for_each(|channel| watcher.removed(channel)),
         }
     }
 }
@@ -147,7 +133,8 @@ impl Workers {
         // The first connection makes the file; only then there is something to read.
         let connection = open_writer(path, tuning)?;
         let (writes, queue) = mpsc::channel(BATCH);
-        let writer = Writer { shared: Arc::clone(&shared), queue, connection: Some(connection) };
+        let writer =
+            Writer { shared: Arc::clone(&shared), queue, connection: Some(connection), log_bytes: tuning.log_bytes };
         let mut threads = vec![spawn("moorline-writer", move || writer.run(Entropy::new(seed)))?];
         let (reads, queue) = mpsc::channel(BATCH);
         let queue = Arc::new(Mutex::new(queue));
@@ -232,44 +219,12 @@ fn in_one_view<T>(
     Ok(found)
 }
 
-pub(super) fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
-    // One thread has each connection, so SQLite need not lock it.
-    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    Ok(connection)
-}
-
-pub(super) fn open_writer(path: &Path, tuning: Tuning) -> Result<Connection, OpenError> {
-    let mut connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
-    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
-    if mode != "wal" {
-        return Err(OpenError::NoWal(mode.into()));
-    }
-    connection.pragma_update(None, "synchronous", tuning.synchronous)?;
-    connection.pragma_update(None, "wal_autocheckpoint", tuning.checkpoint_pages)?;
-    // Elsewhere fsync is enough; on macOS it does not reach the disk.
-    connection.pragma_update(None, "fullfsync", cfg!(target_os = "macos"))?;
-    connection.pragma_update(None, "checkpoint_fullfsync", cfg!(target_os = "macos"))?;
-    schema::migrate(&mut connection)?;
-    sync_directory(path)?;
-    Ok(connection)
-}
-
-/// Making the file left a rollback journal behind that was deleted, and SQLite does not sync that it was. Were it back
-/// after a power cut, it would undo the making of the file, and everything since with it.
-fn sync_directory(path: &Path) -> io::Result<()> {
-    // Elsewhere a directory is no file to open.
-    if !cfg!(unix) {
-        return Ok(());
-    }
-    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
-    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
-}
-
 struct Writer {
     shared: Arc<Shared>,
     queue: mpsc::Receiver<Box<dyn Write>>,
     connection: Option<Connection>,
+    /// So large may the log beside the file be before the next look.
+    log_bytes: u64,
 }
 
 impl Writer {
@@ -281,7 +236,24 @@ impl Writer {
             for task in done {
                 task.settle(committed.clone(), &watchers);
             }
+            drop(watchers);
+            self.shorten_log();
         }
+    }
+
+    /// Lets the log beside the file begin anew once it is large, for which it waits until nobody reads from it any more. Who
+    /// reads for longer than that, as an export does, keeps it from doing so, until it has grown by as much again.
+    fn shorten_log(&mut self) {
+        let log = log_of(&self.shared.path);
+        // What cannot be read now is found out by the next write.
+        let Some(connection) = self.connection.as_ref().filter(|_| size(&log).is_ok_and(|size| size > self.log_bytes))
+        else {
+            return;
+        };
+        let _ = connection.busy_timeout(PATIENCE);
+        let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()));
+        let _ = connection.busy_timeout(LOCKED);
+        self.log_bytes = size(&log).unwrap_or_default() + self.shared.tuning.log_bytes;
     }
 
     /// Does a batch in one transaction. Gives all of it, and what became of the transaction.
@@ -352,14 +324,5 @@ impl Reader {
             self.connection = Some((generation, connection));
         }
         self.connection.as_ref().map(|(_, connection)| connection).ok_or(EngineError::Closed)
-    }
-}
-
-impl From<rusqlite::Error> for EngineError {
-    fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::Full,
-            _ => Self::Storage(StorageFault(error.to_string().into())),
-        }
     }
 }

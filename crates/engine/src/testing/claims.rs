@@ -17,7 +17,7 @@ use moorline_protocol::{
 };
 
 use crate::{
-    Append, Appended, Engine, EngineError, Expected, Key, Limit, OpId, Removal, Retention, Usage, ValueHash, Watcher,
+    Append, Appended, Engine, EngineError, Expected, Key, Limit, Most, OpId, Retention, Usage, ValueHash, Watcher,
 };
 
 const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
@@ -36,6 +36,11 @@ async fn append(engine: &dyn Engine, channel: &ChannelId, content: &str) -> Posi
 
 fn contents(entries: &[Arc<Entry>]) -> Vec<String> {
     entries.iter().map(|entry| String::from_utf8(entry.content.to_vec()).unwrap()).collect()
+}
+
+/// Drops what is too old, while everything is open.
+async fn sweep(engine: &dyn Engine, now: UnixMillis) {
+    engine.sweep(now, Arc::new(|_| true)).await.unwrap();
 }
 
 async fn all(engine: &dyn Engine, channel: &ChannelId) -> Vec<String> {
@@ -133,7 +138,7 @@ pub async fn an_operation_is_done_once(engine: Arc<dyn Engine>) {
     engine.append(&log, keep_one).await.unwrap();
     assert!(engine.append(&log, operation("a", 1)).await.unwrap().repeated);
     let much_later = UnixMillis(NOW.0 + 25 * 60 * 60 * 1_000);
-    engine.sweep(much_later).await.unwrap();
+    sweep(&*engine, much_later).await;
     let late = Append { at: much_later, ..operation("late", 1) };
     assert!(!engine.append(&log, late).await.unwrap().repeated, "not for ever");
 }
@@ -187,9 +192,9 @@ pub async fn age_takes_the_newest_entry_too(engine: Arc<dyn Engine>) {
     let retention = Retention { age: Duration::from_secs(10), ..Retention::ALL };
     let last = engine.append(&log, Append { retention, ..entry("a") }).await.unwrap().position;
     append(&*engine, &other, "kept").await;
-    engine.sweep(UnixMillis(NOW.0 + 10_000)).await.unwrap();
+    sweep(&*engine, UnixMillis(NOW.0 + 10_000)).await;
     assert_eq!(all(&*engine, &log).await, ["a"]);
-    engine.sweep(UnixMillis(NOW.0 + 10_001)).await.unwrap();
+    sweep(&*engine, UnixMillis(NOW.0 + 10_001)).await;
     assert!(all(&*engine, &log).await.is_empty());
     assert_eq!(all(&*engine, &other).await, ["kept"]);
     let page = engine.read(&log, Range::After(last), Limit::default()).await.unwrap();
@@ -207,11 +212,11 @@ pub async fn a_snapshot_is_kept_with_the_one_before_it_and_what_came_since(engin
     for content in ["a", "b", "c", "d", "e", "f"] {
         positions.push(append(&*engine, &log, content).await);
     }
-    engine.keep_snapshot(&log, snapshot(positions[1], "ab")).await.unwrap();
+    engine.keep_snapshot(&log, snapshot(positions[1], "ab"), Most::default()).await.unwrap();
     assert_eq!(all(&*engine, &log).await.len(), 6, "the first has nothing to go back to but the entries");
-    engine.keep_snapshot(&log, snapshot(positions[3], "abcd")).await.unwrap();
+    engine.keep_snapshot(&log, snapshot(positions[3], "abcd"), Most::default()).await.unwrap();
     assert_eq!(all(&*engine, &log).await, ["c", "d", "e", "f"]);
-    engine.keep_snapshot(&log, snapshot(positions[4], "abcde")).await.unwrap();
+    engine.keep_snapshot(&log, snapshot(positions[4], "abcde"), Most::default()).await.unwrap();
     assert_eq!(all(&*engine, &log).await, ["e", "f"]);
     let newest = engine.snapshot(&log).await.unwrap().1.unwrap();
     assert_eq!(*newest, snapshot(positions[4], "abcde"));
@@ -225,14 +230,14 @@ pub async fn a_snapshot_is_kept_with_the_one_before_it_and_what_came_since(engin
 pub async fn a_snapshot_of_what_is_not_there_is_refused(engine: Arc<dyn Engine>) {
     let log = channel("log");
     let (first, second) = (append(&*engine, &log, "a").await, append(&*engine, &log, "b").await);
-    let refused = async |covers| engine.keep_snapshot(&log, snapshot(covers, "no")).await.unwrap_err();
+    let refused = async |covers| engine.keep_snapshot(&log, snapshot(covers, "no"), Most::default()).await.unwrap_err();
     let future = Position { mark: Mark { offset: Offset(second.mark.offset.0 + 1), ..second.mark }, ..second };
     assert_eq!(refused(future).await, EngineError::UnknownPosition);
     let foreign = Position { epoch: LogEpoch([9; 8]), ..second };
     assert_eq!(refused(foreign).await, EngineError::UnknownPosition);
     let other = Position { mark: Mark { tag: Tag([9; 8]), ..first.mark }, ..first };
     assert_eq!(refused(other).await, EngineError::UnknownPosition);
-    engine.keep_snapshot(&log, snapshot(second, "ab")).await.unwrap();
+    engine.keep_snapshot(&log, snapshot(second, "ab"), Most::default()).await.unwrap();
     assert_eq!(refused(second).await, EngineError::Superseded);
     assert_eq!(refused(first).await, EngineError::Superseded);
     assert_eq!(all(&*engine, &log).await, ["a", "b"]);
@@ -244,10 +249,10 @@ pub async fn values_are_kept_beside_the_log(engine: Arc<dyn Engine>) {
     let (hash, value) = (ValueHash([1; 32]), Bytes::from(vec![7; 300_000]));
     assert_eq!(engine.value(&log, hash).await.unwrap(), None);
     for _ in 0..2 {
-        engine.keep_value(&log, hash, value.clone(), None).await.unwrap();
+        engine.keep_value(&log, hash, value.clone(), Most::default()).await.unwrap();
     }
     append(&*engine, &log, "a").await;
-    engine.keep_value(&log, ValueHash([2; 32]), Bytes::new(), None).await.unwrap();
+    engine.keep_value(&log, ValueHash([2; 32]), Bytes::new(), Most::default()).await.unwrap();
     assert_eq!(engine.value(&log, hash).await.unwrap(), Some(value));
     assert_eq!(engine.value(&log, ValueHash([2; 32])).await.unwrap(), Some(Bytes::new()));
     assert_eq!(engine.value(&other, hash).await.unwrap(), None, "each channel has its own");
@@ -258,30 +263,31 @@ pub async fn values_are_kept_beside_the_log(engine: Arc<dyn Engine>) {
 
 pub async fn more_is_not_needed_of_a_channel_than_may_be(engine: Arc<dyn Engine>) {
     let log = channel("log");
-    let within = |content: &str, most| Append { most: Some(most), ..entry(content) };
+    let most = |bytes| Most { bytes: Some(bytes), ..Most::default() };
+    let within = |content: &str, bytes| Append { most: most(bytes), ..entry(content) };
     let needed = async || engine.usage(&log).await.unwrap().needed_bytes;
     engine.append(&log, within("12345", 10)).await.unwrap();
     let op = Append { op: Some(OpId([1; 16])), ..within("12345", 10) };
     let last = engine.append(&log, op.clone()).await.unwrap().position;
     assert_eq!(engine.append(&log, within("1", 10)).await, Err(EngineError::TooMuch));
     assert!(engine.append(&log, op).await.unwrap().repeated, "what is there already needs no room");
-    let value = async |number, most| engine.keep_value(&log, ValueHash([number; 32]), "123".into(), Some(most)).await;
+    let value = async |number, bytes| engine.keep_value(&log, ValueHash([number; 32]), "123".into(), most(bytes)).await;
     assert_eq!(value(1, 12).await, Err(EngineError::TooMuch));
     value(1, 13).await.unwrap();
     value(1, 0).await.unwrap();
     assert_eq!(needed().await, 13);
     // A snapshot makes room, although what it covers is there until the next.
-    engine.keep_snapshot(&log, snapshot(last, "all")).await.unwrap();
+    engine.keep_snapshot(&log, snapshot(last, "all"), Most::default()).await.unwrap();
     assert_eq!((needed().await, all(&*engine, &log).await.len()), (6, 2));
     let last = engine.append(&log, within("1234", 10)).await.unwrap().position;
     assert_eq!(engine.append(&log, within("1", 10)).await, Err(EngineError::TooMuch));
-    engine.keep_snapshot(&log, snapshot(last, "everything")).await.unwrap();
+    engine.keep_snapshot(&log, snapshot(last, "everything"), Most::default()).await.unwrap();
     assert_eq!(needed().await, 13);
     // What is dropped for other reasons is not needed any more either.
     let short = Retention { age: Duration::from_secs(10), ..Retention::ALL };
     engine.append(&log, Append { retention: short, ..entry("1") }).await.unwrap();
     assert_eq!(needed().await, 14);
-    engine.sweep(UnixMillis(NOW.0 + 10_001)).await.unwrap();
+    sweep(&*engine, UnixMillis(NOW.0 + 10_001)).await;
     assert_eq!((needed().await, all(&*engine, &log).await.len()), (13, 0));
     let other = channel("other");
     let one = Retention { entries: 1, ..Retention::ALL };
@@ -291,16 +297,53 @@ pub async fn more_is_not_needed_of_a_channel_than_may_be(engine: Arc<dyn Engine>
     assert_eq!(engine.usage(&other).await.unwrap().needed_bytes, 3);
 }
 
+/// It counted anew and did not write it down where nothing was to be dropped: so a full store stayed full.
+pub async fn regression_a_snapshot_makes_room_also_when_the_one_before_it_covered_nothing(engine: Arc<dyn Engine>) {
+    let log = channel("log");
+    let start = engine.bounds(&log).await.unwrap().end();
+    engine.keep_snapshot(&log, snapshot(start, "template"), Most::default()).await.unwrap();
+    let last = append(&*engine, &log, "a long patch").await;
+    engine.keep_snapshot(&log, snapshot(last, "all"), Most::default()).await.unwrap();
+    assert_eq!(engine.usage(&log).await.unwrap().needed_bytes, 3);
+}
+
+pub async fn a_tenant_has_no_more_channels_of_a_kind_than_it_may(engine: Arc<dyn Engine>) {
+    let most = Most { channels: Some(2), ..Most::default() };
+    let write = async |id: &ChannelId| engine.append(id, Append { most, ..entry("x") }).await.map(drop);
+    let [one, two, three] = ["one", "two", "three"].map(channel);
+    // Who only asks has none.
+    for number in 0..5 {
+        engine.bounds(&channel(&format!("asked for {number}"))).await.unwrap();
+    }
+    write(&one).await.unwrap();
+    engine.keep_value(&two, ValueHash([1; 32]), Bytes::from("v"), most).await.unwrap();
+    assert_eq!(write(&three).await, Err(EngineError::TooManyChannels));
+    let value = engine.keep_value(&three, ValueHash([1; 32]), Bytes::from("v"), most).await;
+    assert_eq!(value, Err(EngineError::TooManyChannels));
+    let start = engine.bounds(&three).await.unwrap().end();
+    let kept = engine.keep_snapshot(&three, snapshot(start, "x"), most).await;
+    assert_eq!(kept, Err(EngineError::TooManyChannels));
+    assert_eq!(engine.usage(&three).await.unwrap(), Usage::default());
+    // What is there is written to as before, and nobody else's counts.
+    write(&one).await.unwrap();
+    write(&two).await.unwrap();
+    write(&ChannelId::new(Tenant::default(), Kind::Topic, Name::new("three").unwrap())).await.unwrap();
+    write(&ChannelId::new(Tenant::new("other").unwrap(), Kind::Store, Name::new("three").unwrap())).await.unwrap();
+    assert!(engine.remove(&two).await.unwrap());
+    write(&three).await.unwrap();
+    assert_eq!(write(&two).await, Err(EngineError::TooManyChannels));
+    engine.append(&two, entry("without a limit")).await.unwrap();
+}
+
 pub async fn a_removed_channel_comes_back_as_another(engine: Arc<dyn Engine>) {
     let log = channel("log");
-    assert!(!engine.remove(&log, Removal::Always).await.unwrap());
+    assert!(!engine.remove(&log).await.unwrap());
     let last = append(&*engine, &log, "a").await;
-    engine.keep_snapshot(&log, snapshot(last, "a")).await.unwrap();
-    engine.keep_value(&log, ValueHash([1; 32]), Bytes::from("v"), None).await.unwrap();
+    engine.keep_snapshot(&log, snapshot(last, "a"), Most::default()).await.unwrap();
+    engine.keep_value(&log, ValueHash([1; 32]), Bytes::from("v"), Most::default()).await.unwrap();
     let op = Append { op: Some(OpId([1; 16])), ..entry("b") };
     engine.append(&log, op.clone()).await.unwrap();
-    assert!(!engine.remove(&log, Removal::IfEmpty).await.unwrap());
-    assert!(engine.remove(&log, Removal::Always).await.unwrap());
+    assert!(engine.remove(&log).await.unwrap());
     assert_eq!(engine.usage(&log).await.unwrap(), Usage::default());
     assert_eq!(engine.channels(Kind::Store, None, None, 10).await.unwrap(), []);
     let page = engine.read(&log, Range::After(last), Limit::default()).await.unwrap();
@@ -308,15 +351,26 @@ pub async fn a_removed_channel_comes_back_as_another(engine: Arc<dyn Engine>) {
     assert_eq!(engine.snapshot(&log).await.unwrap().1, None);
     assert_eq!(engine.value(&log, ValueHash([1; 32])).await.unwrap(), None);
     assert!(!engine.append(&log, op).await.unwrap().repeated);
-    let empty = channel("empty");
-    engine.bounds(&empty).await.unwrap();
-    assert!(engine.remove(&empty, Removal::IfEmpty).await.unwrap());
-    engine.bounds(&empty).await.unwrap();
-    let short = Retention { age: Duration::from_secs(10), ..Retention::ALL };
-    engine.append(&log, Append { retention: short, ..entry("c") }).await.unwrap();
-    engine.sweep(UnixMillis(NOW.0 + 10_001)).await.unwrap();
-    assert!(engine.remove(&empty, Removal::IfUnwritten).await.unwrap());
-    assert!(!engine.remove(&log, Removal::IfUnwritten).await.unwrap(), "it says where it ends");
+}
+
+pub async fn what_was_only_asked_for_goes_when_nobody_has_it_open(engine: Arc<dyn Engine>) {
+    let (written, kept, open) = (channel("written"), channel("a value"), channel("open"));
+    append(&*engine, &written, "a").await;
+    engine.keep_value(&kept, ValueHash([1; 32]), Bytes::from("v"), Most::default()).await.unwrap();
+    let before = engine.bounds(&open).await.unwrap();
+    for number in 0..3_000 {
+        engine.bounds(&channel(&format!("asked for {number}"))).await.unwrap();
+    }
+    let heard = Arc::new(Follower::default());
+    engine.watch(Arc::clone(&heard) as _);
+    let is_open = {
+        let open = open.clone();
+        Arc::new(move |channel: &ChannelId| *channel == open)
+    };
+    engine.sweep(NOW, is_open).await.unwrap();
+    assert_eq!(engine.channels(Kind::Store, None, None, 10).await.unwrap(), [kept, open.clone(), written]);
+    assert_eq!(engine.bounds(&open).await.unwrap(), before);
+    assert_eq!(*heard.removed.lock().unwrap(), 3_000);
 }
 
 pub async fn channels_are_listed_in_their_order_and_apart(engine: Arc<dyn Engine>) {
@@ -353,7 +407,7 @@ pub async fn names_never_reach_into_another_channel(engine: Arc<dyn Engine>) {
     for (number, id) in channels.iter().enumerate() {
         append(&*engine, id, &number.to_string()).await;
         let hash = ValueHash([1; 32]);
-        engine.keep_value(id, hash, Bytes::from(number.to_string()), None).await.unwrap();
+        engine.keep_value(id, hash, Bytes::from(number.to_string()), Most::default()).await.unwrap();
     }
     for (number, id) in channels.iter().enumerate() {
         assert_eq!(all(&*engine, id).await, [number.to_string()]);
@@ -405,8 +459,10 @@ pub async fn keys_are_listed_by_their_beginning(engine: Arc<dyn Engine>) {
 }
 
 /// Follows a log by what it is told, and reads where it was told too little: what a channel does for each subscriber.
+#[derive(Default)]
 struct Follower {
     told: Mutex<Vec<(ChannelId, Arc<Entry>)>>,
+    removed: Mutex<usize>,
 }
 
 impl Watcher for Follower {
@@ -414,14 +470,16 @@ impl Watcher for Follower {
         self.told.lock().unwrap().push((channel.clone(), Arc::clone(entry)));
     }
 
-    fn removed(&self, _: &ChannelId) {}
+    fn removed(&self, _: &ChannelId) {
+        *self.removed.lock().unwrap() += 1;
+    }
 }
 
 pub async fn many_writers_lose_nothing_and_a_follower_misses_nothing(engine: Arc<dyn Engine>) {
     const WRITERS: u64 = 8;
     const EACH: u64 = 50;
     let log = channel("log");
-    let follower = Arc::new(Follower { told: Mutex::default() });
+    let follower = Arc::new(Follower::default());
     engine.watch(Arc::clone(&follower) as _);
     let mut since = engine.bounds(&log).await.unwrap().end();
     let writers: Vec<_> = (0..WRITERS)

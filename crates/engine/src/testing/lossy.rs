@@ -14,7 +14,7 @@ use moorline_protocol::{
 };
 
 use crate::{
-    Answer, Append, Appended, Engine, Expected, Key, Limit, Removal, Usage, ValueHash, Version, Versioned, Watcher,
+    Answer, Append, Appended, Engine, Expected, IsOpen, Key, Limit, Most, Usage, ValueHash, Version, Versioned, Watcher,
 };
 
 /// An engine whose watchers hear of half of the entries. Everything else is as it is underneath.
@@ -74,17 +74,11 @@ impl Engine for Lossy {
         self.engine.snapshot(channel)
     }
 
-    fn keep_snapshot<'a>(&'a self, channel: &'a ChannelId, snapshot: Snapshot) -> Answer<'a, ()> {
-        self.engine.keep_snapshot(channel, snapshot)
+    fn keep_snapshot<'a>(&'a self, channel: &'a ChannelId, snapshot: Snapshot, most: Most) -> Answer<'a, ()> {
+        self.engine.keep_snapshot(channel, snapshot, most)
     }
 
-    fn keep_value<'a>(
-        &'a self,
-        channel: &'a ChannelId,
-        hash: ValueHash,
-        value: Bytes,
-        most: Option<u64>,
-    ) -> Answer<'a, ()> {
+    fn keep_value<'a>(&'a self, channel: &'a ChannelId, hash: ValueHash, value: Bytes, most: Most) -> Answer<'a, ()> {
         self.engine.keep_value(channel, hash, value, most)
     }
 
@@ -106,12 +100,12 @@ impl Engine for Lossy {
         self.engine.channels(kind, tenant, after, most)
     }
 
-    fn remove<'a>(&'a self, channel: &'a ChannelId, removal: Removal) -> Answer<'a, bool> {
-        self.engine.remove(channel, removal)
+    fn remove<'a>(&'a self, channel: &'a ChannelId) -> Answer<'a, bool> {
+        self.engine.remove(channel)
     }
 
-    fn sweep(&self, now: UnixMillis) -> Answer<'_, ()> {
-        self.engine.sweep(now)
+    fn sweep(&self, now: UnixMillis, is_open: IsOpen) -> Answer<'_, ()> {
+        self.engine.sweep(now, is_open)
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Versioned>> {

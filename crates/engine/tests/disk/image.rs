@@ -1,7 +1,8 @@
 //! What a disk may have when the power goes, from the record of what was written and synced.
 //!
 //! What was synced is there. Of what was written since, any sector may be there or not: a disk and its cache promise no
-//! order.
+//! order. So it is for ever with what a sync has failed for: the system takes it for written, and the next sync goes well
+//! without it.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -16,12 +17,6 @@ pub(crate) struct Operation {
     pub(crate) name: String,
     offset: usize,
     bytes: Vec<u8>,
-}
-
-impl Operation {
-    pub(crate) fn is_sync(&self) -> bool {
-        self.kind == b's'
-    }
 }
 
 /// Reads the shim's record.
@@ -62,13 +57,19 @@ pub(crate) enum Unsynced {
 /// The files after the first operations of a record.
 pub(crate) fn image(operations: &[Operation], unsynced: Unsynced, entropy: &mut Entropy) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::<String, Vec<u8>>::new();
-    let synced_at = |name: &str| operations.iter().rposition(|operation| operation.is_sync() && operation.name == name);
-    let synced: BTreeMap<&str, usize> =
-        operations.iter().filter_map(|operation| Some((&*operation.name, synced_at(&operation.name)?))).collect();
+    // The next sync of this file, if it went well.
+    let is_synced = |at: usize, name: &str| {
+        let mut behind = operations.iter().skip(at).filter(|operation| operation.name == name);
+        behind.find_map(|operation| match operation.kind {
+            b's' => Some(true),
+            b'f' => Some(false),
+            _ => None,
+        }) == Some(true)
+    };
     for (at, operation) in operations.iter().enumerate() {
         // That a file is gone is a matter of its directory.
         let what = if operation.kind == b'u' { "." } else { &*operation.name };
-        let is_synced = synced.get(what).is_some_and(|last| at < *last);
+        let is_synced = is_synced(at, what);
         let mut is_there = || match unsynced {
             _ if is_synced => true,
             Unsynced::Lost => false,

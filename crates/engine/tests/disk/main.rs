@@ -20,7 +20,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use moorline_engine::{Append, Engine, EngineError, Limit, Retention, SqliteEngine, Tuning};
+use moorline_engine::{Append, Engine, EngineError, Limit, Most, Retention, SqliteEngine, SqliteView, Tuning};
 use moorline_protocol::{
     channel::{ChannelId, Kind, Position, Range, Snapshot},
     entropy::Entropy,
@@ -100,7 +100,7 @@ fn on_disk() -> (Arc<SqliteEngine>, Mutex<File>) {
     let disk = PathBuf::from(env::var("DISK").unwrap());
     let synchronous = if env::var("SYNCHRONOUS").unwrap() == "NORMAL" { "NORMAL" } else { "FULL" };
     // Small, so that pages move into the database all the time.
-    let tuning = Tuning { synchronous, checkpoint_pages: 20 };
+    let tuning = Tuning { synchronous, checkpoint_pages: 20, ..Tuning::default() };
     let engine = SqliteEngine::open_tuned(&disk.join(FILE), [1; 32], tuning).unwrap();
     let acks = OpenOptions::new().create(true).append(true).open(disk.join("acks")).unwrap();
     (Arc::new(engine), Mutex::new(acks))
@@ -134,7 +134,7 @@ async fn role_writers() {
 /// Its content is the offset that it covers.
 async fn snapshot(engine: &SqliteEngine, covers: Position) {
     let content = Bytes::from(covers.mark.offset.0.to_string());
-    engine.keep_snapshot(&log(), Snapshot { covers, at: UnixMillis(1), content }).await.unwrap();
+    engine.keep_snapshot(&log(), Snapshot { covers, at: UnixMillis(1), content }, Most::default()).await.unwrap();
 }
 
 /// How often what a disk may have lacks something that was said to be kept.
@@ -161,7 +161,9 @@ async fn losses(scene: &Scene) -> usize {
 /// Whether everything that was said to be kept is there. It must be sound and in order in any case.
 async fn is_whole(disk: &Path, acknowledged: &[String], case: &str) -> bool {
     let engine = SqliteEngine::open(&disk.join(FILE), [2; 32]).unwrap_or_else(|error| panic!("{case}: {error}"));
-    assert_eq!(engine.verify().await.unwrap(), Vec::<String>::new(), "{case}");
+    let view = SqliteView::open(&disk.join(FILE)).unwrap();
+    view.verify(None, &mut |finding| panic!("{case}: {finding}")).unwrap();
+    drop(view);
     let page = engine.read(&log(), Range::Oldest, Limit { entries: usize::MAX, bytes: usize::MAX }).await.unwrap();
     let mut before = page.bounds.trimmed.offset;
     for entry in &page.entries {
@@ -233,6 +235,39 @@ async fn a_full_disk_refuses_writes_and_goes_on_reading() {
     scene.run("role_full_disk", "FULL");
     let engine = SqliteEngine::open(&scene.path("disk").join(FILE), [2; 32]).unwrap();
     assert_eq!(all(&engine).await, ["before", "after"]);
+}
+
+#[tokio::test]
+#[ignore = "a test below runs it in a process of its own"]
+async fn role_killed_after_an_error() {
+    let (engine, _acks) = on_disk();
+    engine.append(&log(), entry(b"before")).await.unwrap();
+    fail(NO_SYNC);
+    engine.append(&log(), entry(b"nobody knows")).await.unwrap_err();
+    // As a kill leaves it: nothing is closed.
+    std::process::exit(0);
+}
+
+#[tokio::test]
+#[ignore = "a test below runs it in a process of its own"]
+async fn role_goes_on() {
+    let (engine, acks) = on_disk();
+    let position = engine.append(&log(), entry(b"after")).await.unwrap().position;
+    writeln!(acks.lock().unwrap(), "{} after", position.mark.offset.0).unwrap();
+    std::process::exit(0);
+}
+
+/// The next process read from memory what the last one could not sync, and went on behind it in the log: with the power
+/// the part in between went, and everything behind it that was said to be kept.
+#[tokio::test]
+async fn regression_what_is_written_after_a_failed_sync_and_a_kill_outlives_a_power_cut() {
+    let scene = Scene::new();
+    scene.run("role_killed_after_an_error", "FULL");
+    fs::write(scene.path("fault"), [0]).unwrap();
+    scene.run("role_goes_on", "FULL");
+    // It goes on behind what nobody was told is kept.
+    assert_eq!(acknowledged(&operations(&scene.path("record"))), ["3 after"].map(str::to_owned));
+    assert_eq!(losses(&scene).await, 0);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
  *
  * $DISK_LOG takes records: kind (1 byte), length of the name (1 byte), offset and length (8 bytes each, this machine's
  * order), the name behind $DISK (`.` for the directory), the bytes. Kinds: w written, s synced, t truncated (the offset
- * is the new size), u unlinked. The file named `acks` is nobody's database: what is written to it is what the process says is kept.
+ * is the new size), u unlinked, f not synced although asked for. The file named `acks` is nobody's database: what is written to it is what the process says is kept.
  *
  * $DISK_FAULT is a file of one byte, looked at before every operation: 0 nothing, 1 no space for writing, 2 an error of
  * syncing, 3 an error of writing.
@@ -129,6 +129,7 @@ ssize_t write(int fd, const void *bytes, size_t length) {
         int (*real)(int) = dlsym(RTLD_NEXT, #symbol);                         \
         const char *name = name_of(fd);                                       \
         if (name && told(2)) {                                                \
+            note('f', name, 0, NULL, 0);                                      \
             errno = EIO;                                                      \
             return -1;                                                        \
         }                                                                     \

@@ -210,7 +210,8 @@ impl ServerBuilder {
         };
         let (channels_file, durable) = durable.unzip();
         let memory = Arc::new(MemoryEngine::new(seed()?));
-        let channels = Arc::new(Channels::new(memory, durable, config.limits.max_message));
+        let most = Some(config.limits.channels_per_tenant as u64).filter(|most| *most > 0);
+        let channels = Arc::new(Channels::new(memory, durable, config.limits.max_message, most));
         tasks.spawn(sweep(channels.clone(), tasks.clone()));
         let mut endpoint = endpoint_config(&config, encryption, Epoch(epoch));
         (endpoint.shared_keys, endpoint.requires_shared_key) = (keys, config.auth.shared_key.required);

@@ -223,6 +223,7 @@ mod tests {
             calls_in_flight = 5
             outgoing = "2MiB"
             parked_sessions = 6
+            channels_per_tenant = 8
             [timeouts]
             tls_accept = "1s"
             upgrade = "2s"
@@ -278,6 +279,7 @@ mod tests {
         let limits = &config.limits;
         assert_eq!((limits.connections, limits.max_message), (1_000, 1_024));
         assert_eq!((limits.calls_in_flight, limits.outgoing, limits.parked_sessions), (5, 2 << 20, 6));
+        assert_eq!(limits.channels_per_tenant, 8);
         assert_eq!(config.session.resume_window, Duration::from_secs(300));
         let timeouts = &config.timeouts;
         let seconds =

@@ -177,6 +177,9 @@ pub struct LimitsSection {
     pub outgoing: usize,
     /// Sessions kept for clients that are away; with more, the one that waits longest is given up. Default 10,000.
     pub parked_sessions: usize,
+    /// Stores that one tenant may have, and as many topics with a history: names that were ever written to. Writing to one
+    /// more fails with `too_many_names`. Default 1,000,000; 0 for no limit.
+    pub channels_per_tenant: usize,
 }
 
 /// `[session]`: what outlives a connection.
@@ -277,6 +280,7 @@ impl Default for LimitsSection {
             calls_in_flight: protocol.max_calls_in_flight,
             outgoing: protocol.max_outgoing_bytes,
             parked_sessions: 10_000,
+            channels_per_tenant: 1_000_000,
         }
     }
 }

@@ -77,7 +77,7 @@ impl Opened {
     }
 
     fn follow(&mut self, handle: Handle, channel: Channel, follower: Follower) {
-        self.channels.enter(&channel.id, channel.declared.policy.is_durable(), follower);
+        self.channels.enter(&channel.id, follower);
         self.by_handle.insert(handle, channel);
         self.followed.inc();
     }
@@ -91,9 +91,9 @@ impl Opened {
         }
     }
 
-    fn join(&mut self, handle: Handle, id: &ChannelId, is_kept: bool, member: Member, peer: &Peer) -> Result<(), Code> {
+    fn join(&mut self, handle: Handle, id: &ChannelId, member: Member, peer: &Peer) -> Result<(), Code> {
         self.member = Some(member.id);
-        self.channels.join(id, is_kept, member, peer).map_err(|RosterFull| Code::TOO_MANY_MEMBERS)?;
+        self.channels.join(id, member, peer).map_err(|RosterFull| Code::TOO_MANY_MEMBERS)?;
         self.memberships.enter(id.clone(), handle, self.most).iter().for_each(|channel| self.part(channel));
         Ok(())
     }
@@ -210,7 +210,7 @@ impl Driver {
         if let Some(data) = data.filter(|_| declared.policy.presence) {
             let (subject, joined) = (self.entry.principal.subject.name().to_owned(), now());
             let member = Member { id: member, subject, presence: Presence::Here, joined, data };
-            self.opened.join(handle, &id, declared.policy.is_durable(), member, peer).map_err(Failure::of)?;
+            self.opened.join(handle, &id, member, peer).map_err(Failure::of)?;
         }
         // First, so that what is appended while the history is read is heard of.
         let follower = Follower { handle, inbox: self.opened.inbox.clone(), member, peer: peer.clone(), watches };
@@ -347,7 +347,7 @@ mod tests {
             let (handle, declared, member) = (Handle(self.handle), self.declared.clone(), self.member());
             let data = Payload::json("1");
             let joins = Member { id: member, subject: "ann".into(), presence: Presence::Here, joined: now(), data };
-            self.opened.join(handle, id, false, joins, &self.peer).expect("there is room");
+            self.opened.join(handle, id, joins, &self.peer).expect("there is room");
             let (inbox, peer) = (self.opened.inbox.clone(), self.peer.clone());
             let follower = Follower { handle, inbox, member, peer, watches: true };
             self.opened.follow(handle, Channel { id: id.clone(), declared, quiet: false }, follower);

@@ -75,9 +75,6 @@ impl Driver {
             RequestKind::History { before, count } => {
                 let count = usize::try_from(count).unwrap_or(usize::MAX).min(MAX_HISTORY);
                 let is_kept = declared.policy.is_durable();
-                if is_kept {
-                    channels.was_asked_for(&channel);
-                }
                 Ok(async move {
                     let range = before.map_or(Range::Newest, |before| Range::Before(before.mark.offset));
                     let limit = Limit { entries: count, bytes: MAX_HISTORY_BYTES };

@@ -1,6 +1,6 @@
 //! What is written to channels, what is kept of it, and what a client may.
 
-use moorline_engine::{Append, Engine, EngineError, OpId, Removal};
+use moorline_engine::{Append, Engine, EngineError, Most, OpId};
 use moorline_protocol::{
     channel::{Position, Snapshot},
     frame::{CallId, Failure, Request},
@@ -127,7 +127,7 @@ impl World<'_> {
         content.resize(content.len() + padding, 0);
         let covers = Position { epoch, mark: past.facts[upto - 1].mark };
         let snapshot = Snapshot { covers, at, content: content.into() };
-        match now(channels.engine.keep_snapshot(&id_of(channel), snapshot)) {
+        match now(channels.engine.keep_snapshot(&id_of(channel), snapshot, Most::default())) {
             Ok(()) => self.counters.add(Counter::SnapshotKept),
             Err(EngineError::Superseded | EngineError::UnknownPosition) => {}
             Err(error) => return Err(failed(&error)),
@@ -137,7 +137,7 @@ impl World<'_> {
 
     pub(super) fn remove_channel(&mut self, channel: usize) -> Held {
         let channels = self.server_channels()?;
-        let removed = now(channels.engine.remove(&id_of(channel), Removal::Always)).map_err(|error| failed(&error))?;
+        let removed = now(channels.engine.remove(&id_of(channel))).map_err(|error| failed(&error))?;
         channels.note_epoch(channel)?;
         if removed {
             self.counters.add(Counter::ChannelRemoved);
