@@ -366,7 +366,7 @@ impl Driver {
                     self.shared.metrics.send_message();
                 }
                 if self.endpoint.answer(id, result) == Err(Refused::TooLarge) {
-                    tracing::error!("the reply of a handler is above the limit");
+                    self.is_too_large("an answer");
                 }
                 self.go_on_stopping(now);
             }
@@ -390,6 +390,13 @@ impl Driver {
                 self.endpoint.handle_input(now, ServerInput::Wake);
                 self.go_on_stopping(now);
             }
+        }
+    }
+
+    /// What the application has for the client is above what that takes.
+    fn is_too_large(&self, what: &str) {
+        if let Some(left_out) = self.shared.warnings.too_large.next(Instant::now()) {
+            tracing::error!(left_out, "{what} is above what its client takes");
         }
     }
 

@@ -17,12 +17,21 @@ pub(crate) struct Warnings {
     host: Lines,
     origin: Lines,
     pub(crate) full: Lines,
+    /// Something that its client does not take, which says itself how much it does.
+    pub(crate) too_large: Lines,
 }
 
 impl Warnings {
     pub(crate) fn new(now: Instant) -> Self {
         let lines = || Lines::new(1, BETWEEN_WARNINGS, now);
-        Self { host_in_open_mode: lines(), proxy_in_open_mode: lines(), host: lines(), origin: lines(), full: lines() }
+        Self {
+            host_in_open_mode: lines(),
+            proxy_in_open_mode: lines(),
+            host: lines(),
+            origin: lines(),
+            full: lines(),
+            too_large: lines(),
+        }
     }
 
     pub(crate) fn of(&self, denied: Denied) -> &Lines {

@@ -8,7 +8,7 @@ impl Driver {
         match command {
             Command::Send(message) => match self.endpoint.deliver(&message) {
                 Ok(sent) => self.shared.metrics.notify(sent),
-                Err(Refused::TooLarge) => tracing::error!("a notification is above the limit"),
+                Err(Refused::TooLarge) => self.is_too_large("a message"),
                 Err(_) => {}
             },
             Command::Call { ticket, name, payload, options, answer } => {
