@@ -111,6 +111,8 @@ impl Ends {
                 ClientOutput::OpenSocket { socket, .. } => self.socket = socket,
                 ClientOutput::Transmit(_, record) => self.upward.push(record),
                 ClientOutput::CloseSocket(..) | ClientOutput::Discover(..) | ClientOutput::Event(_) => {}
+                // It has nothing to show, and so is not asked.
+                ClientOutput::Authorize { .. } => {}
                 ClientOutput::Wait(_) => break,
             }
         }
