@@ -188,8 +188,9 @@ impl Channels {
         }
     }
 
+    /// Whether anybody on this node follows it, or is in it.
     #[cfg(test)]
-    fn is_followed(&self, channel: &ChannelId) -> bool {
+    pub(crate) fn is_followed(&self, channel: &ChannelId) -> bool {
         self.followers.by_channel().contains_key(channel)
     }
 }
@@ -452,7 +453,7 @@ pub(crate) mod tests {
         let peer = crate::peers::tests::peer();
         channels.enter(&room, follower(&inbox));
         for number in 0..100 {
-            channels.join(&room, false, member(1, &number.to_string()), &peer).expect("there is room");
+            channels.join(&room, member(1, &number.to_string()), &peer).expect("there is room");
         }
         channels.away(&room, MemberId([1; 8]));
         assert!(matches!(poll(&inbox), Some(Word::Members(Handle(1)))) && poll(&inbox).is_none());
@@ -475,9 +476,9 @@ pub(crate) mod tests {
         let peer = crate::peers::tests::peer();
         let numbered = |number: u64| Member { id: MemberId(number.to_be_bytes()), ..member(1, "{}") };
         for number in 1..=moorline_protocol::channel::MAX_MEMBERS as u64 {
-            channels.join(&room, false, numbered(number), &peer).expect("there is room");
+            channels.join(&room, numbered(number), &peer).expect("there is room");
         }
-        assert_eq!(channels.join(&room, false, numbered(9_999), &peer), Err(RosterFull));
+        assert_eq!(channels.join(&room, numbered(9_999), &peer), Err(RosterFull));
         assert!(channels.find(&room, numbered(9_999).id).is_none() && channels.find(&room, numbered(7).id).is_some());
     }
 
