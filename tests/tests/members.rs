@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use moorline_client::{Error, Topic, TopicEvent, TopicOptions};
-use moorline_protocol::{channel::Presence, code::Code};
+use moorline_protocol::{
+    channel::{Presence, Start},
+    code::Code,
+};
 use moorline_server::prelude::*;
 use moorline_tests::{
     TestResult, TestServer,
@@ -85,6 +88,53 @@ async fn members_come_are_away_while_they_are_cut_off_come_back_and_leave() -> T
     drop(other);
     members(&mut watching, &["bob"]).await?;
     bob.close().await;
+    members(&mut watching, &[]).await?;
+    Ok(())
+}
+
+/// Its channel was closed and opened again, for all the others to see.
+#[tokio::test]
+async fn regression_who_reads_too_slowly_is_not_seen_to_leave() -> TestResult {
+    const MESSAGES: usize = 1_500;
+    let server = TestServer::start(rooms()).await?;
+    let connect = |name: &str| server.client()?.auth(&(name, None::<String>))?.connect();
+    let (ann, bob) = (connect("ann")?, connect("bob")?);
+    let mut watching = ann.topic("room:1", TopicOptions::default().members())?;
+    opened(&mut watching).await?;
+    let mut slow = bob.topic("room:1", TopicOptions::default().members().presence(&1)?)?;
+    opened(&mut slow).await?;
+    members(&mut watching, &["bob"]).await?;
+    members(&mut slow, &["bob"]).await?;
+    let quick = async |watching: &mut Topic, number: usize| {
+        ann.publish("room:1", &number).await?;
+        // Nothing is said of members in between.
+        match event(watching).await? {
+            TopicEvent::Message(message) => assert_eq!(message.data::<usize>()?, number),
+            other => panic!("{other:?}"),
+        }
+        Ok::<_, Error>(())
+    };
+    for number in 0..MESSAGES {
+        quick(&mut watching, number).await?;
+    }
+    let (mut next, mut paused) = (0, 0);
+    while next < MESSAGES {
+        match event(&mut slow).await? {
+            TopicEvent::Message(message) => {
+                assert_eq!(message.data::<usize>()?, next);
+                next += 1;
+            }
+            TopicEvent::Opened(start) => {
+                assert_eq!(start, Start::Recovered);
+                paused += 1;
+            }
+            TopicEvent::Members => assert_eq!(slow.members().len(), 1),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(paused > 0, "it was never too slow");
+    quick(&mut watching, MESSAGES).await?;
+    drop(slow);
     members(&mut watching, &[]).await?;
     Ok(())
 }

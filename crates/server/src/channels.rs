@@ -109,10 +109,12 @@ impl Channels {
     pub(crate) fn join(&self, channel: &ChannelId, member: Member, peer: &Peer) -> Result<(), RosterFull> {
         let mut by_channel = self.followers.by_channel();
         let following = by_channel.entry(channel.clone()).or_default();
-        let id = member.id;
+        let (id, before) = (member.id, following.roster.revision());
         following.roster.enter(member)?;
         following.members.insert(id, peer.clone());
-        following.tell_members();
+        if following.roster.revision() != before {
+            following.tell_members();
+        }
         Ok(())
     }
 

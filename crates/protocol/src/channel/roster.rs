@@ -95,7 +95,12 @@ impl Roster {
     /// [`RosterFull`] when it would be one too many.
     pub fn enter(&mut self, mut member: Member) -> Result<(), RosterFull> {
         match self.members.get(&member.id) {
-            Some((_, known)) => member.joined = known.joined,
+            Some((_, known)) => {
+                member.joined = known.joined;
+                if member == **known {
+                    return Ok(());
+                }
+            }
             None if self.members.len() >= MAX_MEMBERS => return Err(RosterFull),
             None => {}
         }
@@ -290,6 +295,8 @@ mod tests {
         assert_eq!(roster.since(revision).changes, []);
         // Nothing changes by being said again.
         roster.change(id(2), |member| member.data = Payload::json("3"));
+        let known = Member::clone(roster.get(id(2)).expect("it is there"));
+        roster.enter(Member { joined: UnixMillis(99), ..known }).expect("it is one already");
         assert_eq!(roster.revision(), revision);
     }
 

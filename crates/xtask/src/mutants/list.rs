@@ -37,7 +37,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant("channel/attachment.rs", "        self.waiting.clear();\n        self.waiting_bytes = 0;\n", ""),
     Mutant("channel/attachment.rs", "other => return self.stage = other,", "_ => return,"),
     // Who is in a channel, and for how long.
-    Mutant("channel/roster.rs", "Some((_, known)) => member.joined = known.joined,", "Some(_) => {}"),
+    Mutant("channel/roster.rs", "                member.joined = known.joined;\n", ""),
     Mutant("channel/roster.rs", "|| revision < self.forgotten ", ""),
     Mutant("channel/roster.rs", "            self.forgotten = revision;\n", "            let _ = revision;\n"),
     Mutant("channel/roster.rs", "            self.changed.remove(&before);\n", "            let _ = before;\n"),
