@@ -164,7 +164,7 @@ pub(crate) fn session(info: &SessionInfo, url: &str) -> JsValue {
 
 /// Who the client is: `{ identity?, encoding?, data?, expiresInMs? }`, bytes as they came.
 fn admitted(admission: &Admission) -> Object<'_> {
-    let Admission { identity, data, expires_in_ms } = admission;
+    let Admission { identity, data, expires_in_ms, subject: _ } = admission;
     let mut object = Object::default();
     object.put("identity", Some(identity).filter(|identity| !identity.is_empty()).map(|bytes| Value::Bytes(bytes)));
     object.put("encoding", data.as_ref().map(|data| Value::Number(f64::from(data.encoding as u8))));

@@ -166,6 +166,24 @@ impl Asked {
         after
     }
 
+    /// The other side knows none of them again, since this side is somebody else by now. Takes out those that wait to go out
+    /// again: they may have run.
+    pub(crate) fn become_unknown(&mut self) -> Vec<CallId> {
+        let mut unknown = Vec::new();
+        self.open.retain_mut(|open| match open.way {
+            Way::Waits => true,
+            Way::WaitsAgain => {
+                unknown.push(open.id);
+                false
+            }
+            Way::Transmitted => {
+                open.again = None;
+                true
+            }
+        });
+        unknown
+    }
+
     /// Takes out every call, each with how far it had come.
     pub(crate) fn lose_all(&mut self) -> Vec<(CallId, Way)> {
         self.due = None;

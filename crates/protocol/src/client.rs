@@ -37,6 +37,7 @@ use crate::{
     payload::{Name, Payload},
     record::{SUBPROTOCOL, SUBPROTOCOL_PLAIN, VERSION, kind},
     session::{Broadcast, CallOptions, Outcome, PeerEvent, Receipt, Session},
+    subject::SubjectMark,
     time::Timestamp,
 };
 
@@ -129,6 +130,8 @@ pub struct ClientEndpoint {
     /// When what the server let the client in with expires.
     expires: Option<Timestamp>,
     last_authenticate: u64,
+    /// Which subject it is, as the server said last.
+    subject: Option<SubjectMark>,
     /// The session that the next connection asks to go on with.
     known: Option<Known>,
     /// The socket takes no more for now.
@@ -161,6 +164,7 @@ impl ClientEndpoint {
             channels: Channels::default(),
             expires: None,
             last_authenticate: 0,
+            subject: None,
             known: None,
             congested: false,
             backoff: config.backoff.map(Backoff::new),

@@ -159,6 +159,15 @@ impl Session {
         Lost { unconfirmed, unknown: after.unknown, abandoned }
     }
 
+    /// This side is another subject by now, and a key is known again to the same one only. Gives the calls that waited to go
+    /// out again: nobody knows whether they ran.
+    pub(crate) fn become_another(&mut self) -> Vec<CallId> {
+        let unknown = self.asked.become_unknown();
+        let is_unknown = |role| matches!(role, Role::Call(id) if unknown.contains(&id));
+        self.outbox.retain_waiting(|message| !is_unknown(message.role));
+        unknown
+    }
+
     /// The other side told its limit. What waits and is above it is taken out: sending it would end the connection.
     /// Gives the calls among it with their outcomes, and the receipts; of other notifications nobody wants to know.
     pub(crate) fn learn_limit(&mut self, max_message: u64) -> (Vec<(CallId, Outcome)>, Vec<Receipt>) {

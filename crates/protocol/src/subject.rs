@@ -5,6 +5,8 @@
 
 use std::{fmt, sync::Arc};
 
+use sha2::{Digest, Sha256};
+
 use crate::limits::MAX_NAME;
 
 /// The subject of everybody who has not signed in.
@@ -87,7 +89,21 @@ impl Subject {
     pub fn name(&self) -> &str {
         &self.name
     }
+
+    /// What tells it from any other.
+    pub fn mark(&self) -> SubjectMark {
+        let tenant = self.tenant.as_str();
+        let hash = Sha256::new().chain_update("moorline subject").chain_update((tenant.len() as u64).to_be_bytes());
+        let hash: [u8; 32] = hash.chain_update(tenant).chain_update(&*self.name).finalize().into();
+        let mut mark = [0; 8];
+        mark.copy_from_slice(&hash[..8]);
+        SubjectMark(mark)
+    }
 }
+
+/// Which subject it is, for whoever must only see whether it is another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubjectMark(pub [u8; 8]);
 
 #[cfg(test)]
 mod tests {
@@ -98,6 +114,8 @@ mod tests {
         let subject = |tenant: &str, name: &str| Subject::new(Tenant::new(tenant)?, name);
         assert_ne!(subject("a", "b:c")?, subject("a:b", "c")?);
         assert_ne!(subject("a", "\0b")?, subject("a\0", "b")?);
+        assert_ne!(subject("a", "\0b")?.mark(), subject("a\0", "b")?.mark());
+        assert_eq!(subject("a", "b")?.mark(), subject("a", "b")?.mark());
         assert_ne!(subject("a", "b")?, subject("a", "B")?);
         assert_eq!(subject("*", "**")?, subject("*", "**")?);
         assert_eq!(Tenant::new(""), Err(InvalidSubject));

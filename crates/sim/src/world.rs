@@ -149,6 +149,8 @@ pub(crate) struct World<'a> {
     config: Arc<ServerConfig>,
     /// Idempotency keys that the server has seen.
     keys: BTreeMap<String, u32>,
+    /// As whom each keyed call was made that came to a server.
+    keyed_by: BTreeMap<String, u64>,
     down_until: u64,
     down_silently: bool,
     wall_clock: u64,
@@ -195,6 +197,7 @@ impl<'a> World<'a> {
             identity,
             config: Arc::new(config),
             keys: BTreeMap::new(),
+            keyed_by: BTreeMap::new(),
             down_until: 0,
             down_silently: false,
             wall_clock: 1_700_000_000_000,

@@ -114,6 +114,7 @@ impl Moorline {
                     ChannelEvent::Update { content, .. } => {
                         heard.push(Heard::Published(Authored::decode(&content)?.payload.bytes));
                     }
+                    ChannelEvent::CaughtUp => {}
                     other => bail!("a topic that is open says {other:?}"),
                 },
                 ClientOutput::Event(ClientEvent::Status(Status::Connected)) => heard.push(Heard::Ready { resumed }),

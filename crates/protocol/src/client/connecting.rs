@@ -96,6 +96,7 @@ impl ClientEndpoint {
         key: Option<ServerKey>,
         now: Timestamp,
     ) -> Result<(), Violation> {
+        self.becomes(welcome.admission.subject);
         let resumed = match (welcome.resumption, &self.known) {
             (Resumption::Resumed(received), Some(known)) if known.id == welcome.session => {
                 for receipt in self.session.resume(received)? {

@@ -141,6 +141,17 @@ impl ClientEndpoint {
         Zeroizing::new(auth.encode())
     }
 
+    /// The client is this by now. What went out with a key does not go out again as somebody else: the server knows it again
+    /// only from who sent it, and would do it twice.
+    pub(super) fn becomes(&mut self, subject: Option<SubjectMark>) {
+        let before = std::mem::replace(&mut self.subject, subject);
+        if before.is_some() && before != subject {
+            for id in self.session.become_another() {
+                self.event(ClientEvent::Peer(PeerEvent::Settled { id, outcome: Outcome::Unknown }));
+            }
+        }
+    }
+
     /// When to ask for what follows on what the server has just let the client in with.
     pub(super) fn renewal(&mut self, admission: &Admission, now: Timestamp) -> Renewal {
         let expires = admission.expires_in_ms.map(|lives| now + Duration::from_millis(lives));

@@ -106,6 +106,7 @@ impl ClientEndpoint {
                 if let Ok(admission) = &result {
                     *renewal = self.renewal(admission, now);
                     self.credentials = showing.credentials;
+                    self.becomes(admission.subject);
                 }
                 self.event(ClientEvent::Authenticated(id, Box::new(result)));
                 Ok(None)

@@ -13,6 +13,7 @@ use crate::{
     error::Malformed,
     limits::{MAX_AUTH, MAX_GIVEN, MAX_IDENTITY, MAX_REFUSAL_NAME, MAX_TEXT},
     payload::Payload,
+    subject::SubjectMark,
     wire::{self, Reader, Sink},
 };
 
@@ -89,6 +90,8 @@ pub struct Admission {
     pub data: Option<Payload>,
     /// How long it holds, in milliseconds; `None` as long as the connection.
     pub expires_in_ms: Option<u64>,
+    /// Which subject it is; `None` where the server does not say.
+    pub subject: Option<SubjectMark>,
 }
 
 impl fmt::Debug for Admission {
@@ -98,7 +101,7 @@ impl fmt::Debug for Admission {
 }
 
 impl Admission {
-    /// Numbers of the fields: `first` and the two above.
+    /// Numbers of the fields: `first` and the two above. The subject has a number of its own.
     pub(super) fn write(&self, sink: &mut impl Sink, first: u64) {
         // What is too large is left out: the frame would not fit a record, and nothing would ever follow it.
         if !self.identity.is_empty() && self.identity.len() <= MAX_IDENTITY {
@@ -107,6 +110,12 @@ impl Admission {
         put_payload(sink, first + 1, self.data.as_ref().filter(|data| data.bytes.len() <= MAX_GIVEN));
         if let Some(expires) = self.expires_in_ms {
             wire::put_varint_field(sink, first + 2, expires);
+        }
+    }
+
+    pub(super) fn write_subject(&self, sink: &mut impl Sink, tag: u64) {
+        if let Some(SubjectMark(mark)) = &self.subject {
+            wire::put_field(sink, tag, mark);
         }
     }
 
@@ -169,7 +178,10 @@ impl Authenticated {
     pub(super) fn write(&self, sink: &mut impl Sink) {
         wire::put_varint(sink, self.id.0);
         match &self.result {
-            Ok(admission) => admission.write(sink, 1),
+            Ok(admission) => {
+                admission.write(sink, 1);
+                admission.write_subject(sink, 7);
+            }
             Err(Denial { code, name, message }) => {
                 wire::put_varint_field(sink, 4, u64::from(code.0));
                 wire::put_field(sink, 5, cut(name, MAX_REFUSAL_NAME).as_bytes());
@@ -190,6 +202,10 @@ impl Authenticated {
                 }
                 5 => name = Some(value.only_str(MAX_REFUSAL_NAME)?.to_owned()),
                 6 => message = Some(value.only_str(MAX_TEXT)?.to_owned()),
+                7 => {
+                    admission.subject = Some(SubjectMark(value.only_array()?));
+                    is_admitted = true;
+                }
                 _ => is_admitted |= admission.read_field(tag, 1, value)?,
             }
         }

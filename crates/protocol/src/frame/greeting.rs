@@ -9,6 +9,7 @@ use crate::{
     code::Code,
     error::Malformed,
     limits::{MAX_REFUSAL_NAME, MAX_TEXT, MAX_VERSION, Pace, REJECT_BODY},
+    subject::SubjectMark,
     text,
     time::UnixMillis,
     wire::{self, Reader, Sink},
@@ -174,6 +175,7 @@ impl Welcome {
                 wire::put_varint_field(sink, tag, most.get());
             }
         }
+        self.admission.write_subject(sink, 17);
     }
 
     pub(super) fn read(mut reader: Reader<'_>) -> Result<Self, Malformed> {
@@ -197,6 +199,7 @@ impl Welcome {
                 11 => secret = Some(ResumeSecret(value.only_array()?)),
                 15 => pace.messages_per_second = Some(read_most(value)?),
                 16 => pace.bytes_per_second = Some(read_most(value)?),
+                17 => admission.subject = Some(SubjectMark(value.only_array()?)),
                 _ => _ = admission.read_field(tag, 12, value)?,
             }
         }

@@ -3,6 +3,7 @@ use std::num::NonZeroU64;
 use super::*;
 use crate::{
     limits::{MAX_REFUSAL_NAME, MAX_VERSION, PART, Pace, REJECT_BODY},
+    subject::SubjectMark,
     time::UnixMillis,
 };
 
@@ -114,6 +115,7 @@ impl Draw {
             identity: Bytes::from(self.text(MAX_TEXT)),
             data: if self.below(2) == 0 { None } else { Some(self.payload()) },
             expires_in_ms: if self.below(2) == 0 { None } else { Some(self.number()) },
+            subject: if self.below(2) == 0 { None } else { Some(SubjectMark(self.array())) },
         }
     }
 

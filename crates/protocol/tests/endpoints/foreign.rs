@@ -35,6 +35,8 @@ pub(crate) struct Foreign {
     socket: SocketId,
     /// The session's name, and what proves that it is one's own.
     session: ([u8; 16], [u8; 16]),
+    /// Which subject our client is told that it is.
+    pub(crate) subject: Option<[u8; 8]>,
     /// How often the test in a client's place has asked for the session.
     attempt: u64,
     /// The number that ours says it has received, when it asks for a session or gives one back.
@@ -101,6 +103,7 @@ impl Foreign {
             now: Timestamp::from_millis(1_000),
             socket: SocketId(0),
             session: ([7; 16], [8; 16]),
+            subject: None,
             attempt: 0,
             told: None,
             frames: Vec::new(),
@@ -184,6 +187,7 @@ impl Foreign {
             field(9, &EPOCH.0),
             field(10, &varint(120_000)),
             field(11, &self.session.1),
+            self.subject.map(|subject| field(17, &subject)).unwrap_or_default(),
         ];
         self.say(&frame(0x01, 0, &fields.concat()));
     }

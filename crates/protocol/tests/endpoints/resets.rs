@@ -4,6 +4,7 @@ use moorline_protocol::{
     PeerEvent,
     frame::{CallId, ResetReason},
     session::{CallOptions, Outcome, Unconfirmed},
+    subject::{Subject, Tenant},
 };
 
 use crate::{
@@ -103,6 +104,59 @@ fn giving_up_a_call_that_waits_to_go_out_again_takes_it_out_and_says_nothing() {
         let kinds: Vec<_> = ours.frames().into_iter().map(|(kind, ..)| kind).collect();
         assert_eq!(kinds, if gives_up { vec![] } else { vec![0x10] }, "neither Call nor Cancel");
         assert_eq!(ours.heard(), []);
+    }
+}
+
+/// A server knows a key again from the subject that it came from: who was somebody else after a reset had its call done
+/// twice, the second time as that one.
+#[test]
+fn regression_what_has_a_key_does_not_go_out_again_as_somebody_else() {
+    let subject = |name: &str| Some(Subject::new(Tenant::default(), name).expect("a name").mark());
+    for (next, goes_again) in [(subject("ann"), true), (subject("bob"), false), (None, false)] {
+        let mut pair = Pair::new(Setup::default());
+        pair.granted.subject = subject("ann");
+        pair.client.start(pair.now);
+        pair.run();
+        let call = keyed(&mut pair, "k");
+        pair.run();
+        pair.congest(Up, true);
+        let waits = keyed(&mut pair, "never transmitted");
+        pair.client_heard.clear();
+        pair.server_heard.clear();
+        pair.granted.subject = next;
+        pair.restart();
+        pair.advance(30 * SECOND);
+        let (expected, unconfirmed, unknown) = match goes_again {
+            true => (vec!["k?", "never transmitted?"], vec![], vec![]),
+            false => (vec!["never transmitted?"], vec![Some(call)], vec![(call, Outcome::Unknown)]),
+        };
+        assert_eq!(texts(pair.take_server_peer()), expected);
+        assert_eq!(pair.resets()[0].unconfirmed.iter().map(|lost| lost.call).collect::<Vec<_>>(), unconfirmed);
+        assert_eq!(pair.settled(), unknown);
+        assert_ne!(call, waits);
+    }
+}
+
+#[test]
+fn what_waits_to_go_out_again_is_unknown_once_the_client_is_somebody_else() {
+    for (next, kinds) in [([1; 8], vec![0x10]), ([2; 8], vec![])] {
+        let mut ours = Foreign::client(Setup::plain());
+        ours.subject = Some([1; 8]);
+        ours.cut();
+        ours.welcome(None);
+        ours.frames();
+        let mut options = CallOptions::default();
+        options.key = Some(name("k"));
+        let id = ours.call(options);
+        ours.say_seq(1);
+        ours.frames();
+        ours.heard();
+        ours.subject = Some(next);
+        ours.cut();
+        ours.welcome(None);
+        assert_eq!(ours.frames().into_iter().map(|(kind, ..)| kind).collect::<Vec<_>>(), kinds);
+        let settled = PeerEvent::Settled { id, outcome: Outcome::Unknown };
+        assert_eq!(ours.heard(), if kinds.is_empty() { vec![settled] } else { vec![] });
     }
 }
 

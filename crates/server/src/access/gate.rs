@@ -232,7 +232,7 @@ impl Entry {
         }
         let left = self.expires.map(|expires| expires.duration_since(now).unwrap_or_default());
         let expires_in_ms = left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
-        Admission { identity: told.into(), data: self.data.clone(), expires_in_ms }
+        Admission { identity: told.into(), data: self.data.clone(), expires_in_ms, subject: Some(subject.mark()) }
     }
 }
 

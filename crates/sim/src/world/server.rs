@@ -5,7 +5,7 @@ use moorline_protocol::{
     error::Violation,
     frame::{Admission, Credentials, Denial, ResetReason, Seq},
     server::{HandshakeFailure, Rejection, Resumable, ServerEvent, ServerInput, ServerOutput},
-    session::{Claim, Owner, Proof},
+    session::{Claim, Owner, PeerEvent, Proof},
     subject::{Subject, Tenant},
     testing::Inspection,
 };
@@ -105,7 +105,7 @@ impl World<'_> {
                 return self.turn_server(number);
             }
         };
-        let (admission, expires) = (admission(left), left.map(|left| self.now + left));
+        let (admission, expires) = (admission(subject, left), left.map(|left| self.now + left));
         let Some(served) = self.endpoints.get_mut(&number) else { return Ok(()) };
         (served.subject, served.expires) = (subject, expires);
         let owner = arrival.proof().map(|proof| owner(proof, subject));
@@ -210,7 +210,7 @@ impl World<'_> {
         let Some(served) = self.endpoints.get_mut(&number) else { return Ok(()) };
         match judged {
             Ok((subject, left)) => {
-                if !served.endpoint.authenticated(now, shown.id, Ok(admission(left))) {
+                if !served.endpoint.authenticated(now, shown.id, Ok(admission(subject, left))) {
                     return Ok(());
                 }
                 let before = std::mem::replace(&mut served.subject, subject);
@@ -431,8 +431,13 @@ impl World<'_> {
                 let Some(number) = served.book else {
                     return Err(Broken { invariant: "S2", detail: format!("{event:?} without a session"), at: 0 });
                 };
-                let Book { app, up, socket, over, .. } = &mut self.books[number];
+                let Book { app, up, socket, over, subject, .. } = &mut self.books[number];
                 hold!(!*over, "S2", "{event:?} after the end of a session");
+                if let PeerEvent::Call { key: Some(key), .. } = &event {
+                    // Servers know a key again from one subject only.
+                    let first = *self.keyed_by.entry(key.as_str().to_owned()).or_insert(*subject);
+                    hold!(first == *subject, "S7", "{key:?} was a call of {first}, and comes again of {subject}");
+                }
                 let mut ctx = lend!(self, Who::Session(number), number, *socket, Some(&mut self.keys));
                 let mut port = At(&mut served.endpoint, now);
                 app.hear(&mut ctx, &mut port, event, &mut self.clients[client].app, up)?;
@@ -486,12 +491,16 @@ fn served_parks(served: Option<&mut Served>, because: Ended, now: u64) -> Held {
     Ok(())
 }
 
-fn admission(left: Option<u64>) -> Admission {
-    Admission { expires_in_ms: left, ..Admission::default() }
+fn admission(subject: u64, left: Option<u64>) -> Admission {
+    Admission { expires_in_ms: left, subject: Some(subject_of(subject).mark()), ..Admission::default() }
+}
+
+fn subject_of(number: u64) -> Subject {
+    let anonymous = Subject::anonymous(Tenant::default());
+    Subject::new(Tenant::default(), &number.to_string()).unwrap_or(anonymous)
 }
 
 /// Whose session it is: clients come back as others now and then, who are counted.
 fn owner(proof: Proof, subject: u64) -> Owner {
-    let anonymous = Subject::anonymous(Tenant::default());
-    Owner { proof, subject: Subject::new(Tenant::default(), &subject.to_string()).unwrap_or(anonymous) }
+    Owner { proof, subject: subject_of(subject) }
 }

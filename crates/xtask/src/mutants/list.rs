@@ -237,7 +237,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     // Calls.
     Mutant("calls.rs", "                    open.way = Way::WaitsAgain;\n", ""),
     Mutant("calls.rs", "after.unknown.push(open.id);\n", ""),
-    Mutant("calls.rs", "open.again = None;", ""),
+    Mutant("calls.rs", "        open.again = None;\n        Ok(true)", "        Ok(true)"),
     Mutant("calls.rs", "        *credit -= 1;\n        Ok(Some(*id))", "        Ok(Some(*id))"),
     Mutant("calls.rs", "known_as.0.checked_sub(self.before).map(CallId)", "Some(known_as)"),
     Mutant("calls.rs", "open.deadline = None;", ""),
@@ -266,6 +266,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant("calls.rs", ".filter(|credit| **credit > 0).ok_or(Violation::NoCredit)?", ".ok_or(Violation::NoCredit)?"),
     Mutant("calls.rs", "self.take(id).map(|id| self.known_as(id))", "self.take(id)"),
     Mutant("calls.rs", "self.before + self.last.0", "self.last.0"),
+    Mutant("client/identity.rs", "if before.is_some() && before != subject {", "if false {"),
+    Mutant("session.rs", "self.outbox.retain_waiting(|message| !is_unknown(message.role));", "let _ = is_unknown;"),
+    Mutant(
+        "calls.rs",
+        "            Way::Transmitted => {\n                open.again = None;\n",
+        "            Way::Transmitted => {\n",
+    ),
     // Keys.
     Mutant("cipher.rs", "self.nonce = Nonce(self.nonce.0 + 1);", "self.nonce = Nonce(self.nonce.0);"),
     Mutant(
