@@ -268,6 +268,31 @@ claim("members_come_and_go_and_one_whose_line_is_cut_is_away_and_returns_as_the_
   assertHelps(gone.error, "no_such_member");
 }, { tolerated: NETWORK });
 
+claim("a_member_whose_loop_is_slow_is_seen_to_stay_and_misses_nothing", async (stage) => {
+  const { http } = await serve(stage);
+  const [ann, ben] = [await visit(stage, { http }), await visit(stage, { http })];
+  await ann.evaluate(async () => {
+    globalThis.room = client.topic("room:1", { presence: { name: "ann" }, buffer: 4 });
+    globalThis.loop = room[Symbol.asyncIterator]();
+    await room.ready();
+  });
+  await ben.evaluate(async () => {
+    globalThis.room = client.topic("room:1", { presence: { name: "ben" } });
+    await room.ready();
+    await kit.eventually(() => room.members.current.length === 2);
+    globalThis.changes = 0;
+    room.members.subscribe(() => changes++);
+  });
+  await publish(ben, "room:1", 1, 100);
+  await ann.evaluate(() => kit.eventually(() => !room.current.synced && room.members.current.length === 2));
+  // While she reads nothing she says something else, and is heard.
+  await ann.evaluate(() => room.setPresence({ name: "ann", mood: "busy" }));
+  assert.equal((await members(ben, "members.ann?.data.mood")).ann.data.mood, "busy");
+  assert.deepEqual(await ann.evaluate(async () => (await kit.take(loop, 100)).map(({ data }) => data.n)), upTo(100));
+  await ann.evaluate(() => kit.eventually(() => room.current.synced));
+  assert.equal(await ben.evaluate(() => changes), 1, "her mood alone");
+});
+
 claim("what_is_sent_to_one_nobody_else_hears_and_a_presence_may_come_later", async (stage) => {
   const { http } = await serve(stage, { auth: "doorman" });
   const [ann, ben] = [await enter(stage, { http }, "ann", "room:d"), await enter(stage, { http }, "ben", "room:d")];
