@@ -503,7 +503,7 @@ fn who_holds_a_channel_is_told_of_its_members_only_and_goes_on_from_where_it_say
     scene.run();
     let a = scene.append("room", "a");
     scene.run();
-    assert_eq!(scene.heard(), ["new", "members", "a"]);
+    assert_eq!(scene.heard(), ["new", "all", "members", "a"]);
     scene.client.hold(subscription);
     scene.client.hold(subscription);
     // This one the server tells before it knows.
@@ -524,7 +524,7 @@ fn who_holds_a_channel_is_told_of_its_members_only_and_goes_on_from_where_it_say
     assert_eq!(scene.heard(), ["members +ann"]);
     scene.client.follow_instead(subscription, Follow { since: Some(a), ..from_nothing("room") }).unwrap();
     scene.run();
-    assert_eq!(scene.heard(), ["recovered", "b before", "c before", "d before", "e before", "members +ann"]);
+    assert_eq!(scene.heard(), ["recovered", "b before", "c before", "d before", "e before", "all", "members +ann"]);
     assert_eq!(scene.open.len(), 1);
     scene.append("room", "f");
     scene.run();
@@ -538,12 +538,13 @@ fn a_channel_that_is_followed_in_another_way_takes_no_more_room_than_before() {
     let _ = ["2", "3"].map(|name| scene.follow(name));
     scene.append("1", "a");
     scene.run();
-    assert_eq!(scene.heard(), ["new", "new", "new", "a"]);
+    assert_eq!(scene.heard(), ["new", "all", "new", "all", "new", "all", "a"]);
     let second = scene.client.follow_instead(first, from_nothing("1")).unwrap();
     // Before it was opened.
     scene.client.follow_instead(second, from_nothing("1")).unwrap();
     scene.run();
-    assert_eq!((scene.heard(), scene.open.len()), (vec!["new".to_owned(), "a before".into(), "members".into()], 3));
+    assert_eq!(scene.heard(), ["new", "a before", "all", "members"]);
+    assert_eq!(scene.open.len(), 3);
     // One that is not followed any more is as good as none.
     scene.client.follow_instead(first, from_nothing("4")).unwrap();
     scene.run();
@@ -558,7 +559,7 @@ fn a_channel_that_takes_the_place_of_another_and_is_left_before_it_is_opened_lea
     scene.client.unfollow(second);
     scene.run();
     assert!(scene.open.is_empty());
-    assert_eq!(scene.heard(), ["new"]);
+    assert_eq!(scene.heard(), ["new", "all"]);
 }
 
 #[test]
