@@ -8,7 +8,7 @@ use std::{collections::VecDeque, time::Duration};
 use crate::{
     error::{Malformed, Refused, Violation},
     frame::CallId,
-    session::Message,
+    session::outbox::Message,
     time::Timestamp,
 };
 

@@ -6,7 +6,7 @@
 
 mod inbox;
 mod interface;
-mod outbox;
+pub(crate) mod outbox;
 mod registry;
 
 use std::mem;
@@ -15,10 +15,9 @@ use bytes::{Bytes, BytesMut};
 
 use self::{
     inbox::Inbox,
-    outbox::{MAIN_LANE, Outbox, Role, name_in},
+    outbox::{MAIN_LANE, Message, Outbox, Role, name_in},
 };
 pub use interface::*;
-pub(crate) use outbox::Message;
 pub use outbox::Receipt;
 pub use registry::{Claim, Owner, Proof, Registry};
 

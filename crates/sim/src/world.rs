@@ -10,6 +10,7 @@ mod end;
 mod fault;
 mod following;
 mod members;
+mod names;
 mod network;
 mod past;
 mod server;

@@ -12,24 +12,21 @@ use std::{
 
 use moorline_engine::{Answer, Engine, EngineError, Limit, MemoryEngine, Retention, Watcher};
 use moorline_protocol::{
-    channel::{Beginning, Bounds, ChannelId, Entry, Kind, LogEpoch, Page, Position, Snapshot, Want},
+    channel::{Beginning, Bounds, ChannelId, Entry, LogEpoch, Page, Position, Snapshot, Want},
     frame::{Handle, Open, Request},
-    payload::{Name, Payload},
+    payload::Payload,
     scope::{Operation, Scopes, Verb},
     server::ChannelWish,
-    subject::Tenant,
     testing::Inspection,
 };
 
 use super::{
     members::Rosters,
+    names::{MOST_CHANNELS, id_of, name_of, number_of},
     past::{Disks, Filter},
     *,
 };
 use crate::script::{ChannelSetting, Disk, Keep};
-
-/// Most channels of a world.
-pub(super) const MOST_CHANNELS: usize = 3;
 
 /// What the engine told.
 #[derive(Clone)]
@@ -138,18 +135,6 @@ pub(super) fn now<T>(mut answer: Answer<'_, T>) -> Result<T, EngineError> {
 /// What no engine in memory ever fails with.
 pub(super) fn failed(error: &EngineError) -> Broken {
     Broken { invariant: "C5", detail: format!("the engine fails: {error}"), at: 0 }
-}
-
-pub(super) fn name_of(channel: usize) -> Name {
-    Name::new(&format!("room:{channel}")).expect("a name")
-}
-
-pub(super) fn id_of(channel: usize) -> ChannelId {
-    ChannelId::new(Tenant::default(), Kind::Topic, name_of(channel))
-}
-
-pub(super) fn number_of(name: &Name) -> Option<usize> {
-    name.as_str().strip_prefix("room:")?.parse().ok().filter(|number| *number < MOST_CHANNELS)
 }
 
 pub(super) fn scopes(follow: u8, write: u8) -> Scopes {

@@ -12,7 +12,8 @@ use moorline_protocol::{
 };
 
 use super::{
-    channels::{Attached, data, name_of},
+    channels::{Attached, data},
+    names::name_of,
     past::{Fact, Filter},
     *,
 };

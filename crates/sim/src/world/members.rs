@@ -8,7 +8,7 @@ use moorline_protocol::{
 };
 
 use super::{
-    channels::{MOST_CHANNELS, id_of, number_of},
+    names::{MOST_CHANNELS, id_of, number_of},
     *,
 };
 
@@ -27,7 +27,7 @@ impl Rosters {
 }
 
 /// As which a session is known.
-fn name_of(book: usize) -> MemberId {
+fn member_of(book: usize) -> MemberId {
     MemberId((book as u64).to_be_bytes())
 }
 
@@ -41,12 +41,12 @@ impl World<'_> {
         let (joined, subject) = (UnixMillis(self.now), format!("client {}", self.books[book].client));
         let rosters = &mut self.server_channels()?.rosters;
         let roster = &mut rosters.by_channel[channel];
-        let counter = match roster.get(name_of(book)).map(|known| known.presence) {
+        let counter = match roster.get(member_of(book)).map(|known| known.presence) {
             None => Counter::MemberEntered,
             Some(Presence::Here) => Counter::MemberTwice,
             Some(Presence::Away(_)) => Counter::MemberBack,
         };
-        let member = Member { id: name_of(book), subject, presence: Presence::Here, joined, data };
+        let member = Member { id: member_of(book), subject, presence: Presence::Here, joined, data };
         hold!(roster.enter(member).is_ok(), "C10", "{channel} has too many members");
         let memberships = rosters.memberships.entry(book).or_default();
         let ended = memberships.enter(id_of(channel), handle, MOST_CHANNELS);
@@ -65,11 +65,11 @@ impl World<'_> {
     /// Since when a session is in a channel.
     pub(super) fn joined(&self, book: usize, channel: usize) -> Option<UnixMillis> {
         let roster = self.channels.as_ref()?.rosters.of(channel);
-        roster.get(name_of(book)).map(|member| member.joined)
+        roster.get(member_of(book)).map(|member| member.joined)
     }
 
     fn part(&mut self, book: usize, channel: usize) -> Held {
-        let left = self.server_channels()?.rosters.by_channel[channel].leave(name_of(book));
+        let left = self.server_channels()?.rosters.by_channel[channel].leave(member_of(book));
         hold!(left, "C10", "session {book} leaves {channel}, which it is not in");
         self.counters.add(Counter::MemberLeft);
         self.tell_members(channel)
@@ -84,7 +84,7 @@ impl World<'_> {
         let away: Vec<_> = memberships.disconnect().filter_map(|channel| number_of(&channel.name)).collect();
         for channel in away {
             let roster = &mut self.server_channels()?.rosters.by_channel[channel];
-            let is_in = roster.change(name_of(book), |member| member.presence = Presence::Away(at));
+            let is_in = roster.change(member_of(book), |member| member.presence = Presence::Away(at));
             hold!(is_in, "C10", "session {book} is away from {channel}, which it is not in");
             self.counters.add(Counter::MemberAway);
             self.tell_members(channel)?;
@@ -153,7 +153,7 @@ impl World<'_> {
     pub(super) fn check_members(&self, socket: usize, book: usize) -> Held {
         let Some(channels) = self.channels.as_ref().filter(|channels| channels.setting.members) else { return Ok(()) };
         for channel in 0..MOST_CHANNELS {
-            let member = channels.rosters.of(channel).get(name_of(book));
+            let member = channels.rosters.of(channel).get(member_of(book));
             let here = member.is_some_and(|member| member.presence == Presence::Here);
             let open = channels.followers.range((socket, Handle(0))..(socket + 1, Handle(0)));
             let is_open = open.into_iter().any(|(_, follower)| follower.channel == channel);

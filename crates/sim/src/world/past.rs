@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use moorline_protocol::channel::{LogEpoch, Mark};
 
-use super::channels::MOST_CHANNELS;
+use super::names::MOST_CHANNELS;
 
 /// What is known of an entry.
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,8 @@ use moorline_protocol::{
 };
 
 use super::{
-    channels::{Job, failed, id_of, now, number_of, scopes},
+    channels::{Job, failed, now, scopes},
+    names::{id_of, number_of},
     past::Fact,
     *,
 };
