@@ -25,6 +25,10 @@ use crate::{
 /// Operations of one channel that are known again. The oldest are forgotten first.
 const MOST_OPERATIONS: usize = 8_192;
 
+/// What an entry takes beside its content, and what an operation takes, about; the same on every machine.
+const ENTRY: u64 = 128;
+const OPERATION: u64 = 96;
+
 /// Snapshots that are kept: the newest, and the one to go back to.
 const SNAPSHOTS: usize = 2;
 
@@ -37,6 +41,9 @@ struct State {
     logs: BTreeMap<ChannelId, Log>,
     values: BTreeMap<Key, Versioned>,
     last_version: u64,
+    /// Bytes that the entries and operations of all logs take, and that they may.
+    taken: u64,
+    most: u64,
 }
 
 #[derive(Clone)]
@@ -66,12 +73,20 @@ impl fmt::Debug for MemoryEngine {
 impl MemoryEngine {
     /// An engine without channels. The seed makes its epochs and tags: never use one twice.
     pub fn new(seed: [u8; 32]) -> Self {
+        Self::bounded(seed, u64::MAX)
+    }
+
+    /// The same, in which the entries of all channels together take about `most` bytes. Beyond that those channels lose
+    /// theirs, and the operations that they know, that were appended to longest ago; not those that keep everything.
+    pub fn bounded(seed: [u8; 32], most: u64) -> Self {
         Self(Mutex::new(State {
             entropy: Entropy::new(seed),
             watchers: Vec::new(),
             logs: BTreeMap::new(),
             values: BTreeMap::new(),
             last_version: 0,
+            taken: 0,
+            most,
         }))
     }
 
@@ -85,6 +100,8 @@ impl MemoryEngine {
             logs: state.logs.clone(),
             values: state.values.clone(),
             last_version: state.last_version,
+            taken: state.taken,
+            most: state.most,
         }))
     }
 
@@ -118,11 +135,32 @@ impl State {
     }
 
     fn remove(&mut self, channel: &ChannelId) -> bool {
-        let removed = self.logs.remove(channel).is_some();
-        if removed {
-            self.watchers.iter().for_each(|watcher| watcher.removed(channel));
+        let Some(removed) = self.logs.remove(channel) else { return false };
+        self.taken -= removed.takes();
+        self.watchers.iter().for_each(|watcher| watcher.removed(channel));
+        true
+    }
+
+    /// Where all takes more than it may, an eighth goes: to look through all channels for each entry would be too much.
+    fn make_room(&mut self) {
+        if self.taken <= self.most {
+            return;
         }
-        removed
+        let newest = |(id, log): (&ChannelId, &Log)| Some((log.entries.back()?.at, id.clone()));
+        let bounded = self.logs.iter().filter(|(_, log)| log.retention != Retention::ALL);
+        let mut longest_ago: Vec<_> = bounded.filter_map(newest).collect();
+        longest_ago.sort_unstable();
+        for (_, channel) in longest_ago {
+            if self.taken <= self.most - self.most / 8 {
+                return;
+            }
+            if let Some(log) = self.logs.get_mut(&channel) {
+                self.taken -= log.takes();
+                log.drop_oldest(log.entries.len());
+                log.operations.clear();
+                log.operations_in_order.clear();
+            }
+        }
     }
 
     fn append(&mut self, channel: &ChannelId, append: Append) -> Result<Appended, EngineError> {
@@ -140,6 +178,7 @@ impl State {
         }
         log.has_room(append.content.len(), append.most)?;
         takes_another?;
+        let before = log.takes();
         log.written = true;
         let mark = Mark { offset: Offset(prev.0 + 1), tag };
         let entry = Arc::new(Entry { prev, mark, at: append.at, content: append.content });
@@ -153,6 +192,9 @@ impl State {
             log.operations_in_order.push_back((op, append.at));
         }
         log.trim(append.at);
+        let after = log.takes();
+        self.taken = self.taken + after - before;
+        self.make_room();
         self.watchers.iter().for_each(|watcher| watcher.appended(channel, epoch, &entry));
         Ok(Appended { position: Position { epoch, mark }, repeated: false })
     }
@@ -174,11 +216,14 @@ impl State {
         log.snapshots.push(Arc::new(snapshot));
         let spare = log.snapshots.len().saturating_sub(SNAPSHOTS);
         log.snapshots.drain(..spare);
+        let before = log.takes();
         if let Some(upto) = superfluous {
             let gone = log.entries.partition_point(|entry| entry.mark.offset <= upto.offset);
             log.drop_oldest(gone);
         }
         log.needed = log.count_needed();
+        let after = log.takes();
+        self.taken = self.taken + after - before;
         Ok(())
     }
 }
@@ -197,6 +242,11 @@ impl Log {
             snapshots: Vec::new(),
             values: BTreeMap::new(),
         }
+    }
+
+    /// Bytes that its entries and operations take.
+    fn takes(&self) -> u64 {
+        self.bytes + ENTRY * self.entries.len() as u64 + OPERATION * self.operations.len() as u64
     }
 
     fn trim(&mut self, now: UnixMillis) {
@@ -361,6 +411,7 @@ impl Engine for MemoryEngine {
     fn sweep(&self, now: UnixMillis, is_open: IsOpen) -> Answer<'_, ()> {
         self.answer(|state| {
             state.logs.values_mut().for_each(|log| log.trim(now));
+            state.taken = state.logs.values().map(Log::takes).sum();
             let is_of_no_use = |(id, log): &(&ChannelId, &Log)| log.is_empty() && !is_open(id);
             let of_no_use: Vec<_> = state.logs.iter().filter(is_of_no_use).map(|(id, _)| id.clone()).collect();
             of_no_use.iter().for_each(|channel| _ = state.remove(channel));
@@ -413,5 +464,59 @@ impl Engine for MemoryEngine {
             });
             Ok(ours.take(most).map(|(key, found)| (key.name.to_string(), found.clone())).collect())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use moorline_protocol::payload::Name;
+
+    use super::*;
+
+    fn now<T>(mut answer: Answer<'_, T>) -> T {
+        match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(found) => found.unwrap_or_else(|error| panic!("{error}")),
+            Poll::Pending => panic!("a memory engine waits"),
+        }
+    }
+
+    fn named(name: &str) -> ChannelId {
+        ChannelId::new(Tenant::default(), Kind::Topic, Name::new(name).unwrap_or_else(|_| panic!("a name")))
+    }
+
+    /// A client that was let make names had each keep its megabyte for two minutes.
+    #[test]
+    fn regression_channels_together_take_no_more_than_they_may_and_who_is_in_use_keeps_its_own() {
+        const MOST: u64 = 1 << 20;
+        let engine = MemoryEngine::bounded([7; 32], MOST);
+        let append = |name: &str, size: usize, at: u64, retention| {
+            let op = Some(OpId([at.to_le_bytes(), at.to_le_bytes()].concat().try_into().unwrap_or_default()));
+            let append = Append::new(Bytes::from(vec![b'x'; size]), UnixMillis(at), retention);
+            now(engine.append(&named(name), Append { op, ..append })).position
+        };
+        let usage = |name: &str| now(engine.usage(&named(name))).entries;
+        append("kept", 64 * 1024, 1, Retention::ALL);
+        let seen = append("idle", 1_000, 2, Retention::default());
+        for number in 0..10_000 {
+            // One that is in use goes on beside a flood of names.
+            append("in use", 10, 10 + 2 * number, Retention { entries: 5, ..Retention::ALL });
+            append(&format!("flood {number}"), 1_000, 11 + 2 * number, Retention::default());
+            let state = engine.state();
+            assert!(state.taken <= MOST, "{}", state.taken);
+            assert_eq!(state.taken, state.logs.values().map(Log::takes).sum::<u64>());
+        }
+        assert_eq!((usage("kept"), usage("in use"), usage("idle"), usage("flood 9999")), (1, 5, 0, 1));
+        // Who was away is told so.
+        let limit = Limit { entries: 9, bytes: 9_999 };
+        assert_eq!(now(engine.read(&named("idle"), Range::After(seen), limit)).gap, None, "it has seen all of it");
+        let before = Position { mark: Mark::START, ..seen };
+        assert_eq!(now(engine.read(&named("idle"), Range::After(before), limit)).gap, Some(Gap::Trimmed));
+        now(engine.remove(&named("in use")));
+        now(engine.sweep(UnixMillis(u64::MAX), Arc::new(|_| false)));
+        let state = engine.state();
+        assert_eq!(state.logs.keys().collect::<Vec<_>>(), [&named("kept")]);
+        assert_eq!(state.taken, state.logs.values().map(Log::takes).sum::<u64>());
     }
 }

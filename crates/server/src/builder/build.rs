@@ -209,7 +209,7 @@ impl ServerBuilder {
             (true, None) | (false, _) => None,
         };
         let (channels_file, durable) = durable.unzip();
-        let memory = Arc::new(MemoryEngine::new(seed()?));
+        let memory = Arc::new(MemoryEngine::bounded(seed()?, config.limits.topics_memory as u64));
         let most = Some(config.limits.channels_per_tenant as u64).filter(|most| *most > 0);
         let channels = Arc::new(Channels::new(memory, durable, config.limits.max_message, most));
         tasks.spawn(sweep(channels.clone(), tasks.clone()));

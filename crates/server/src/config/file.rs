@@ -224,6 +224,7 @@ mod tests {
             outgoing = "2MiB"
             parked_sessions = 6
             channels_per_tenant = 8
+            topics_memory = "9MiB"
             [timeouts]
             tls_accept = "1s"
             upgrade = "2s"
@@ -279,7 +280,7 @@ mod tests {
         let limits = &config.limits;
         assert_eq!((limits.connections, limits.max_message), (1_000, 1_024));
         assert_eq!((limits.calls_in_flight, limits.outgoing, limits.parked_sessions), (5, 2 << 20, 6));
-        assert_eq!(limits.channels_per_tenant, 8);
+        assert_eq!((limits.channels_per_tenant, limits.topics_memory), (8, 9 << 20));
         assert_eq!(config.session.resume_window, Duration::from_secs(300));
         let timeouts = &config.timeouts;
         let seconds =

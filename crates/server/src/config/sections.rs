@@ -180,6 +180,9 @@ pub struct LimitsSection {
     /// Stores that one tenant may have, and as many topics with a history: names that were ever written to. Writing to one
     /// more fails with `too_many_names`. Default 1,000,000; 0 for no limit.
     pub channels_per_tenant: usize,
+    /// Bytes that messages of topics without a history take together, which are kept in memory for who was away for a moment.
+    /// Beyond that the topics that were quiet longest lose theirs. Default 256 MiB.
+    pub topics_memory: usize,
 }
 
 /// `[session]`: what outlives a connection.
@@ -281,6 +284,7 @@ impl Default for LimitsSection {
             outgoing: protocol.max_outgoing_bytes,
             parked_sessions: 10_000,
             channels_per_tenant: 1_000_000,
+            topics_memory: 256 << 20,
         }
     }
 }
