@@ -112,7 +112,7 @@ pub(super) const KEYS: &[Key] = &[
     key("limits", "calls_in_flight", |config| Slot::Count(&mut config.limits.calls_in_flight, 1..=MANY)),
     key("limits", "outgoing", |config| Slot::Size(&mut config.limits.outgoing, MAX_RECORD..=1 << 30)),
     key("limits", "parked_sessions", |config| Slot::Count(&mut config.limits.parked_sessions, 0..=MANY)),
-    key("limits", "topics_memory", |config| Slot::Size(&mut config.limits.topics_memory, 1 << 20..=1 << 40)),
+    key("limits", "topics_memory", |config| Slot::Size(&mut config.limits.topics_memory, 1 << 20..=1 << 30)),
     key("limits", "channels_per_tenant", |config| Slot::Count(&mut config.limits.channels_per_tenant, 0..=MANY)),
     key("timeouts", "tls_accept", |config| Slot::Duration(&mut config.timeouts.tls_accept)),
     key("timeouts", "upgrade", |config| Slot::Duration(&mut config.timeouts.upgrade)),
