@@ -633,7 +633,8 @@ test("setPresence: asked for on an open topic, part of the next opening otherwis
   core.opens(2, "new", 4);
   await first;
   const second = room.setPresence(null, { timeoutMs: 500 });
-  assert.equal(core.only("request")[0][4].timeoutMs, 500);
+  const { timeoutMs } = core.only("request")[0][4];
+  assert.ok(timeoutMs > 0 && timeoutMs <= 500, `${timeoutMs} of 500 ms are left`);
   core.answers(1, new Uint8Array());
   await second;
   const refused = room.setPresence("x");

@@ -165,12 +165,9 @@ impl Core {
         let since = since.as_ref().map(position).transpose()?;
         let data = optional_payload(encoding, data)?;
         let past = Offset(past.unwrap_or_default() as u64);
-        let follow = Follow { kind, name, quiet, members, history: history as u64, since, past, data };
-        let followed = self.driver.send(|endpoint, _| match instead {
-            Some(instead) => endpoint.follow_instead(Subscription(instead as u64), follow),
-            None => endpoint.follow(follow),
-        });
-        followed.map(|subscription| subscription.0 as f64)
+        let instead = instead.map(|instead| Subscription(instead as u64));
+        let follow = Follow { kind, name, quiet, members, history: history as u64, since, past, data, instead };
+        self.driver.send(|endpoint, _| endpoint.follow(follow)).map(|subscription| subscription.0 as f64)
     }
 
     /// Wants nothing more of the log of a channel until it is followed instead. What is on its way is still told.

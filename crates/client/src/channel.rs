@@ -137,9 +137,9 @@ impl Following {
     async fn begin(&mut self) -> Result<(), Error> {
         let (events, receiver) = mpsc::channel(EVENTS);
         let ((followed, is_followed), (reader, gone)) = (oneshot::channel(), oneshot::channel());
-        let (follow, mailbox) = (Box::new(self.follow.clone()), Arc::downgrade(&self.mailbox));
         let instead = self.events.as_ref().map(|events| events.subscription);
-        self.client.command(Command::Follow { follow, instead, events, mailbox, gone, followed }).await?;
+        let (follow, mailbox) = (Follow { instead, ..self.follow.clone() }, Arc::downgrade(&self.mailbox));
+        self.client.command(Command::Follow { follow: Box::new(follow), events, mailbox, gone, followed }).await?;
         let subscription = is_followed.await.map_err(|_| self.client.closed())??;
         self.events = Some(Events { events: receiver, subscription, _reader: reader });
         Ok(())

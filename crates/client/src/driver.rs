@@ -71,8 +71,6 @@ pub(crate) enum Command {
     },
     Follow {
         follow: Box<Follow>,
-        /// What it takes the place of.
-        instead: Option<Subscription>,
         events: mpsc::Sender<ChannelEvent>,
         mailbox: Weak<Mailbox>,
         /// Ready when nobody reads them any more.
@@ -287,12 +285,9 @@ impl Driver {
                 }
                 let _ = begun.send(id);
             }
-            Step::Command(Some(Command::Follow { follow, instead, events, mailbox, gone, followed })) => {
+            Step::Command(Some(Command::Follow { follow, events, mailbox, gone, followed })) => {
                 let (kind, name) = (follow.kind, follow.name.clone());
-                let followed_as = match instead {
-                    Some(instead) => self.endpoint.follow_instead(instead, *follow),
-                    None => self.endpoint.follow(*follow),
-                };
+                let followed_as = self.endpoint.follow(*follow);
                 if let Ok(subscription) = followed_as {
                     self.followers.insert(subscription, events);
                     // Who was too slow has it already.

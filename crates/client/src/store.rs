@@ -174,6 +174,7 @@ impl Client {
             since,
             past: Offset(0),
             data: presence,
+            instead: None,
         };
         Ok(Store(Following::new(self.clone(), follow)))
     }

@@ -251,8 +251,17 @@ impl Client {
     pub fn topic(&self, name: &str, options: TopicOptions) -> Result<Topic, Error> {
         let name = Name::new(name).map_err(|_| Refused::InvalidName)?;
         let TopicOptions { history, quiet, members, presence, since } = options;
-        let follow =
-            Follow { kind: Kind::Topic, name, quiet, members, history, since, past: Offset(0), data: presence };
+        let follow = Follow {
+            kind: Kind::Topic,
+            name,
+            quiet,
+            members,
+            history,
+            since,
+            past: Offset(0),
+            data: presence,
+            instead: None,
+        };
         Ok(Topic(Following::new(self.clone(), follow)))
     }
 

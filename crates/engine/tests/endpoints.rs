@@ -122,8 +122,17 @@ impl Scene {
             Beginning::Snapshot => 0,
         };
         let (name, since, data) = (Name::new(name).unwrap(), None, None);
-        let follow =
-            Follow { kind: Kind::Topic, name, quiet: false, members: false, history, since, past: Offset(0), data };
+        let follow = Follow {
+            kind: Kind::Topic,
+            name,
+            quiet: false,
+            members: false,
+            history,
+            since,
+            past: Offset(0),
+            data,
+            instead: None,
+        };
         let subscription = self.client.follow(follow).unwrap();
         self.run();
         subscription
@@ -493,6 +502,7 @@ fn from_nothing(name: &str) -> Follow {
         since: None,
         past: Offset(0),
         data: None,
+        instead: None,
     }
 }
 
@@ -522,7 +532,7 @@ fn who_holds_a_channel_is_told_of_its_members_only_and_goes_on_from_where_it_say
     assert_eq!(server.tell_volatile(handle, UnixMillis(1), &Bytes::from("v")), Sent::Dropped);
     scene.run();
     assert_eq!(scene.heard(), ["members +ann"]);
-    scene.client.follow_instead(subscription, Follow { since: Some(a), ..from_nothing("room") }).unwrap();
+    scene.client.follow(Follow { since: Some(a), instead: Some(subscription), ..from_nothing("room") }).unwrap();
     scene.run();
     assert_eq!(scene.heard(), ["recovered", "b before", "c before", "d before", "e before", "all", "members +ann"]);
     assert_eq!(scene.open.len(), 1);
@@ -539,14 +549,14 @@ fn a_channel_that_is_followed_in_another_way_takes_no_more_room_than_before() {
     scene.append("1", "a");
     scene.run();
     assert_eq!(scene.heard(), ["new", "all", "new", "all", "new", "all", "a"]);
-    let second = scene.client.follow_instead(first, from_nothing("1")).unwrap();
+    let second = scene.client.follow(Follow { instead: Some(first), ..from_nothing("1") }).unwrap();
     // Before it was opened.
-    scene.client.follow_instead(second, from_nothing("1")).unwrap();
+    scene.client.follow(Follow { instead: Some(second), ..from_nothing("1") }).unwrap();
     scene.run();
     assert_eq!(scene.heard(), ["new", "a before", "all", "members"]);
     assert_eq!(scene.open.len(), 3);
     // One that is not followed any more is as good as none.
-    scene.client.follow_instead(first, from_nothing("4")).unwrap();
+    scene.client.follow(Follow { instead: Some(first), ..from_nothing("4") }).unwrap();
     scene.run();
     assert_eq!(scene.heard(), ["closed: too_many_channels"]);
 }
@@ -555,7 +565,7 @@ fn a_channel_that_is_followed_in_another_way_takes_no_more_room_than_before() {
 fn a_channel_that_takes_the_place_of_another_and_is_left_before_it_is_opened_leaves_nothing_open() {
     let mut scene = Scene::connected(Beginning::Newest(10));
     let first = scene.follow("room");
-    let second = scene.client.follow_instead(first, from_nothing("room")).unwrap();
+    let second = scene.client.follow(Follow { instead: Some(first), ..from_nothing("room") }).unwrap();
     scene.client.unfollow(second);
     scene.run();
     assert!(scene.open.is_empty());
@@ -646,8 +656,17 @@ impl Scene {
 
     fn follow_members(&mut self, name: &str) -> Subscription {
         let (name, since, data) = (Name::new(name).unwrap(), None, None);
-        let follow =
-            Follow { kind: Kind::Topic, name, quiet: false, members: true, history: 0, since, past: Offset(0), data };
+        let follow = Follow {
+            kind: Kind::Topic,
+            name,
+            quiet: false,
+            members: true,
+            history: 0,
+            since,
+            past: Offset(0),
+            data,
+            instead: None,
+        };
         let subscription = self.client.follow(follow).unwrap();
         self.run();
         subscription
@@ -772,6 +791,7 @@ fn a_client_asks_for_what_is_past_and_says_what_is_new_of_it() {
         since: None,
         past: Offset(0),
         data,
+        instead: None,
     };
     scene.client.follow(follow).unwrap();
     let options = || CallOptions::default();

@@ -170,17 +170,16 @@ impl Asked {
     /// again: they may have run.
     pub(crate) fn become_unknown(&mut self) -> Vec<CallId> {
         let mut unknown = Vec::new();
-        self.open.retain_mut(|open| match open.way {
-            Way::Waits => true,
-            Way::WaitsAgain => {
-                unknown.push(open.id);
-                false
+        for open in &mut self.open {
+            match open.way {
+                Way::Waits => {}
+                Way::WaitsAgain => unknown.push(open.id),
+                Way::Transmitted => open.again = None,
             }
-            Way::Transmitted => {
-                open.again = None;
-                true
-            }
-        });
+        }
+        for id in &unknown {
+            self.settle(*id);
+        }
         unknown
     }
 

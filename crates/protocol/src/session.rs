@@ -162,8 +162,9 @@ impl Session {
     /// out again: nobody knows whether they ran.
     pub(crate) fn become_another(&mut self) -> Vec<CallId> {
         let unknown = self.asked.become_unknown();
-        let is_unknown = |role| matches!(role, Role::Call(id) if unknown.contains(&id));
-        self.outbox.retain_waiting(|message| !is_unknown(message.role));
+        for id in &unknown {
+            self.outbox.withdraw(Role::Call(*id));
+        }
         unknown
     }
 

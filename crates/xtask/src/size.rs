@@ -9,10 +9,11 @@ const KB: u64 = 1000;
 
 /// The budgets, in bytes after gzip. An issue raises one only to its own step.
 const BUDGET: Budget = Budget {
-    // The step for what there is now: sessions that resume, streams, who somebody is, and channels, which has 85.3. Then 95
-    // with feeds and state.
-    wasm: 86 * KB,
-    javascript: 28 * KB, // 20.8 with topics, and 27.9 with stores: the queue on the disk, values and their hashes
+    // The step for what there is now: sessions that resume, streams, who somebody is, and channels. Then 95 with feeds and
+    // state.
+    wasm: 86_500,
+    // 20.8 with topics, and 28.2 with stores: the queue on the disk, whose patches are whose, values and their hashes.
+    javascript: 28_500,
 };
 
 /// The client that people compare with, in KB after gzip; see the table of sizes in README.md.

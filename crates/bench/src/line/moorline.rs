@@ -86,6 +86,7 @@ impl Moorline {
             since: None,
             past: Offset(0),
             data: None,
+            instead: None,
         })?;
         Ok(())
     }

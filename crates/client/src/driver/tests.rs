@@ -93,16 +93,10 @@ async fn regression_what_is_for_this_client_alone_comes_while_its_reader_is_too_
             past: Offset(0),
             members: false,
             data: None,
+            instead: None,
         };
         let (mailbox, followed) = (Arc::downgrade(&mailbox), oneshot::channel().0);
-        driver.handle(Step::Command(Some(Command::Follow {
-            follow: follow.into(),
-            instead: None,
-            events,
-            mailbox,
-            gone,
-            followed,
-        })));
+        driver.handle(Step::Command(Some(Command::Follow { follow: follow.into(), events, mailbox, gone, followed })));
         (events_out, reader)
     };
     let (mut events, _reader) = follow(&mut driver);

@@ -36,6 +36,9 @@ pub struct Follow {
     pub members: bool,
     /// What this client says for itself to the others in the channel: with it, it is a member.
     pub data: Option<Payload>,
+    /// This takes the place of that one, of which nothing more is told: it is followed in another way, or gone on with from
+    /// elsewhere. Who is a member by both stays one.
+    pub instead: Option<Subscription>,
 }
 
 /// What the application hears of a channel.
@@ -126,17 +129,6 @@ impl Channels {
         self.followed.iter_mut().for_each(|followed| followed.handle = None);
     }
 
-    fn follow(&mut self, follow: Follow, handle: Option<Handle>, is_connected: bool) -> Subscription {
-        self.last += 1;
-        let subscription = Subscription(self.last);
-        let (replica, members) = (Replica::new(follow.since, follow.past), Collected::default());
-        self.followed.push(Followed { subscription, follow, replica, members, handle, held: false });
-        if is_connected {
-            self.to_open.push_back(subscription);
-        }
-        subscription
-    }
-
     fn place(&self, subscription: Subscription) -> Option<usize> {
         self.followed.binary_search_by_key(&subscription, |followed| followed.subscription).ok()
     }
@@ -193,27 +185,23 @@ impl ClientEndpoint {
     /// Follows a channel from now on, over every connection. What there is of it comes as [`ClientEvent::Channel`].
     ///
     /// # Errors
-    /// [`Refused::Closed`]; [`Refused::TooLarge`] when the data is more than [`MAX_CHANNEL_DATA`].
+    /// [`Refused::Closed`]; [`Refused::TooLarge`] when the data is more than [`MAX_CHANNEL_DATA`]. Then everything is as it
+    /// was.
     pub fn follow(&mut self, follow: Follow) -> Result<Subscription, Refused> {
         self.open()?;
         if follow.data.as_ref().is_some_and(|data| data.bytes.len() > MAX_CHANNEL_DATA) {
             return Err(Refused::TooLarge);
         }
-        Ok(self.channels.follow(follow, None, matches!(self.phase, Phase::Connected { .. })))
-    }
-
-    /// Follows a channel in another way, or from where else it is to be gone on: `follow` takes the place of
-    /// `subscription`, of which nothing more is told. Who is a member by both stays one.
-    ///
-    /// # Errors
-    /// As [`Self::follow`]; then everything is as it was.
-    pub fn follow_instead(&mut self, subscription: Subscription, follow: Follow) -> Result<Subscription, Refused> {
-        self.open()?;
-        if follow.data.as_ref().is_some_and(|data| data.bytes.len() > MAX_CHANNEL_DATA) {
-            return Err(Refused::TooLarge);
+        let channels = &mut self.channels;
+        let handle = follow.instead.and_then(|instead| channels.remove(instead)?.handle);
+        channels.last += 1;
+        let subscription = Subscription(channels.last);
+        let (replica, members) = (Replica::new(follow.since, follow.past), Collected::default());
+        channels.followed.push(Followed { subscription, follow, replica, members, handle, held: false });
+        if matches!(self.phase, Phase::Connected { .. }) {
+            channels.to_open.push_back(subscription);
         }
-        let handle = self.channels.remove(subscription).and_then(|followed| followed.handle);
-        Ok(self.channels.follow(follow, handle, matches!(self.phase, Phase::Connected { .. })))
+        Ok(subscription)
     }
 
     /// Wants nothing more of the log of a channel for now, on no connection. It stays a member, and is told of the others.
@@ -221,18 +209,16 @@ impl ClientEndpoint {
     pub fn hold(&mut self, subscription: Subscription) {
         let place = self.channels.place(subscription);
         let Some(followed) = place.and_then(|place| self.channels.followed.get_mut(place)) else { return };
-        if !std::mem::replace(&mut followed.held, true)
-            && let Some(handle) = followed.handle
-            && let Phase::Connected { connection, .. } = &mut self.phase
-        {
+        followed.held = true;
+        if let (Some(handle), Phase::Connected { connection, .. }) = (followed.handle, &mut self.phase) {
             connection.updates.push(said(&ClientFrame::Hold(handle)));
         }
     }
 
     /// Follows a channel no longer. Nothing more is told of it.
     pub fn unfollow(&mut self, subscription: Subscription) {
-        let Some(Followed { handle: Some(handle), .. }) = self.channels.remove(subscription) else { return };
-        if let Phase::Connected { connection, .. } = &mut self.phase {
+        let handle = self.channels.remove(subscription).and_then(|followed| followed.handle);
+        if let (Some(handle), Phase::Connected { connection, .. }) = (handle, &mut self.phase) {
             connection.updates.push(said(&ClientFrame::Close(handle)));
         }
     }

@@ -168,13 +168,9 @@ impl World<'_> {
             since: kept.as_ref().and_then(|kept| kept.seen),
             past: kept.as_ref().map_or(Offset(0), |kept| kept.past),
             data: Some(data(place, filter.without)),
+            instead,
         };
-        let endpoint = &mut self.clients[client].endpoint;
-        let followed = match instead {
-            Some(instead) => endpoint.follow_instead(instead, follow),
-            None => endpoint.follow(follow),
-        };
-        let subscription = match followed {
+        let subscription = match self.clients[client].endpoint.follow(follow) {
             Ok(subscription) => subscription,
             Err(Refused::Closed) => return Ok(()),
             Err(refused) => {

@@ -267,12 +267,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant("calls.rs", "self.take(id).map(|id| self.known_as(id))", "self.take(id)"),
     Mutant("calls.rs", "self.before + self.last.0", "self.last.0"),
     Mutant("client/identity.rs", "if before.is_some() && before != subject {", "if false {"),
-    Mutant("session.rs", "self.outbox.retain_waiting(|message| !is_unknown(message.role));", "let _ = is_unknown;"),
-    Mutant(
-        "calls.rs",
-        "            Way::Transmitted => {\n                open.again = None;\n",
-        "            Way::Transmitted => {\n",
-    ),
+    Mutant("session.rs", "            self.outbox.withdraw(Role::Call(*id));\n", "            let _ = id;\n"),
+    Mutant("calls.rs", "Way::Transmitted => open.again = None,", "Way::Transmitted => {}"),
     // Keys.
     Mutant("cipher.rs", "self.nonce = Nonce(self.nonce.0 + 1);", "self.nonce = Nonce(self.nonce.0);"),
     Mutant(
