@@ -362,3 +362,47 @@ fn size(told: &Told) -> usize {
     };
     PLACE + content
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::time::UnixMillis;
+
+    /// Everything else about attachments is shown with an engine and both endpoints, and simulated: there a held one that
+    /// goes on being told is only a waste, which nobody hears of.
+    #[test]
+    fn whoever_holds_is_told_nothing_and_nothing_is_read_for_it() {
+        let epoch = LogEpoch([7; 8]);
+        let entry = |offset: u64| {
+            let mark = Mark { offset: Offset(offset), tag: Tag([offset as u8; 8]) };
+            Arc::new(Entry { prev: Offset(offset - 1), mark, at: UnixMillis(1), content: Bytes::from("x") })
+        };
+        let page = |entries: &[u64]| {
+            let entries: Vec<_> = entries.iter().map(|offset| entry(*offset)).collect();
+            let head = entries.last().map_or(Mark::START, |entry| entry.mark);
+            Page { bounds: Bounds { head, ..Bounds::new(epoch) }, entries, gap: None }
+        };
+        let is_idle = |attachment: &Attachment| {
+            attachment.is_held() && !attachment.has_output() && !attachment.wants() && attachment.waiting() == (0, 0)
+        };
+        let beginning = Beginning::Newest(5);
+        // While it is read for, and while it is told as it comes.
+        for is_live in [false, true] {
+            let mut attachment = Attachment::new(None, Offset(0), beginning);
+            assert!(attachment.poll_want().is_some());
+            if is_live {
+                attachment.handle_page(page(&[1]), |_, _| true);
+                assert!(attachment.has_output());
+            }
+            attachment.hold();
+            assert!(is_idle(&attachment));
+            attachment.handle_page(page(&[1]), |_, _| true);
+            attachment.handle_entry(epoch, &entry(2), true);
+            attachment.handle_end(Position { epoch, mark: entry(3).mark });
+            attachment.look_again();
+            assert!(is_idle(&attachment) && attachment.poll_want().is_none());
+        }
+    }
+}
