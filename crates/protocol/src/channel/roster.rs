@@ -330,6 +330,25 @@ mod tests {
         tell(&roster, &mut revision, &mut members);
     }
 
+    /// Who left meanwhile may be known no longer, and then everything is told anew.
+    #[test]
+    fn a_piece_that_begins_anew_takes_the_place_of_those_before_it() {
+        let piece = |whole, more, number| {
+            let changes = vec![MemberChange::Is(Arc::new(member(number, "1")))];
+            Changes { whole, more, revision: 9, changes }
+        };
+        let mut collected = Collected::default();
+        assert_eq!(collected.take(piece(false, true, 1)), Ok(None));
+        assert_eq!(collected.take(piece(true, true, 2)), Ok(None));
+        let all = collected.take(piece(false, false, 3)).ok().flatten().expect("it is complete");
+        assert!(all.whole);
+        let known = all.changes.iter().map(|change| match change {
+            MemberChange::Is(member) => member.id,
+            MemberChange::Left(id) => *id,
+        });
+        assert_eq!(known.collect::<Vec<_>>(), [id(2), id(3)]);
+    }
+
     #[test]
     fn who_was_told_long_ago_is_told_everything_and_misses_nobody_who_left() {
         let mut roster = Roster::default();
