@@ -85,3 +85,58 @@ fn regression_who_opens_channels_and_reads_nothing_is_ended() {
     let limits = Limits::default();
     assert_eq!(most, Some((limits.max_channels + crate::limits::MAX_UPDATES + 2) as u64));
 }
+
+/// A client holds a channel again on each connection, together with opening it; or before it was told anything of it. Either
+/// way nothing is read for it, and it is told of members.
+#[test]
+fn a_channel_that_is_held_before_it_is_told_is_told_of_its_members_alone() {
+    use crate::{channel::Beginning, client::Follow};
+    for is_held_at_once in [true, false] {
+        let now = Timestamp::from_millis(0);
+        let (mut client, mut server) = arrived(now);
+        let follow = Follow {
+            kind: crate::channel::Kind::Topic,
+            name: Name::new("n").expect("a name"),
+            quiet: false,
+            history: 5,
+            since: None,
+            past: crate::channel::Offset(0),
+            members: true,
+            data: None,
+            instead: None,
+        };
+        let subscription = client.follow(follow).expect("it is open");
+        if is_held_at_once {
+            client.hold(subscription);
+        }
+        server.admit(now, UnixMillis(0), None, Admission::default());
+        let mut wishes = Vec::new();
+        let mut exchange = |client: &mut ClientEndpoint, server: &mut ServerEndpoint| {
+            for _ in 0..10 {
+                for record in written(client) {
+                    server.handle_input(now, ServerInput::Record(record));
+                }
+                loop {
+                    match server.poll_output() {
+                        ServerOutput::Transmit(record) => {
+                            client.handle_input(now, ClientInput::Socket(SocketId(1), SocketInput::Record(record)));
+                        }
+                        ServerOutput::Event(ServerEvent::Channel(wish)) => match *wish {
+                            ChannelWish::Open(open) => server.attach(open.handle, Beginning::Newest(5), true),
+                            ChannelWish::Read(..) => wishes.push("read"),
+                            ChannelWish::Members(..) => wishes.push("members"),
+                            ChannelWish::Closed(_) => wishes.push("closed"),
+                        },
+                        ServerOutput::Wait(_) => break,
+                        _ => {}
+                    }
+                }
+            }
+        };
+        exchange(&mut client, &mut server);
+        client.hold(subscription);
+        exchange(&mut client, &mut server);
+        let expected: &[_] = if is_held_at_once { &["members"] } else { &["read", "members"] };
+        assert_eq!(wishes, expected, "held at once: {is_held_at_once}");
+    }
+}
