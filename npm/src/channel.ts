@@ -89,8 +89,8 @@ export interface Follower<T extends Item> {
 type Life =
   /** There is no core yet that could follow it. */
   | { at: "waiting" }
-  /** `isHeld`: somebody is slow, and it is gone on with, from the same place, when there is room. */
-  | { at: "followed"; id: number; isOpen: boolean; isHeld: boolean }
+  /** Held: somebody is slow, and it is gone on with, from the same place, when there is room. */
+  | { at: "followed"; id: number; is: "asked" | "open" | "held" }
   | { at: "over" };
 
 /** One channel that is followed, for all who share it. */
@@ -135,7 +135,8 @@ export class Attachment<T extends Item> {
 
   /** Whether the server knows this client as a member, as far as is known here. */
   get isMember(): boolean {
-    return this.#life.at === "followed" && this.#life.isOpen && this.#shown !== undefined;
+    const isKnown = this.#life.at === "followed" && this.#life.is !== "asked" && this.#state.status === "open";
+    return isKnown && this.#shown !== undefined;
   }
 
   /**
@@ -197,7 +198,7 @@ export class Attachment<T extends Item> {
     try {
       const [history, members, position, past] = [this.#history, this.#members, this.#position, this.#past];
       const id = core.follow(kind, name, history, quiet, members, position, encoding, body, past, instead);
-      this.#life = { at: "followed", id, isOpen: false, isHeld: false };
+      this.#life = { at: "followed", id, is: "asked" };
       // Of the other one something may be on its way, which comes again.
       if (instead !== undefined) this.#channels.byId.delete(instead);
       this.#channels.byId.set(id, this);
@@ -216,7 +217,7 @@ export class Attachment<T extends Item> {
 
   /** Otherwise than up to now. What is held is gone on with so. */
   #followAgain(): void {
-    if (this.#life.at !== "followed" || this.#life.isHeld) return;
+    if (this.#life.at !== "followed" || this.#life.is === "held") return;
     this.#follow(this.#life.id);
     this.#become({ status: "opening", synced: false });
   }
@@ -224,7 +225,7 @@ export class Attachment<T extends Item> {
   /** What is full has been read, or left: it may go on. */
   drained(): void {
     // Half of the room, so that it is not followed anew for every one that is read.
-    if (this.#life.at === "followed" && this.#life.isHeld && this.#load() <= 0.5) this.#follow(this.#life.id);
+    if (this.#life.at === "followed" && this.#life.is === "held" && this.#load() <= 0.5) this.#follow(this.#life.id);
   }
 
   #load(): number {
@@ -254,15 +255,15 @@ export class Attachment<T extends Item> {
 
   /** There is no connection any more; the core opens the channel again on the next one. */
   disconnected(): void {
-    if (this.#life.at === "followed") this.#life.isOpen = false;
+    if (this.#life.at === "followed" && this.#life.is === "open") this.#life.is = "asked";
     // Something was refused, and is not to be shown again. Nothing is open, so this costs nothing.
     if (this.#shown !== this.#presence) this.#followAgain();
     this.#become({ status: "opening", synced: false });
   }
 
   opened(start: ChannelStart, position: Uint8Array | undefined, past: number): void {
-    if (this.#life.at !== "followed" || this.#life.isHeld) return;
-    this.#life.isOpen = true;
+    if (this.#life.at !== "followed" || this.#life.is === "held") return;
+    this.#life.is = "open";
     const gap = start === "new" || start === "recovered" ? undefined : start;
     [this.#position, this.#past] = [position, past];
     if (gap) {
@@ -278,11 +279,11 @@ export class Attachment<T extends Item> {
     position: Uint8Array, at: number, recovered: boolean, from: Sender, payload: Payload, isSnapshot = false,
   ): void {
     // What was on its way comes again.
-    if (this.#life.at !== "followed" || this.#life.isHeld) return;
+    if (this.#life.at !== "followed" || this.#life.is === "held") return;
     if (this.#load() >= 1) {
       // Nobody gets it now, and everybody later.
       if (!this.#position) this.#gap ??= "overflow";
-      this.#life.isHeld = true;
+      this.#life.is = "held";
       this.host.core()?.hold(this.#life.id);
       return this.#become({ synced: false });
     }
@@ -301,12 +302,12 @@ export class Attachment<T extends Item> {
 
   /** All has been told that was there when it was opened. */
   caughtUp(): void {
-    if (this.#life.at === "followed" && !this.#life.isHeld) this.#become({ synced: true });
+    if (this.#life.at === "followed" && this.#life.is !== "held") this.#become({ synced: true });
   }
 
   /** One that is not kept. Where there is no room for it, it is lost. */
   volatile(at: number, from: Sender, payload: Payload): void {
-    if (this.#life.at !== "followed" || this.#life.isHeld) return;
+    if (this.#life.at !== "followed" || this.#life.is === "held") return;
     const item = this.#read({ position: undefined, at, recovered: false, from, payload, gap: undefined });
     if (item) this.#hand(item);
   }
